@@ -1,0 +1,45 @@
+# Every target makes what it needs; `make help` lists them.
+PYTHON ?= python3.11
+BIN := .venv/bin
+CHECKED := client training export deploy loadtest demo tests
+
+.PHONY: help demo serve test test-client lint format bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
+
+demo: .venv/.installed ## the whole path: data, training, export, Triton, recommendations as text and picture
+	$(BIN)/python -m demo
+
+serve: .venv/.installed ## start a real Triton on loopback over model_repository/ (Ctrl-C stops it)
+	$(BIN)/python -m deploy.local
+
+test: .venv/.installed ## unit tests and the end-to-end test against a real Triton
+	$(BIN)/python -m pytest
+
+test-client: .venv-client/.installed ## the client alone, on numpy 2, with none of this repository's other packages
+	.venv-client/bin/python -m pytest tests/client
+
+lint: .venv/.installed ## ruff and mypy, as CI runs them
+	$(BIN)/ruff check $(CHECKED)
+	$(BIN)/ruff format --check $(CHECKED)
+	$(BIN)/mypy $(CHECKED:client=client/src)
+
+format: .venv/.installed ## let ruff fix what it can
+	$(BIN)/ruff check --fix $(CHECKED)
+	$(BIN)/ruff format $(CHECKED)
+
+clean: ## remove environments, caches and everything built
+	rm -rf .venv .venv-client build .pytest_cache .mypy_cache .ruff_cache
+
+# torch goes first: alone, pip takes the CPU build wherever it is offered the choice.
+.venv/.installed: pyproject.toml client/pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable client --editable '.[dev]'
+	touch $@
+
+.venv-client/.installed: client/pyproject.toml
+	$(PYTHON) -m venv .venv-client
+	.venv-client/bin/pip install --quiet 'numpy>=2' pytest --editable client
+	touch $@

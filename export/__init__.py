@@ -1,0 +1,1 @@
+"""Export: from a checkpoint to a release in a Triton model repository."""

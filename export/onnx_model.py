@@ -1,0 +1,47 @@
+"""From a PyTorch module to an ONNX file with the contract's names, a dynamic batch, and its origin in the metadata."""
+
+import contextlib
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+import onnx
+import torch
+from altreco_client import contract
+from torch import nn
+
+OPSET = 18
+"""Old enough for the ONNX Runtime of every Triton container since 23.04, new enough for all that the graphs use."""
+
+TORCH_DTYPES = {"UINT8": torch.uint8, "FP32": torch.float32}
+
+
+def export_onnx(module: nn.Module, model: contract.Model, tags: int, path: Path, metadata: Mapping[str, str]) -> None:
+    """Write `module` as the contract's `model`; `tags` is N, `metadata` goes into the file as it is."""
+    # Traced with two examples: with one, the exporter would take the batch dimension for a constant.
+    arguments = tuple(
+        torch.zeros(2, *(tags if dim == -1 else dim for dim in tensor.dims), dtype=TORCH_DTYPES[tensor.dtype])
+        for tensor in model.inputs
+    )
+    batch = torch.export.Dim("batch", min=1)
+    with contextlib.redirect_stdout(io.StringIO()):  # the exporter prints its steps
+        program = torch.onnx.export(
+            module,
+            arguments,
+            input_names=[tensor.name for tensor in model.inputs],
+            output_names=[tensor.name for tensor in model.outputs],
+            dynamic_shapes=tuple({0: batch} for _ in arguments),
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None
+    proto = program.model_proto
+    onnx.helper.set_model_props(proto, dict(metadata))
+    onnx.checker.check_model(proto, full_check=True)
+    onnx.save(proto, path)
+
+
+def metadata_of(path: Path) -> dict[str, str]:
+    """What `export_onnx` was given as metadata."""
+    return {entry.key: entry.value for entry in onnx.load(path, load_external_data=False).metadata_props}

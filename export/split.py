@@ -1,0 +1,58 @@
+"""The folded split of the network into the three served models (design: "The folded split").
+
+The classifier's first convolution is linear in its input, the concatenation of e and the tiled u_p:
+
+    conv(e + tile(u_p)) = conv_e(e) + bias + M u_p        ("+" on the left: concatenation)
+
+conv_e and the bias move to the end of the visual encoder; M, computed once with the zero padding of the borders in it,
+to the front of the classifier. What passes between the models is 64 x 7 x 7, whatever the backbone.
+"""
+
+import torch
+from altreco_client.contract import ENCODING_SHAPE, PREFERENCE_DIM
+from torch import Tensor, nn
+from torch.nn import functional
+
+from training.model import ALTReco, Classifier, VisualEncoder
+
+
+class ServedVisualEncoder(nn.Module):
+    """`visual_encoder`: IMAGE uint8 [batch, 224, 224, 3] to VISUAL_ENCODING float [batch, 64, 7, 7]."""
+
+    def __init__(self, visual_encoder: VisualEncoder, classifier: Classifier) -> None:
+        """Share F's weights; take e's part of the first convolution."""
+        super().__init__()
+        self.visual_encoder = visual_encoder
+        convolution = classifier.conv1
+        self.weight = nn.Parameter(convolution.weight[:, : visual_encoder.channels].detach().clone())
+        self.bias = convolution.bias
+
+    def forward(self, image: Tensor) -> Tensor:
+        """conv_e(F(image)) + bias."""
+        return functional.conv2d(self.visual_encoder(image), self.weight, self.bias, padding=1)
+
+
+class ServedClassifier(nn.Module):
+    """`classifier`: VISUAL_ENCODING [batch, 64, 7, 7] and USER_PREFERENCE [batch, 128] to TAGS [batch, N], 0 to 1."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        """Compute M [128, 64 * 7 * 7]: the response of u_p's part of the convolution to each unit vector, tiled."""
+        super().__init__()
+        self.classifier = classifier
+        weight = classifier.conv1.weight[:, -PREFERENCE_DIM:].detach()
+        units = torch.eye(PREFERENCE_DIM)[:, :, None, None].expand(-1, -1, *ENCODING_SHAPE[1:])
+        self.m = nn.Parameter(functional.conv2d(units, weight, padding=1).flatten(1))
+
+    def forward(self, encoding: Tensor, preference: Tensor) -> Tensor:
+        """T_p as probabilities."""
+        return torch.sigmoid(self.classifier.tail(encoding + (preference @ self.m).reshape(-1, *ENCODING_SHAPE)))
+
+
+def split(model: ALTReco) -> dict[str, nn.Module]:
+    """The three served models by name, in evaluation mode, sharing the model's weights."""
+    model.eval()
+    return {
+        "visual_encoder": ServedVisualEncoder(model.visual_encoder, model.classifier).eval(),
+        "preference_encoder": model.preference_encoder,
+        "classifier": ServedClassifier(model.classifier).eval(),
+    }

@@ -1,0 +1,1 @@
+"""Training: model, losses, data, train loop and evaluation."""

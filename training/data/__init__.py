@@ -1,0 +1,1 @@
+"""Data sets: the manifest, histories, batches, and the generator of a synthetic one."""

@@ -1,0 +1,50 @@
+"""The full network of Figure 3 without its adversary D, which has an optimizer of its own."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from training.model.adversarial import Generator
+from training.model.classifier import Classifier
+from training.model.preference import PreferenceDecoder, PreferenceEncoder
+from training.model.visual_encoder import VisualEncoder
+from training.settings import ModelSettings
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Logits, float [batch, N] each: T_p, T_g and the reconstructed u_h before their sigmoids."""
+
+    personalized: Tensor
+    generalized: Tensor
+    history: Tensor
+
+
+class ALTReco(nn.Module):
+    """F, U_E, U_D, C and G (paper, section IV)."""
+
+    def __init__(self, settings: ModelSettings, tags: int) -> None:
+        """`tags` is N."""
+        super().__init__()
+        self.visual_encoder = VisualEncoder(settings.backbone)
+        self.preference_encoder = PreferenceEncoder(tags)
+        self.preference_decoder = PreferenceDecoder(tags, skips=settings.skips)
+        self.classifier = Classifier(self.visual_encoder.channels, tags)
+        self.generator = Generator(self.visual_encoder.channels, tags)
+        # A third less time a step on CPU; torch's stubs do not know this overload.
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(self, image: Tensor, history: Tensor) -> Prediction:
+        """Everything that the losses need, from images uint8 [batch, 224, 224, 3] and u_h float [batch, N]."""
+        encoding = self.visual_encoder(image)
+        activations = self.preference_encoder.activations(history)
+        return Prediction(
+            personalized=self.classifier(encoding, activations[-1]),
+            generalized=self.generator(encoding),
+            history=self.preference_decoder(activations),
+        )
+
+    def recommend(self, image: Tensor, history: Tensor) -> Tensor:
+        """T_p as probabilities, float [batch, N]: what is served."""
+        return torch.sigmoid(self.classifier(self.visual_encoder(image), self.preference_encoder(history)))
