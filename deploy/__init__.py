@@ -1,0 +1,1 @@
+"""How Triton is run."""

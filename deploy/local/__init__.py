@@ -1,0 +1,27 @@
+"""A real Triton on this machine, without a container: `with serve(ServerSettings(repository=...)) as server`."""
+
+from deploy.local.errors import (
+    MissingDependency,
+    ModelLoadError,
+    PortInUse,
+    RepositoryError,
+    ServerDied,
+    ServerError,
+    ServerStartError,
+    StartTimeout,
+)
+from deploy.local.server import Server, ServerSettings, serve
+
+__all__ = [
+    "MissingDependency",
+    "ModelLoadError",
+    "PortInUse",
+    "RepositoryError",
+    "Server",
+    "ServerDied",
+    "ServerError",
+    "ServerSettings",
+    "ServerStartError",
+    "StartTimeout",
+    "serve",
+]

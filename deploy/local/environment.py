@@ -1,0 +1,142 @@
+"""Makes a Triton out of the `nvidia-pytriton` wheel: its executable, its backends and the variables they need.
+
+Every check here stands for a failure that Triton itself reports in a way that nobody could act on.
+"""
+
+import ctypes.util
+import importlib.metadata
+import importlib.util
+import os
+import shutil
+import sys
+import sysconfig
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.local.errors import MissingDependency
+
+BACKEND_SOURCES = Path(__file__).parent / "backend"
+INSTALL = "pip install '.[serving]' in the root of this repository"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Installation:
+    """Where the parts of Triton lie on this machine."""
+
+    executable: Path
+    caches: Path
+    python_backend: Path
+    python_stub: Path
+    library_folders: tuple[Path, ...]
+    has_cuda_provider: bool
+
+
+def find_installation() -> Installation:
+    """The Triton of this Python environment, or MissingDependency with what to install."""
+    triton = _package_folder("pytriton", distribution="nvidia-pytriton") / "tritonserver"
+    executable = triton / "bin" / "tritonserver"
+    if not executable.is_file():
+        raise MissingDependency(f"nvidia-pytriton is installed without {executable}: {INSTALL}")
+    check_numpy(importlib.metadata.version("numpy"))
+    return Installation(
+        executable=executable,
+        caches=triton / "caches",
+        python_backend=triton / "backends" / "python",
+        python_stub=find_stub(triton / "python_backend_stubs", version=_python_version()),
+        library_folders=(triton.parents[1] / "nvidia_pytriton.libs", *find_libpython(_libpython_folders())),
+        has_cuda_provider=_has_cuda_provider(),
+    )
+
+
+def lay_out_backends(installation: Installation, folder: Path) -> None:
+    """Fill `folder` with a `python` and an `onnxruntime` backend, as --backend-directory wants them."""
+    python = folder / "python"
+    python.mkdir(parents=True)
+    for library in installation.python_backend.glob("*.so"):
+        (python / library.name).symlink_to(library)
+    (python / installation.python_stub.name).symlink_to(installation.python_stub)
+    # Copies: Python writes its bytecode caches beside them.
+    for module in installation.python_backend.glob("*.py"):
+        shutil.copy(module, python)
+    onnxruntime = folder / "onnxruntime"
+    onnxruntime.mkdir()
+    for module in BACKEND_SOURCES.glob("*.py"):
+        shutil.copy(module, onnxruntime)
+
+
+def server_environment(installation: Installation) -> dict[str, str]:
+    """The environment variables for the server; its Python stubs inherit them."""
+    environment = dict(os.environ)
+    environment["LD_LIBRARY_PATH"] = _prepend(installation.library_folders, environment.get("LD_LIBRARY_PATH"))
+    # The stub embeds the Python whose `python3` comes first.
+    environment["PATH"] = _prepend([Path(sys.executable).parent], environment.get("PATH"))
+    if not installation.has_cuda_provider:
+        # Otherwise Triton puts every model on a GPU that this onnxruntime cannot use.
+        environment["CUDA_VISIBLE_DEVICES"] = ""
+    return environment
+
+
+def check_numpy(version: str) -> None:
+    """Refuse numpy 2: with it Triton's Python stub returns empty tensors, and says nothing."""
+    if int(version.split(".")[0]) >= 2:
+        raise MissingDependency(
+            f"numpy {version} is installed, Triton's Python backend needs numpy 1.x and returns empty tensors "
+            f"with a newer one: pip install 'numpy<2'"
+        )
+
+
+def find_stub(stubs: Path, *, version: str) -> Path:
+    """The Python backend's stub for this version of Python."""
+    stub = stubs / version / "triton_python_backend_stub"
+    if not stub.is_file():
+        known = ", ".join(sorted((path.name for path in stubs.glob("*")), key=lambda name: int(name.split(".")[1])))
+        raise MissingDependency(
+            f"nvidia-pytriton has no Python backend for Python {version}, it has one for {known}: "
+            f"make the environment with one of these"
+        )
+    return stub
+
+
+def find_libpython(folders: Iterable[Path]) -> list[Path]:
+    """The folder of the shared libpython: none where the dynamic linker finds it by itself."""
+    name = f"libpython{_python_version()}.so.1.0"
+    for folder in folders:
+        if (folder / name).is_file():
+            return [folder]
+    if ctypes.util.find_library(f"python{_python_version()}") == name:
+        return []
+    raise MissingDependency(
+        f"{name} is missing, Triton's Python backend needs a Python with a shared library: install it "
+        f"(Debian, Ubuntu: apt install libpython{_python_version()}), or a Python built with --enable-shared "
+        f"(pyenv: PYTHON_CONFIGURE_OPTS=--enable-shared pyenv install {_python_version()}); conda's and uv's have it"
+    )
+
+
+def _python_version() -> str:
+    return f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def _libpython_folders() -> list[Path]:
+    library = sysconfig.get_config_var("LIBDIR") or "/usr/lib"
+    # Debian keeps it one level down; relocated Pythons keep the LIBDIR of the machine that built them.
+    multiarch = sysconfig.get_config_var("MULTIARCH") or ""
+    return [Path(library), Path(library, multiarch), Path(sys.base_prefix, "lib")]
+
+
+def _package_folder(package: str, *, distribution: str) -> Path:
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        raise MissingDependency(f"{distribution} is not installed in {sys.prefix}: {INSTALL}")
+    return Path(spec.origin).parent
+
+
+def _has_cuda_provider() -> bool:
+    _package_folder("onnxruntime", distribution="onnxruntime")
+    import onnxruntime  # noqa: PLC0415 - only after it is known to be there
+
+    return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+
+
+def _prepend(folders: Iterable[Path], value: str | None) -> str:
+    return os.pathsep.join([*map(str, folders), *([value] if value else [])])
