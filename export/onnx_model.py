@@ -2,7 +2,9 @@
 
 import contextlib
 import io
-from collections.abc import Mapping
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import onnx
@@ -24,7 +26,7 @@ def export_onnx(module: nn.Module, model: contract.Model, tags: int, path: Path,
         for tensor in model.inputs
     )
     batch = torch.export.Dim("batch", min=1)
-    with contextlib.redirect_stdout(io.StringIO()):  # the exporter prints its steps
+    with _quiet():
         program = torch.onnx.export(
             module,
             arguments,
@@ -40,6 +42,20 @@ def export_onnx(module: nn.Module, model: contract.Model, tags: int, path: Path,
     onnx.helper.set_model_props(proto, dict(metadata))
     onnx.checker.check_model(proto, full_check=True)
     onnx.save(proto, path)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter prints its steps, and warns of its own internals and of an absent torchvision."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def metadata_of(path: Path) -> dict[str, str]:

@@ -1,65 +1,76 @@
-"""Serve a model repository by a real Triton on this machine: `python -m deploy.local`. Ctrl-C stops it."""
+"""Serve a model repository with a real Triton on this machine: `python -m deploy.local`; Ctrl-C stops it."""
 
 import argparse
 import signal
 import sys
 from pathlib import Path
 
-from deploy.local.errors import ServerStartError
-from deploy.local.server import ServerSettings, serve
+from deploy.local.errors import ServerError
+from deploy.local.server import Server, ServerSettings, serve
+
+DEFAULTS = ServerSettings(repository=Path("model_repository"))
 
 
-def main() -> int:
-    """Serve until SIGINT or SIGTERM; 0, or 1 with the reason on stderr."""
-    arguments = _parser().parse_args()
-    # Set outright: a shell starts background jobs with SIGINT ignored.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; the exit code."""
+    # A supervisor's SIGTERM takes the same way out as Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with serve(_settings(arguments)) as server:
-            print(f"ready: gRPC {server.grpc_url}, HTTP {server.http_url}, metrics {server.metrics_url}", flush=True)
-            code = server.process.wait()
-            raise ServerStartError(f"Triton ended by itself with exit code {code}")
+            print(_ready_line(server), flush=True)
+            server.wait()
     except KeyboardInterrupt:
-        print("stopped")
         return 0
-    except ServerStartError as error:
+    except (ServerError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
 
 
-def _settings(arguments: argparse.Namespace) -> ServerSettings:
-    return ServerSettings(
-        repository=arguments.repository,
-        host=arguments.host,
-        grpc_port=0 if arguments.free_ports else arguments.grpc_port,
-        http_port=0 if arguments.free_ports else arguments.http_port,
-        metrics_port=0 if arguments.free_ports else arguments.metrics_port,
-        cache_bytes=arguments.cache_bytes,
-        start_timeout_s=arguments.start_timeout_s,
-        strict=not arguments.auto_complete,
-        log=arguments.log,
-        extra_args=tuple(arguments.extra_args),
+def _ready_line(server: Server) -> str:
+    return (
+        f"Triton is ready after {server.start_s:.1f} s: gRPC {server.grpc_url}, HTTP {server.http_url}, "
+        f"metrics {server.metrics_url}, process {server.pid}; Ctrl-C stops it"
     )
 
 
-def _parser() -> argparse.ArgumentParser:
-    defaults = ServerSettings()
+def _settings(arguments: list[str] | None) -> ServerSettings:
     parser = argparse.ArgumentParser(
         prog="python -m deploy.local", description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("--repository", type=Path, default=defaults.repository, help="the Triton model repository")
-    parser.add_argument("--host", default=defaults.host, help="the address to bind")
-    parser.add_argument("--grpc-port", type=int, default=defaults.grpc_port, help="0: any free port")
-    parser.add_argument("--http-port", type=int, default=defaults.http_port, help="0: any free port")
-    parser.add_argument("--metrics-port", type=int, default=defaults.metrics_port, help="0: any free port")
-    parser.add_argument("--free-ports", action="store_true", help="take any free ports; the ready line names them")
-    parser.add_argument("--cache-bytes", type=int, default=defaults.cache_bytes, help="size of the response cache")
-    parser.add_argument("--start-timeout-s", type=float, default=defaults.start_timeout_s, help="give up after this")
-    parser.add_argument("--auto-complete", action="store_true", help="let Triton complete partial configs")
-    parser.add_argument("--log", type=Path, help="write Triton's log to this file")
-    parser.add_argument("extra_args", nargs="*", help="more options of tritonserver, after --")
-    return parser
+    option = parser.add_argument
+    option("--repository", type=Path, default=DEFAULTS.repository, metavar="FOLDER", help="Triton model repository")
+    option("--host", default=DEFAULTS.host, help="address to listen on; 0.0.0.0 opens it to the network")
+    option("--grpc-port", type=int, default=DEFAULTS.grpc_port, metavar="PORT", help="port for gRPC")
+    option("--http-port", type=int, default=DEFAULTS.http_port, metavar="PORT", help="port for HTTP")
+    option("--metrics-port", type=int, default=DEFAULTS.metrics_port, metavar="PORT", help="port for the metrics")
+    option("--free-ports", action="store_true", help="choose three unused ports instead")
+    option("--cache-size", type=int, default=DEFAULTS.cache_size_bytes, metavar="BYTES", help="response cache; 0: none")
+    option("--model-control", choices=("none", "explicit", "poll"), default="none", help="Triton's control mode")
+    option("--strict", action="store_true", help="refuse a config.pbtxt that leaves something out")
+    option("--start-timeout", type=float, default=DEFAULTS.start_timeout_s, metavar="S", help="seconds to get ready")
+    option(
+        "--stop-timeout", type=float, default=DEFAULTS.stop_timeout_s, metavar="S", help="seconds to finish requests"
+    )
+    option("--log-file", type=Path, metavar="FILE", help="keep Triton's log here")
+    option("--verbose", action="store_true", help="show Triton's log on stderr")
+    option("triton", nargs="*", metavar="-- FLAG", help="further flags for tritonserver, after --")
+    given = parser.parse_args(arguments)
+    return ServerSettings(
+        repository=given.repository,
+        host=given.host,
+        grpc_port=given.grpc_port,
+        http_port=given.http_port,
+        metrics_port=given.metrics_port,
+        free_ports=given.free_ports,
+        cache_size_bytes=given.cache_size,
+        model_control=given.model_control,
+        strict=given.strict,
+        start_timeout_s=given.start_timeout,
+        stop_timeout_s=given.stop_timeout,
+        log_file=given.log_file,
+        verbose=given.verbose,
+        extra_args=tuple(given.triton),
+    )
 
 
 if __name__ == "__main__":

@@ -1,28 +1,90 @@
-"""Triton's own reason for a failed start, out of its log."""
+"""Turns the log of a Triton that did not start into one message that says what to do."""
 
+import json
 import re
+from collections.abc import Iterator, Mapping
 
-# Printed on every machine without a GPU; never the reason.
-HARMLESS = re.compile(r"NVML|DCGM|CUDA|pinned memory|nvidia|GPU metrics", re.IGNORECASE)
-ERROR = re.compile(r"^E\d{4} [\d:.]+ \d+ \S+\] (.*)$|^error: (.*)$", re.MULTILINE)
-# A row of the table of models that did not load: name, version, UNAVAILABLE: reason, wrapped over several rows.
-FAILED_MODEL = re.compile(r'failed to load "([^"]+)" version (\d+): (.+?)(?=\n[IWE]\d{4} |\Z)', re.DOTALL)
-LAST_LINES = 15
+from deploy.local.errors import ModelLoadError, PortInUse, ServerStartError
+
+# glog's lines: severity, date, time, process, source, then the message, mostly as a quoted string with escapes.
+LOG_LINE = re.compile(r"^(?P<severity>[IWEF])\d{4} \S+ +\d+ (?P<source>[\w.]+:\d+)\] +(?P<message>.*)$")
+SOCKET_IN_USE = re.compile(r"Socket '(?P<address>.*):(?P<port>\d+)' already in use")
+MODEL_FAILURES = (
+    re.compile(r"^failed to load '(?P<model>[^']+)' version (?P<version>\d+): (?P<reason>.*)", re.DOTALL),
+    re.compile(r"^failed to load model '(?P<model>[^']+)': (?P<reason>.*)", re.DOTALL),
+    re.compile(r"^Poll failed for model directory '(?P<model>[^']+)': (?P<reason>.*)", re.DOTALL),
+    re.compile(r"^(?P<reason>.*ensemble '(?P<model>[^']+)' .*)", re.DOTALL),
+)
+# Where in the backend a Python error was raised, and of which class, helps nobody who wrote a config.
+PYTHON_DETAILS = re.compile(
+    r"(\n\nAt:\n.*$)|(^(Internal|Invalid argument): )?\b\w+(Error|Exception|InvalidModel): ", re.DOTALL
+)
+# A machine without a GPU is no reason for anything.
+HARMLESS = re.compile(r"NVML|DCGM|CUDA|CudaDriver|pinned", re.IGNORECASE)
+OTHER_REASONS = re.compile(r"^error: creating server: |error while loading shared libraries|^tritonserver: ")
 
 
-def failure_message(log: str) -> str:
-    """One readable message: the models that failed and why, else the errors, else the log's last lines."""
-    failed = {f"model {name!r} version {version}": _first_line(why) for name, version, why in FAILED_MODEL.findall(log)}
-    if failed:
-        return "Triton did not start. " + "; ".join(f"{model}: {why}" for model, why in failed.items())
-    errors = [next(filter(None, groups)) for groups in ERROR.findall(log)]
-    errors = [line.strip('"') for line in errors if not HARMLESS.search(line)]
-    if errors:
-        return "Triton did not start. " + "; ".join(dict.fromkeys(errors))
-    return "Triton did not start. The end of its log:\n" + "\n".join(log.splitlines()[-LAST_LINES:])
+def start_error(log: str, *, options: Mapping[int, str], repository: str, exit_code: int) -> ServerStartError:
+    """The error for a server that ended with this log; `options` names the option behind every port."""
+    messages = list(_errors(log))
+    for message in messages:
+        if found := SOCKET_IN_USE.search(message):
+            return port_in_use(found["address"], int(found["port"]), options)
+    if failures := dict(_model_failures(messages)):
+        lines = "".join(f"\n  model '{model}'{reason}" for model, reason in failures.items())
+        return ModelLoadError(f"Triton could not load {repository}:{lines}{_syntax_errors(log)}")
+    reasons = [*(line for line in log.splitlines() if OTHER_REASONS.search(line)), *messages]
+    detail = "\n  ".join(reasons or log.splitlines()[-5:] or ["it said nothing"])
+    return ServerStartError(f"Triton ended at its start (exit code {exit_code}):\n  {detail}")
 
 
-def _first_line(reason: str) -> str:
-    """Without the traceback that Triton adds to a Python backend's error."""
-    lines = [line for line in reason.replace("\\n", "\n").splitlines() if line.strip()]
-    return lines[0].strip().strip('"')
+def port_in_use(host: str, port: int, options: Mapping[int, str]) -> PortInUse:
+    """The error for a port on which something else listens."""
+    option = options.get(port, "its option")
+    return PortInUse(
+        f"port {port} on {host} is in use: stop what listens there, choose another with {option}, "
+        f"or let the server choose with --free-ports"
+    )
+
+
+def last_errors(log: str) -> str:
+    """The errors at the end of the log of a server that had been ready."""
+    return "\n  ".join([*_errors(log)][-5:] or log.splitlines()[-5:])
+
+
+def _errors(log: str) -> Iterator[str]:
+    for line in log.splitlines():
+        found = LOG_LINE.match(line)
+        if found and found["severity"] in "EF" and not HARMLESS.search(line):
+            yield _unquoted(found["message"])
+
+
+def _unquoted(message: str) -> str:
+    if not message.startswith('"'):
+        return message
+    try:
+        return json.loads(message, strict=False)
+    except json.JSONDecodeError:
+        return message
+
+
+def _model_failures(messages: list[str]) -> Iterator[tuple[str, str]]:
+    for message in messages:
+        for pattern in MODEL_FAILURES:
+            if found := pattern.match(message):
+                version = found.groupdict().get("version")
+                reason = PYTHON_DETAILS.sub("", found["reason"]).strip()
+                yield found["model"], f"{f' version {version}' if version else ''}: {_explained(reason)}"
+                break
+
+
+def _explained(reason: str) -> str:
+    if reason.startswith("at least one version must be available"):
+        return "it has no version folder (1/, 2/, ...) with a model in it; a release has to be exported into it first"
+    return reason
+
+
+def _syntax_errors(log: str) -> str:
+    """What protobuf says about config.pbtxt files that are not well-formed; it comes without the file's name."""
+    found = re.findall(r"Error parsing text-format inference.ModelConfig: (.*)", log)
+    return "".join(f"\n  config.pbtxt, line:column {detail}" for detail in found)

@@ -51,18 +51,15 @@ def find_installation() -> Installation:
 
 def lay_out_backends(installation: Installation, folder: Path) -> None:
     """Fill `folder` with a `python` and an `onnxruntime` backend, as --backend-directory wants them."""
+    # Copies: Triton refuses libraries that are links, and Python writes its bytecode caches beside its modules.
     python = folder / "python"
     python.mkdir(parents=True)
-    for library in installation.python_backend.glob("*.so"):
-        (python / library.name).symlink_to(library)
-    (python / installation.python_stub.name).symlink_to(installation.python_stub)
-    # Copies: Python writes its bytecode caches beside them.
-    for module in installation.python_backend.glob("*.py"):
-        shutil.copy(module, python)
+    for file in (*installation.python_backend.glob("*.*"), installation.python_stub):
+        shutil.copy(file, python)
     onnxruntime = folder / "onnxruntime"
     onnxruntime.mkdir()
-    for module in BACKEND_SOURCES.glob("*.py"):
-        shutil.copy(module, onnxruntime)
+    for file in BACKEND_SOURCES.glob("*.py"):
+        shutil.copy(file, onnxruntime)
 
 
 def server_environment(installation: Installation) -> dict[str, str]:
@@ -79,7 +76,7 @@ def server_environment(installation: Installation) -> dict[str, str]:
 
 def check_numpy(version: str) -> None:
     """Refuse numpy 2: with it Triton's Python stub returns empty tensors, and says nothing."""
-    if int(version.split(".")[0]) >= 2:
+    if int(version.partition(".")[0]) >= 2:
         raise MissingDependency(
             f"numpy {version} is installed, Triton's Python backend needs numpy 1.x and returns empty tensors "
             f"with a newer one: pip install 'numpy<2'"

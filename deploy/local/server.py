@@ -1,153 +1,264 @@
-"""Start, await and end one Triton server."""
+"""Runs Triton as a context manager: ready when entered, and every process of it gone when left.
 
+with serve(ServerSettings(repository=Path("model_repository"), free_ports=True)) as server:
+    client = tritonclient.grpc.InferenceServerClient(server.grpc_url)
+"""
+
+import contextlib
+import ctypes
+import errno
+import http
+import http.client
+import json
+import math
+import os
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
+import threading
 import time
-import urllib.error
-import urllib.request
+import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import IO, Literal, NoReturn
 
-import psutil
+from deploy.local.diagnose import last_errors, port_in_use, start_error
+from deploy.local.environment import Installation, find_installation, lay_out_backends, server_environment
+from deploy.local.errors import PortInUse, RepositoryError, ServerDied, ServerStartError, StartTimeout
 
-from deploy.local.diagnose import failure_message
-from deploy.local.environment import Environment, prepare_environment
-from deploy.local.errors import ServerStartError
-
-EXIT_TIMEOUT_S = 10
+PORT_OPTIONS = {"grpc_port": "--grpc-port", "http_port": "--http-port", "metrics_port": "--metrics-port"}
 POLL_S = 0.05
+KILL_AFTER_S = 5.0
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+LIBC = ctypes.CDLL(None)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServerSettings:
-    """One server. A port of 0 means: any free one."""
+    """How to run the server."""
 
-    repository: Path = Path("model_repository")
+    repository: Path
     host: str = "127.0.0.1"
     grpc_port: int = 8001
     http_port: int = 8000
     metrics_port: int = 8002
-    cache_bytes: int = 64 * 1024 * 1024
+    free_ports: bool = False  # choose unused ports instead of the three above
+    cache_size_bytes: int = 64 * 1024**2  # of the response cache; 0: none
+    strict: bool = False  # every config.pbtxt must be complete
+    model_control: Literal["none", "explicit", "poll"] = "none"
     start_timeout_s: float = 120.0
-    strict: bool = True
-    """Take configs as they are (`--disable-auto-complete-config`)."""
-    log: Path | None = None
-    """Where Triton's log goes; by default to a temporary file that is shown when the start fails."""
-    extra_args: tuple[str, ...] = ()
-    """More options of `tritonserver`."""
+    stop_timeout_s: float = 10.0  # for requests under way
+    log_file: Path | None = None  # kept; without it the log ends with the server
+    verbose: bool = False  # the log goes to stderr as well
+    extra_args: tuple[str, ...] = ()  # more tritonserver flags; absolute paths in them
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work before anything is started."""
+        ports = [self.grpc_port, self.http_port, self.metrics_port]
+        if any(not 0 < port < 65536 for port in ports) or len(set(ports)) < len(ports):
+            raise ValueError(f"ports must be three different numbers from 1 to 65535, got {ports}")
+        if self.cache_size_bytes < 0:
+            raise ValueError(f"cache_size_bytes must not be negative, got {self.cache_size_bytes}")
+        if self.start_timeout_s <= 0 or self.stop_timeout_s <= 0:
+            raise ValueError("timeouts must be greater than 0")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Server:
-    """A running server's addresses (host:port), process and log."""
+    """A server that is ready."""
 
     grpc_url: str
     http_url: str
     metrics_url: str
-    process: subprocess.Popen[bytes]
-    log: Path
+    pid: int
+    log_path: Path
+    start_s: float
+    _process: subprocess.Popen[bytes] = field(repr=False)
+
+    def wait(self) -> NoReturn:
+        """Block; raises ServerDied when the server ends by itself."""
+        code = self._process.wait()
+        raise ServerDied(f"Triton ended by itself (exit code {code}):\n  {last_errors(_read(self.log_path))}")
 
 
-@contextmanager
+@contextlib.contextmanager
 def serve(settings: ServerSettings) -> Iterator[Server]:
-    """Run Triton until the block is left; raises ServerStartError when it does not become ready."""
-    if not settings.repository.is_dir():
-        raise ServerStartError(f"no model repository at {settings.repository}: expected a folder of models")
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="altreco-triton-")))
-        environment = prepare_environment(folder)
-        ports = _ports(settings)
-        log = settings.log or folder / "triton.log"
-        process = _start(_command(settings, environment, ports), environment, log)
-        stack.callback(_stop, process)
-        grpc, http, metrics = (f"{settings.host}:{port}" for port in ports)
-        server = Server(grpc, http, metrics, process, log)
-        _await_ready(server, settings.start_timeout_s)
+    """Run a server as long as the `with` block lasts; raises a ServerStartError if it does not come up.
+
+    The server also ends when the thread that entered the block ends, however hard.
+    """
+    _check_repository(settings)
+    installation = find_installation()
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="altreco-triton-"))).resolve()
+        lay_out_backends(installation, folder / "backends")
+        try:
+            server = stack.enter_context(_running(installation, _with_ports(settings), folder))
+        except PortInUse:
+            if not settings.free_ports:
+                raise
+            # Somebody took a free port between the choice and its use.
+            server = stack.enter_context(_running(installation, _with_ports(settings), folder))
         yield server
 
 
-def _command(settings: ServerSettings, environment: Environment, ports: list[int]) -> list[str]:
-    grpc_port, http_port, metrics_port = ports
+def _check_repository(settings: ServerSettings) -> None:
+    repository = settings.repository.resolve()
+    if not repository.is_dir():
+        raise RepositoryError(f"there is no model repository {repository}: name its folder with --repository")
+    if settings.model_control == "none" and not any(path.is_dir() for path in repository.iterdir()):
+        raise RepositoryError(f"the model repository {repository} has no models: it needs one folder for each model")
+
+
+def _with_ports(settings: ServerSettings) -> ServerSettings:
+    """The settings with an address that Triton understands, and ports that were unused a moment ago."""
+    try:
+        settings = replace(settings, host=socket.gethostbyname(settings.host))
+    except OSError as error:
+        raise ServerStartError(f"--host {settings.host} is no address: {error.strerror}") from error
+    with contextlib.ExitStack() as stack:
+        wanted = [0] * len(PORT_OPTIONS) if settings.free_ports else list(_options(settings))
+        sockets = [stack.enter_context(_listen(settings, port)) for port in wanted]
+        ports = [sock.getsockname()[1] for sock in sockets]
+    return replace(settings, **dict(zip(PORT_OPTIONS, ports, strict=True)))
+
+
+def _listen(settings: ServerSettings, port: int) -> socket.socket:
+    try:
+        return socket.create_server((settings.host, port))
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise port_in_use(settings.host, port, _options(settings)) from error
+        raise ServerStartError(f"cannot listen on {settings.host}:{port}: {error.strerror}") from error
+
+
+def _options(settings: ServerSettings) -> dict[int, str]:
+    """The option that stands for each port."""
+    return {getattr(settings, name): option for name, option in PORT_OPTIONS.items()}
+
+
+@contextlib.contextmanager
+def _running(installation: Installation, settings: ServerSettings, folder: Path) -> Iterator[Server]:
+    server_id = f"altreco-{uuid.uuid4().hex}"
+    log_path = (settings.log_file or folder / "triton.log").resolve()
+    started = time.monotonic()
+    process, log_copy = _launch(installation, settings, folder, server_id=server_id, log_path=log_path)
+    try:
+        _wait_until_ready(process, settings, server_id=server_id, log_path=log_path)
+        host = "127.0.0.1" if settings.host == "0.0.0.0" else settings.host
+        yield Server(
+            grpc_url=f"{host}:{settings.grpc_port}",
+            http_url=f"http://{host}:{settings.http_port}",
+            metrics_url=f"http://{host}:{settings.metrics_port}/metrics",
+            pid=process.pid,
+            log_path=log_path,
+            start_s=time.monotonic() - started,
+            _process=process,
+        )
+    finally:
+        _stop(process, settings.stop_timeout_s)
+        log_copy.join()
+        # A Triton that was killed leaves its shared memory behind.
+        for region in Path("/dev/shm").glob(f"{server_id}*"):
+            region.unlink()
+
+
+def _arguments(installation: Installation, settings: ServerSettings, folder: Path, *, server_id: str) -> list[str]:
+    host = settings.host
+    cache = ["--cache-config", f"local,size={settings.cache_size_bytes}"] if settings.cache_size_bytes else []
     return [
-        str(environment.executable),
-        f"--model-repository={settings.repository.resolve()}",
-        f"--backend-directory={environment.backends}",
-        f"--cache-directory={environment.caches}",
-        f"--cache-config=local,size={settings.cache_bytes}",
-        f"--grpc-address={settings.host}",
-        f"--http-address={settings.host}",
-        f"--metrics-address={settings.host}",
-        f"--grpc-port={grpc_port}",
-        f"--http-port={http_port}",
-        f"--metrics-port={metrics_port}",
-        f"--exit-timeout-secs={EXIT_TIMEOUT_S}",
+        *(str(installation.executable), "--id", server_id),
+        *("--model-repository", str(settings.repository.resolve())),
+        *("--model-control-mode", settings.model_control),
+        *("--grpc-address", host, "--grpc-port", str(settings.grpc_port)),
+        *("--http-address", host, "--http-port", str(settings.http_port)),
+        *("--metrics-address", host, "--metrics-port", str(settings.metrics_port)),
+        *("--backend-directory", str(folder / "backends")),
+        *("--backend-config", f"python,shm-region-prefix-name={server_id}"),
+        *("--cache-directory", str(installation.caches), *cache),
+        *("--exit-timeout-secs", str(math.ceil(settings.stop_timeout_s))),
         *(["--disable-auto-complete-config"] if settings.strict else []),
         *settings.extra_args,
     ]
 
 
-def _ports(settings: ServerSettings) -> list[int]:
-    """gRPC, HTTP and metrics port; raises ServerStartError for one that is taken, before Triton loads any model."""
-    ports = []
-    with ExitStack() as sockets:
-        for option in ("grpc_port", "http_port", "metrics_port"):
-            port = getattr(settings, option)
-            probe = sockets.enter_context(closing(socket.socket()))
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((settings.host, port))
-            except OSError as error:
-                raise ServerStartError(
-                    f"cannot listen on {settings.host}:{port} ({option.replace('_', ' ')}): {error.strerror}. "
-                    f"Is a server running there? Choose another with --{option.replace('_', '-')}, or --free-ports"
-                ) from error
-            ports.append(probe.getsockname()[1])
-    return ports
-
-
-def _start(command: list[str], environment: Environment, log: Path) -> subprocess.Popen[bytes]:
-    """In a session of its own: a Ctrl-C in the terminal reaches us alone, and we end the server in order."""
-    with log.open("wb") as file:
-        return subprocess.Popen(
-            command, env=environment.variables, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
+def _launch(
+    installation: Installation, settings: ServerSettings, folder: Path, *, server_id: str, log_path: Path
+) -> tuple[subprocess.Popen[bytes], threading.Thread]:
+    with log_path.open("wb") as log:
+        process = subprocess.Popen(
+            _arguments(installation, settings, folder, server_id=server_id),
+            env=server_environment(installation),
+            cwd=folder,  # the stubs import from here before anything else
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE if settings.verbose else log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # a Ctrl-C in the terminal is for us alone
+            preexec_fn=_end_with_parent,  # noqa: PLW1509 - a single system call, safe after a fork
         )
+    copy = threading.Thread(target=_copy_log, args=(process.stdout, log_path), daemon=True)
+    copy.start()
+    return process, copy
 
 
-def _await_ready(server: Server, timeout_s: float) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not _is_ready(server):
-        if server.process.poll() is not None:
-            raise ServerStartError(failure_message(server.log.read_text(errors="replace")))
+def _end_with_parent() -> None:
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _copy_log(stream: IO[bytes] | None, log_path: Path) -> None:
+    if stream is None:
+        return
+    with stream, log_path.open("ab", buffering=0) as log:
+        for line in stream:
+            log.write(line)
+            sys.stderr.write(line.decode(errors="replace"))
+
+
+def _wait_until_ready(
+    process: subprocess.Popen[bytes], settings: ServerSettings, *, server_id: str, log_path: Path
+) -> None:
+    deadline = time.monotonic() + settings.start_timeout_s
+    while not _is_ready(settings, server_id):
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            code = process.wait(POLL_S)
+            raise start_error(
+                _read(log_path), options=_options(settings), repository=str(settings.repository), exit_code=code
+            )
         if time.monotonic() > deadline:
-            log = failure_message(server.log.read_text(errors="replace"))
-            raise ServerStartError(f"Triton was not ready within {timeout_s:g} s. {log}")
-        time.sleep(POLL_S)
+            raise StartTimeout(
+                f"Triton was not ready after {settings.start_timeout_s:g} s (--start-timeout); "
+                f"the end of its log:\n  {last_errors(_read(log_path))}"
+            )
 
 
-def _is_ready(server: Server) -> bool:
+def _is_ready(settings: ServerSettings, server_id: str) -> bool:
+    connection = http.client.HTTPConnection(settings.host, settings.http_port, timeout=5)
     try:
-        with urllib.request.urlopen(f"http://{server.http_url}/v2/health/ready", timeout=1) as answer:
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
+        with contextlib.closing(connection):
+            # Another server may have taken the port meanwhile: the name tells.
+            connection.request("GET", "/v2")
+            if json.load(connection.getresponse()).get("name") != server_id:
+                return False
+            connection.request("GET", "/v2/health/ready")
+            return connection.getresponse().status == http.HTTPStatus.OK
+    except (OSError, http.client.HTTPException, json.JSONDecodeError):
         return False
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End the server and its stubs: SIGTERM, and SIGKILL for whatever is left after the exit timeout."""
-    family = []
-    if process.poll() is None:
-        family = psutil.Process(process.pid).children(recursive=True)
-        process.send_signal(signal.SIGTERM)
+def _stop(process: subprocess.Popen[bytes], timeout_s: float) -> None:
     try:
-        process.wait(EXIT_TIMEOUT_S + 5)
-    except subprocess.TimeoutExpired:
-        process.kill()
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout_s + KILL_AFTER_S)
+    finally:
+        # The Python stubs are in its process group; those that outlive it have nothing left to do.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    _, alive = psutil.wait_procs(family, timeout=2)
-    for left in alive:
-        left.kill()
-    psutil.wait_procs(alive, timeout=2)
+
+
+def _read(log_path: Path) -> str:
+    return log_path.read_text(errors="replace")

@@ -73,7 +73,7 @@ class TritonPythonModel:
     def _answer(self, requests: Sequence[Any], inputs: Sequence[Arrays]) -> list[Any]:
         try:
             return self._run(requests, inputs)
-        except Exception as error:  # noqa: BLE001 - whatever a request provokes is the answer to that request
+        except Exception as error:  # whatever a request provokes is the answer to that request
             if len(requests) == 1:
                 return [_failure(error)]
         # One of them is bad. Alone, each gets its own answer.

@@ -1,0 +1,1 @@
+"""The whole path, in a few minutes, on small generated data."""

@@ -1,0 +1,114 @@
+"""Data, training, export, Triton, recommendations: `python -m demo`. What exists already is used again."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from altreco_client import AltrecoError, TagRecommender
+from training.data.synthetic import SyntheticSettings, generate
+
+from demo.contact_sheet import write_contact_sheet
+from demo.recommend import Row, recommend_rows
+from deploy.local import ServerSettings, ServerStartError, serve
+from export.errors import ExportError
+from export.parity import TOLERANCE
+from export.release import release
+from training.checkpoint import Checkpoint, load_checkpoint
+from training.data.histories import build_histories
+from training.data.manifest import read_manifest
+from training.errors import TrainingError
+from training.settings import preset
+from training.train import train
+
+BUILD = Path("build/demo")
+REPOSITORY = Path("model_repository")
+DATA = SyntheticSettings()
+TRAINING = preset("small")
+
+
+def main() -> int:
+    """Run all steps; 0, or 1 with the reason on stderr."""
+    try:
+        _run()
+    except (AltrecoError, TrainingError, ExportError, ServerStartError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; what was finished is used again next time", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _run() -> None:
+    with _timed("data"):
+        data = generate(BUILD / "data", DATA)
+    with _timed("train"):
+        checkpoint = _trained(data, BUILD / "small.pt")
+    with _timed("export"):
+        _released(BUILD / "small.pt")
+    with _timed("serve and recommend"):
+        rows = _recommended(data)
+    for row in rows:
+        print(f"\n{row}")
+    sheet = BUILD / "recommendations.png"
+    with _timed("contact sheet"):
+        write_contact_sheet(rows, sheet)
+    print(f"\n{_figures(checkpoint)}\n\nThe same as a picture: {sheet}\n{_what_next(data, rows[0])}")
+
+
+def _trained(data: Path, path: Path) -> Checkpoint:
+    """The checkpoint of these settings: the one that is there, or a new one."""
+    if path.exists():
+        checkpoint = load_checkpoint(path)
+        if checkpoint.settings == TRAINING and checkpoint.vocabulary == read_manifest(data).vocabulary:
+            print(f"using {path}")
+            return checkpoint
+    return train(TRAINING, data, path)
+
+
+def _released(checkpoint: Path) -> None:
+    published = release(checkpoint, REPOSITORY)
+    if published.max_abs_difference is None:
+        print(f"{REPOSITORY} serves this checkpoint already, as release {published.version}")
+    else:
+        print(f"max abs difference to PyTorch {published.max_abs_difference:.1e} (allowed {TOLERANCE:g})")
+        print(f"published release {published.version} in {REPOSITORY}")
+
+
+def _recommended(data: Path) -> list[Row]:
+    """Ask a Triton that lives as long as this takes."""
+    manifest = read_manifest(data)
+    settings = ServerSettings(repository=REPOSITORY, grpc_port=0, http_port=0, metrics_port=0)
+    with serve(settings) as server, TagRecommender(server.grpc_url) as recommender:
+        print(f"Triton is ready on {server.grpc_url}")
+        return recommend_rows(recommender, manifest, build_histories(manifest))
+
+
+def _figures(checkpoint: Checkpoint) -> str:
+    lines = ["precision@5 on the test pictures:"]
+    lines += [f"  {values['precision@5']:.3f}  {name}" for name, values in checkpoint.metrics.items()]
+    return "\n".join(lines)
+
+
+def _what_next(data: Path, row: Row) -> str:
+    history = ",".join(f"{tag}:{count:g}" for tag, count in list(row.answers[0].history.items())[:5])
+    image = row.image.relative_to(Path.cwd()) if row.image.is_absolute() else row.image
+    return f"""
+Try next:
+  make serve                                     # keeps a Triton running on localhost:8001, then, beside it:
+  .venv/bin/altreco recommend {image} --history {history}
+  .venv/bin/python -m training.evaluate {BUILD / "small.pt"} --data {data}"""
+
+
+@contextmanager
+def _timed(step: str) -> Iterator[None]:
+    print(f"== {step}", flush=True)
+    start = time.monotonic()
+    yield
+    print(f"   {step}: {time.monotonic() - start:.1f} s", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

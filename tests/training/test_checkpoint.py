@@ -1,0 +1,53 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.tiny import save_tiny_checkpoint
+from training.checkpoint import load_checkpoint, save_checkpoint
+from training.errors import CheckpointError
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    path = save_tiny_checkpoint(tmp_path / "tiny.pt", tags=20)
+    loaded = load_checkpoint(path)
+    save_checkpoint(tmp_path / "again.pt", loaded)
+    again = load_checkpoint(tmp_path / "again.pt")
+    assert again.settings == loaded.settings
+    assert again.vocabulary.tags[:2] == ("tag-0", "tag-1")
+    for name, weight in loaded.model.state_dict().items():
+        torch.testing.assert_close(again.model.state_dict()[name], weight, rtol=0, atol=0)
+
+
+def test_missing(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no checkpoint at"):
+        load_checkpoint(tmp_path / "none.pt")
+
+
+def test_damaged(tmp_path: Path) -> None:
+    path = save_tiny_checkpoint(tmp_path / "tiny.pt", tags=20)
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(CheckpointError, match="no readable checkpoint"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("content", [{"weights": {}}, [1, 2]])
+def test_foreign(tmp_path: Path, content: object) -> None:
+    torch.save(content, tmp_path / "foreign.pt")
+    with pytest.raises(CheckpointError, match="no checkpoint of this project"):
+        load_checkpoint(tmp_path / "foreign.pt")
+
+
+def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path) -> None:
+    torch.save({"format": "altreco-checkpoint-1", "run": Path}, tmp_path / "evil.pt")
+    with pytest.raises(CheckpointError, match="no readable checkpoint"):
+        load_checkpoint(tmp_path / "evil.pt")
+
+
+def test_a_failed_write_leaves_the_old_checkpoint(tmp_path: Path) -> None:
+    path = save_tiny_checkpoint(tmp_path / "tiny.pt", tags=20)
+    before = path.read_bytes()
+    (tmp_path / "tiny.pt.partial").mkdir()  # what is in the way of writing beside
+    with pytest.raises((CheckpointError, OSError)):
+        save_checkpoint(path, load_checkpoint(path))
+    assert path.read_bytes() == before

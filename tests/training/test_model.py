@@ -1,0 +1,95 @@
+import pytest
+import torch
+
+from tests.tiny import tiny_model, tiny_settings
+from training.errors import SettingsError
+from training.model import ALTReco, PreferenceDecoder, PreferenceEncoder, VisualEncoder
+from training.settings import from_json, preset, to_json
+
+N = 40
+
+
+def batch(size: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    image = torch.randint(0, 256, (size, 224, 224, 3), dtype=torch.uint8, generator=generator)
+    return image, torch.rand(size, N, generator=generator)
+
+
+def test_paper_encoder_is_resnet_50_up_to_activation_46() -> None:
+    with torch.device("meta"):
+        encoder = VisualEncoder(preset("paper").model.backbone)
+        encoding = encoder(torch.zeros(1, 224, 224, 3, dtype=torch.uint8))
+    assert encoding.shape == (1, 2048, 7, 7)
+    # ResNet-50 has 23.5 million convolution weights, its last bottleneck 4.46 million.
+    assert 19.0e6 < sum(p.numel() for p in encoder.parameters()) < 19.1e6
+
+
+def test_pixels_are_normalized_by_imagenet_statistics() -> None:
+    encoder = tiny_model(N).visual_encoder
+    seen = []
+    encoder.backbone.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
+    encoder(torch.full((1, 224, 224, 3), 255, dtype=torch.uint8))
+    expected = (1 - torch.tensor([0.485, 0.456, 0.406])) / torch.tensor([0.229, 0.224, 0.225])
+    torch.testing.assert_close(seen[0][0, :, 0, 0], expected)
+
+
+def test_shapes_and_ranges() -> None:
+    model = tiny_model(N)
+    image, history = batch()
+    prediction = model(image, history)
+    assert prediction.personalized.shape == prediction.generalized.shape == prediction.history.shape == (2, N)
+    preference = model.preference_encoder(history)
+    assert preference.shape == (2, 128)
+    assert preference.abs().max() <= 1
+    scores = model.recommend(image, history)
+    torch.testing.assert_close(scores, torch.sigmoid(prediction.personalized))
+
+
+def test_image_and_history_both_matter_and_the_generator_sees_no_user() -> None:
+    model = tiny_model(N)
+    image, history = batch()
+    base = model(image, history)
+    other_user = model(image, history.flip(0))
+    other_image = model(image.flip(0), history)
+    assert (base.personalized - other_user.personalized).abs().max() > 0.1
+    assert (base.personalized - other_image.personalized).abs().max() > 0.1
+    torch.testing.assert_close(base.generalized, other_user.generalized)
+
+
+def test_skips_carry_the_encoders_activations() -> None:
+    encoder = PreferenceEncoder(N)
+    activations = encoder.activations(torch.rand(3, N))
+    changed = [torch.rand_like(a) for a in activations[:-1]] + [activations[-1]]
+    with_skips, without = PreferenceDecoder(N, skips=True), PreferenceDecoder(N, skips=False)
+    assert not torch.equal(with_skips(activations), with_skips(changed))
+    assert torch.equal(without(activations), without(changed))
+
+
+def test_settings_survive_json() -> None:
+    for settings in (preset("paper"), preset("small", epochs=3), tiny_settings()):
+        assert from_json(to_json(settings)) == settings
+    with pytest.raises(SettingsError, match="not this version's"):
+        from_json('{"model": {}}')
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"), [({"epochs": 0}, "epochs"), ({"history_dropout": 1.0}, "history_dropout")]
+)
+def test_settings_that_cannot_train_are_refused(changes: dict[str, float], reason: str) -> None:
+    with pytest.raises(SettingsError, match=reason):
+        preset("small", **changes)
+
+
+def test_unknown_preset_names_the_known() -> None:
+    with pytest.raises(SettingsError, match="expected one of paper, small"):
+        preset("large")
+
+
+def test_initial_weights_follow_the_seed() -> None:
+    models = []
+    for seed in (3, 3, 4):
+        torch.manual_seed(seed)
+        models.append(ALTReco(tiny_settings().model, N))
+    first, same, other = (m.classifier.fc2.weight for m in models)
+    assert torch.equal(first, same)
+    assert not torch.equal(first, other)
