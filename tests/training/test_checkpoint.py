@@ -1,3 +1,4 @@
+import resource
 from pathlib import Path
 
 import pytest
@@ -44,10 +45,15 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "evil.pt")
 
 
-def test_a_failed_write_leaves_the_old_checkpoint(tmp_path: Path) -> None:
+def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path) -> None:
     path = save_tiny_checkpoint(tmp_path / "tiny.pt", tags=20)
-    before = path.read_bytes()
-    (tmp_path / "tiny.pt.partial").mkdir()  # what is in the way of writing beside
-    with pytest.raises((CheckpointError, OSError)):
-        save_checkpoint(path, load_checkpoint(path))
+    before, checkpoint = path.read_bytes(), load_checkpoint(path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(CheckpointError, match="cannot write checkpoint"):
+            save_checkpoint(path, checkpoint)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]

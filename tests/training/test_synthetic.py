@@ -132,7 +132,7 @@ def test_a_crash_leaves_no_data_set_and_the_next_run_recovers(
 @pytest.mark.parametrize(
     "wrong",
     [{"users": 0}, {"pictures": 7, "users": 4}, {"tags": MIN_TAGS - 1}, {"test_share": 1.0}, {"seed": -1}],
-    ids=lambda wrong: ",".join(wrong),
+    ids=",".join,
 )
 def test_impossible_settings_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(DataError, match="expected"):
@@ -182,6 +182,22 @@ def test_two_users_tag_one_scene_differently_and_each_by_habit() -> None:
         assert counts[other] < counts[word]
         for tag, chance in user.habits.items():
             assert counts[tag] / 200 >= chance - 0.15
+
+
+def test_a_user_resembles_their_own_past_more_than_other_users() -> None:
+    users = make_users(12, build_vocabulary(1540), seed=4)
+    pictures = [compose_scene(np.random.default_rng([8, index])) for index in range(60)]
+
+    def often(user: synthetic.User, seed: int) -> set[str]:
+        rng = np.random.default_rng(seed)
+        counts = Counter(tag for picture in pictures for tag in tag_picture(user, picture, rng))
+        return {tag for tag, _ in counts.most_common(15)}
+
+    past, future = [often(user, 1) for user in users], [often(user, 2) for user in users]
+    own = np.mean([len(a & b) for a, b in zip(past, future, strict=True)])
+    others = np.mean([len(past[i] & future[j]) for i in range(12) for j in range(12) if i != j])
+    assert own > 10
+    assert others < 0.6 * own
 
 
 def test_users_notice_different_things() -> None:
@@ -236,7 +252,7 @@ def test_every_thing_can_be_seen() -> None:
     kinds = {choice.kind for setting in SETTINGS.values() for choice in setting.choices} | {"flower"}
     empty = np.asarray(draw(scene("field"), np.random.default_rng(1)), dtype=np.float64)
     for kind in kinds:
-        thing = Thing(kind=kind, x=0.5, y=0.85, size=0.4, colour=(200, 40, 40), mirrored=False)
+        thing = Thing(kind=kind, x=0.5, y=0.9, size=0.5, colour=(200, 40, 40), mirrored=False)
         with_thing = np.asarray(draw(scene("field", things=(thing,)), np.random.default_rng(1)), dtype=np.float64)
         changed = np.abs(with_thing - empty).max(2) > 60
         assert changed.mean() > 0.02, kind

@@ -101,13 +101,25 @@ PLACES = (
     ("oslo", "norway"),
     ("istanbul", "turkey"),
 )
-OCCASIONS = (
-    "travel trip family birthday wedding party music food walk garden park light color red white black old yellow "
-    "january february march april may june august september october november december 2005 2006 2007 2012 2013"
-).split()
+OCCASIONS = ("travel", "trip", "family", "birthday", "wedding", "party", "music", "food", "walk", "garden", "park")
+COLOURS = ("color", "red", "white", "black", "yellow", "pink", "brown")
+MONTHS = (
+    "january",
+    "february",
+    "march",
+    "april",
+    "may",
+    "june",
+    "august",
+    "september",
+    "october",
+    "november",
+    "december",
+)
+YEARS = ("2005", "2006", "2007", "2012", "2013", "2014")
 
-_ONSETS = "b br d f g gr h k kl l m n p r s st t tr v w z".split()
-_VOWELS = "a e i o u ai ea ou".split()
+_ONSETS = ("b", "br", "d", "f", "g", "gr", "h", "k", "kl", "l", "m", "n", "p", "r", "s", "st", "t", "tr", "v", "w", "z")
+_VOWELS = ("a", "e", "i", "o", "u", "ai", "ea", "ou")
 _ENDINGS = ("", "", "n", "r", "s", "ton", "ville", "berg", "field", "mouth")
 _TAIL_SEED = 20170424
 
@@ -135,7 +147,7 @@ def _real_words() -> Iterator[str]:
     yield from mixed[:20]
     yield from (word for row in others for word in row if word)
     yield from mixed[20:]
-    yield from OCCASIONS
+    yield from chain(OCCASIONS, COLOURS, MONTHS, YEARS)
 
 
 def _place_names() -> Iterator[str]:

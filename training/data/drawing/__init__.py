@@ -9,7 +9,8 @@ from PIL import Image, ImageFilter
 from training.data.drawing import creatures, things
 from training.data.drawing.backdrop import draw_backdrop
 from training.data.drawing.canvas import PICTURE_SIDE, Brush, Canvas
-from training.data.drawing.scene import RGB, SETTINGS, Scene, Thing, compose_scene
+from training.data.drawing.catalogue import RGB, SETTINGS
+from training.data.drawing.scene import Scene, Thing, compose_scene
 
 __all__ = ["SETTINGS", "Scene", "Thing", "compose_scene", "draw"]
 
@@ -54,5 +55,7 @@ def _photograph(image: Image.Image, monochrome: bool, rng: np.random.Generator) 
     pixels = np.asarray(soft, dtype=np.float32)
     contrast, brightness = rng.uniform(0.85, 1.15), rng.uniform(-12, 12)
     grain = rng.random((PICTURE_SIDE, PICTURE_SIDE, 1 if monochrome else 3), dtype=np.float32) - np.float32(0.5)
-    pixels = (pixels - 128) * np.float32(contrast) + np.float32(128 + brightness) + grain * np.float32(rng.uniform(8, 24))
+    pixels = (
+        (pixels - 128) * np.float32(contrast) + np.float32(128 + brightness) + grain * np.float32(rng.uniform(8, 24))
+    )
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))

@@ -7,7 +7,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from training.data.drawing.canvas import Brush, Canvas, shade
-from training.data.drawing.scene import AUTUMN, COLOURS, LEAVES, RGB, Scene
+from training.data.drawing.catalogue import AUTUMN, COLOURS, LEAVES, RGB
+from training.data.drawing.scene import Scene
 from training.data.drawing.things import house, pine, tree
 
 SKIES: Mapping[str, tuple[RGB, ...]] = MappingProxyType(
@@ -19,7 +20,14 @@ SKIES: Mapping[str, tuple[RGB, ...]] = MappingProxyType(
 )
 SKYLINES = MappingProxyType({"city": 0.28, "mountain": 0.27, "lake": 0.28, "village": 0.34})
 """Where the setting sun stands in front of what would hide it at the horizon."""
-RAINBOW: tuple[RGB, ...] = ((226, 70, 70), (240, 150, 50), (246, 220, 80), (90, 180, 90), (70, 130, 220), (130, 90, 190))
+RAINBOW: tuple[RGB, ...] = (
+    (226, 70, 70),
+    (240, 150, 50),
+    (246, 220, 80),
+    (90, 180, 90),
+    (70, 130, 220),
+    (130, 90, 190),
+)
 
 
 def draw_backdrop(canvas: Canvas, scene: Scene) -> None:
@@ -53,7 +61,11 @@ def _moon(canvas: Canvas, scene: Scene) -> None:
 def _sun(canvas: Canvas, scene: Scene) -> None:
     low = scene.light == "sunset"
     r = canvas.rng.uniform(0.1, 0.14) if low else canvas.rng.uniform(0.07, 0.1)
-    y = SKYLINES.get(scene.setting, scene.horizon) - canvas.rng.uniform(-0.02, 0.1) if low else canvas.rng.uniform(0.12, 0.2)
+    y = (
+        SKYLINES.get(scene.setting, scene.horizon) - canvas.rng.uniform(-0.02, 0.1)
+        if low
+        else canvas.rng.uniform(0.12, 0.2)
+    )
     _glow(canvas, scene.sun_x, y, 2.4 * r, (255, 226, 150))
     canvas.oval(scene.sun_x, y, r, r, (255, 232, 150) if low else (255, 246, 196), lit=True)
 
@@ -71,7 +83,9 @@ def _clouds(canvas: Canvas, scene: Scene) -> None:
         for dx, dy in canvas.rng.normal(0, (0.09, 0.018), (7, 2)):
             r = canvas.rng.uniform(0.03, 0.065)
             pen.ellipse([112 * v for v in (x + dx - r, y + dy - r, x + dx + r, y + dy + 0.7 * r)], fill=235)
-    canvas.haze(mask.filter(ImageFilter.GaussianBlur(1.6)), (250, 250, 252) if scene.light == "day" else (252, 178, 150))
+    canvas.haze(
+        mask.filter(ImageFilter.GaussianBlur(1.6)), (250, 250, 252) if scene.light == "day" else (252, 178, 150)
+    )
 
 
 def _rainbow(canvas: Canvas, scene: Scene) -> None:
@@ -177,9 +191,7 @@ def _forest(canvas: Canvas, scene: Scene) -> None:
             _plant(canvas, x, y, size * canvas.rng.uniform(0.85, 1.1), colour, pine if conifer else tree)
 
 
-def _plant(
-    canvas: Canvas, x: float, y: float, size: float, colour: RGB, draw: Callable[[Brush, RGB], None]
-) -> None:
+def _plant(canvas: Canvas, x: float, y: float, size: float, colour: RGB, draw: Callable[[Brush, RGB], None]) -> None:
     draw(Brush(canvas, x, y, size, False), colour)
 
 
@@ -219,7 +231,9 @@ def _tower(canvas: Canvas, x: float, foot: float, wide: float, high: float, colo
         lamp = dark and canvas.rng.random() < 0.55
         pane: RGB = (255, 222, 130) if lamp else shade(colour, 0.72 if dark else 1.3)
         left, top = x + 0.012 + column * (wide - 0.016) / columns, foot - high + 0.015 + 0.045 * row
-        canvas.polygon([(left, top), (left + 0.02, top), (left + 0.02, top + 0.024), (left, top + 0.024)], pane, lit=lamp)
+        canvas.polygon(
+            [(left, top), (left + 0.02, top), (left + 0.02, top + 0.024), (left, top + 0.024)], pane, lit=lamp
+        )
 
 
 def _street(canvas: Canvas, top: float) -> None:

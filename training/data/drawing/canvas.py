@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-from training.data.drawing.scene import RGB
+from training.data.drawing.catalogue import RGB
 
 PICTURE_SIDE = 224
 SIDE = 2 * PICTURE_SIDE
@@ -17,7 +17,7 @@ Point = tuple[float, float]
 
 
 class Canvas:
-    """An RGB image of SIDE x SIDE; all coordinates are shares of the side, y downwards. `lit` colours ignore the light."""
+    """An RGB image of SIDE x SIDE; coordinates are shares of the side, y downwards; `lit` colours ignore the light."""
 
     def __init__(self, light: str, rng: np.random.Generator) -> None:
         """A black canvas in the given light."""

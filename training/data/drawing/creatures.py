@@ -3,7 +3,7 @@
 import numpy as np
 
 from training.data.drawing.canvas import Brush, shade
-from training.data.drawing.scene import COLOURS, RGB
+from training.data.drawing.catalogue import COLOURS, RGB
 
 SKIN: tuple[RGB, ...] = ((244, 206, 172), (222, 172, 130), (164, 112, 76), (110, 72, 50))
 HAIR: tuple[RGB, ...] = ((48, 34, 26), (112, 70, 36), (214, 170, 92), (150, 60, 34))
@@ -93,7 +93,9 @@ def sheep(brush: Brush, colour: RGB) -> None:
     for x in (-0.3, -0.18, 0.2, 0.32):
         brush.line([(x, 0), (x, 0.4)], 0.08, INK)
     for angle in np.linspace(0, 2 * np.pi, 11):
-        brush.oval(0.36 * np.cos(angle), 0.58 + 0.2 * np.sin(angle), 0.17, 0.17, shade(colour, 0.9 + 0.1 * np.sin(angle)))
+        brush.oval(
+            0.36 * np.cos(angle), 0.58 + 0.2 * np.sin(angle), 0.17, 0.17, shade(colour, 0.9 + 0.1 * np.sin(angle))
+        )
     brush.oval(0, 0.6, 0.4, 0.24, colour)
     brush.oval(0.52, 0.66, 0.15, 0.19, (62, 54, 54))
     brush.oval(0.38, 0.74, 0.1, 0.05, (62, 54, 54))
@@ -114,5 +116,7 @@ def _gull(brush: Brush, colour: RGB) -> None:
     brush.oval(0, 0.36, 0.36, 0.13, colour)
     brush.oval(0.36, 0.45, 0.14, 0.13, colour)
     brush.polygon([(0.47, 0.5), (0.47, 0.4), (0.66, 0.44)], (240, 160, 50))
-    brush.polygon([(-0.16, 0.4), (-0.26, 0.7), (-0.2, 0.9), (-0.04, 1.04), (0.06, 0.72), (0.16, 0.4)], shade(colour, 0.9))
+    brush.polygon(
+        [(-0.16, 0.4), (-0.26, 0.7), (-0.2, 0.9), (-0.04, 1.04), (0.06, 0.72), (0.16, 0.4)], shade(colour, 0.9)
+    )
     brush.oval(0.4, 0.48, 0.028, 0.028, INK if colour[1] > 128 else (250, 250, 250))

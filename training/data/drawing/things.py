@@ -3,7 +3,7 @@
 import numpy as np
 
 from training.data.drawing.canvas import Brush, shade
-from training.data.drawing.scene import RGB
+from training.data.drawing.catalogue import RGB
 
 BARK: RGB = (104, 72, 46)
 GLASS: RGB = (172, 208, 226)
@@ -13,7 +13,12 @@ LAMP: RGB = (255, 224, 130)
 def tree(brush: Brush, colour: RGB) -> None:
     """A leafy tree: a crown of overlapping balls, lighter at the top."""
     brush.polygon([(-0.06, 0), (0.06, 0), (0.035, 0.45), (-0.035, 0.45)], BARK)
-    for x, y, r, light in ((-0.2, 0.48, 0.2, 0.8), (0.2, 0.5, 0.2, 0.85), (0, 0.62, 0.27, 1.0), (0.06, 0.8, 0.19, 1.12)):
+    for x, y, r, light in (
+        (-0.2, 0.48, 0.2, 0.8),
+        (0.2, 0.5, 0.2, 0.85),
+        (0, 0.62, 0.27, 1.0),
+        (0.06, 0.8, 0.19, 1.12),
+    ):
         dx, dy = brush.rng.normal(0, 0.02, 2)
         brush.oval(x + dx, y + dy, r, r * 0.92, shade(colour, light))
     for x, y in brush.rng.normal((0, 0.64), (0.16, 0.12), (16, 2)):
@@ -36,7 +41,7 @@ def palm(brush: Brush, colour: RGB) -> None:
     for angle in np.linspace(-0.5, 3.6, 7) + brush.rng.uniform(-0.12, 0.12):
         x, y = np.cos(angle), np.sin(angle)
         middle, tip = (lean + 0.2 * x, 0.82 + 0.14 * y), (lean + 0.38 * x, 0.72 + 0.14 * y)
-        brush.polygon([(lean, 0.8), (middle[0], middle[1] + 0.04), tip, (middle[0], middle[1] - 0.04)], colour)
+        brush.polygon([(lean, 0.8), (middle[0], middle[1] + 0.06), tip, (middle[0], middle[1] - 0.04)], colour)
     brush.oval(lean, 0.76, 0.035, 0.035, (110, 70, 40))
 
 
