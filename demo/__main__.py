@@ -11,7 +11,7 @@ from training.data.synthetic import SyntheticSettings, generate
 
 from demo.contact_sheet import write_contact_sheet
 from demo.recommend import Row, recommend_rows
-from deploy.local import ServerSettings, ServerStartError, serve
+from deploy.local import ServerError, ServerSettings, serve
 from export.errors import ExportError
 from export.parity import TOLERANCE
 from export.release import release
@@ -32,7 +32,7 @@ def main() -> int:
     """Run all steps; 0, or 1 with the reason on stderr."""
     try:
         _run()
-    except (AltrecoError, TrainingError, ExportError, ServerStartError) as error:
+    except (AltrecoError, TrainingError, ExportError, ServerError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -80,7 +80,7 @@ def _released(checkpoint: Path) -> None:
 def _recommended(data: Path) -> list[Row]:
     """Ask a Triton that lives as long as this takes."""
     manifest = read_manifest(data)
-    settings = ServerSettings(repository=REPOSITORY, grpc_port=0, http_port=0, metrics_port=0)
+    settings = ServerSettings(repository=REPOSITORY, grpc_port=0, http_port=0, metrics_port=0, strict=True)
     with serve(settings) as server, TagRecommender(server.grpc_url) as recommender:
         print(f"Triton is ready on {server.grpc_url}")
         return recommend_rows(recommender, manifest, build_histories(manifest))

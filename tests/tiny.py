@@ -16,7 +16,7 @@ REPOSITORY = Path(__file__).parent.parent / "model_repository"
 
 def tiny_settings(**changes: object) -> TrainSettings:
     backbone = BackboneSettings(
-        embedding_size=8, hidden_sizes=(8, 16, 16, 32), depths=(1, 1, 1, 1), layer_type="basic"
+        embedding_size=16, hidden_sizes=(16, 16, 16, 32), depths=(1, 1, 1, 1), layer_type="basic"
     )
     return TrainSettings(**{"preset": "tiny", "model": ModelSettings(backbone=backbone), **changes})
 

@@ -78,11 +78,11 @@ def small() -> TrainSettings:
     return TrainSettings(
         preset="small",
         model=ModelSettings(backbone=backbone),
-        loss=LossSettings(theta=0.001),
+        loss=LossSettings(theta=1e-4),
         optimizer="adamw",
         learning_rate=2e-3,
         schedule="one_cycle",
-        epochs=2,
+        epochs=3,
         history_dropout=0.15,
     )
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from altreco_client.history import normalize
 from numpy.typing import NDArray
 
@@ -23,6 +24,13 @@ class Histories:
         dense = np.zeros(self.tags, dtype=np.float32)
         dense[self.indices[user]] = self.counts[user]
         return dense
+
+    def total(self) -> torch.Tensor:
+        """Counts over all users, float [N]."""
+        total = torch.zeros(self.tags)
+        for indices, counts in zip(self.indices, self.counts, strict=True):
+            total[indices] += torch.from_numpy(counts).float()
+        return total
 
     def vector(self, user: int, without: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
         """u_h, float32 [N]; `without` takes one picture's tags out: leave-one-out, for a picture that was counted."""

@@ -1,0 +1,126 @@
+"""Whatever is sent, the answer is an error that says what was expected, and the server goes on serving."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tritonclient.grpc as triton
+from altreco_client import (
+    ContractMismatch,
+    InvalidHistory,
+    InvalidImage,
+    InvalidRequest,
+    ServerRejected,
+    TagRecommender,
+    UnknownTag,
+)
+from PIL import Image
+from tritonclient.utils import InferenceServerException
+
+from tests.end_to_end.conftest import Served
+
+PICTURE = np.full((300, 400, 3), 90, dtype=np.uint8)
+
+
+@pytest.fixture(autouse=True)
+def _goes_on_serving(recommender: TagRecommender) -> Iterator[None]:
+    before = recommender.recommend(PICTURE, {"tag-1": 1})
+    yield
+    assert recommender.recommend(PICTURE, {"tag-1": 1}) == before
+
+
+@pytest.mark.parametrize(
+    ("image", "history", "k", "error", "message"),
+    [
+        (b"no image", {}, 5, InvalidImage, "cannot read an image"),
+        (np.zeros((2, 2), dtype=np.float32), {}, 5, InvalidImage, "expected uint8"),
+        (PICTURE, {"tag-1": -1}, 5, InvalidHistory, "expected a finite number of zero or more"),
+        (PICTURE, {"tag-1": float("nan")}, 5, InvalidHistory, "count of 'tag-1' is nan"),
+        (PICTURE, {"sea": 1}, 5, UnknownTag, "not among the server's 1540 tags: 'sea'"),
+        (PICTURE, {}, 0, InvalidRequest, "expected 1 to 1540"),
+        (PICTURE, {}, 1541, InvalidRequest, "expected 1 to 1540"),
+    ],
+)
+def test_client_refuses_before_sending(
+    recommender: TagRecommender, image: object, history: dict, k: int, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        recommender.recommend(image, history, k)  # type: ignore[arg-type]
+
+
+def test_unknown_tags_can_be_ignored(recommender: TagRecommender) -> None:
+    known = recommender.recommend(PICTURE, {"tag-1": 1})
+    assert recommender.recommend(PICTURE, {"tag-1": 1, "sea": 5}, unknown_tags="ignore") == known
+
+
+@pytest.mark.parametrize(
+    ("image", "history", "message"),
+    [
+        (
+            np.zeros((1, 200, 224, 3), np.uint8),
+            np.zeros((1, 1540), np.float32),
+            r"Expected \[-1,224,224,3\], got \[1,200,224,3\]",
+        ),
+        (
+            np.zeros((1, 224, 224, 3), np.uint8),
+            np.zeros((1, 1000), np.float32),
+            r"Expected \[-1,1540\], got \[1,1000\]",
+        ),
+        (np.zeros((1, 224, 224, 3), np.float32), np.zeros((1, 1540), np.float32), "UINT8"),
+        (np.zeros((33, 224, 224, 3), np.uint8), np.zeros((33, 1540), np.float32), "batch-size must be <= 32"),
+        (np.zeros((2, 224, 224, 3), np.uint8), np.zeros((1, 1540), np.float32), "batch"),
+    ],
+)
+def test_triton_refuses_wrong_tensors(served: Served, image: np.ndarray, history: np.ndarray, message: str) -> None:
+    dtype = {"uint8": "UINT8", "float32": "FP32"}[str(image.dtype)]
+    inputs = [triton.InferInput("IMAGE", image.shape, dtype), triton.InferInput("USER_HISTORY", history.shape, "FP32")]
+    inputs[0].set_data_from_numpy(image)
+    inputs[1].set_data_from_numpy(history)
+    with (
+        triton.InferenceServerClient(served.server.grpc_url) as client,
+        pytest.raises(InferenceServerException, match=message),
+    ):
+        client.infer("tag_recommender", inputs, client_timeout=30)
+
+
+def test_a_model_that_is_not_there(served: Served) -> None:
+    with TagRecommender(served.server.grpc_url, model_name="nothing") as recommender:
+        assert not recommender.ready()
+        with pytest.raises(ServerRejected, match="nothing"):
+            recommender.recommend(PICTURE)
+
+
+def test_a_model_that_does_not_speak_the_contract(served: Served) -> None:
+    with (
+        TagRecommender(served.server.grpc_url, model_name="preference_encoder") as recommender,
+        pytest.raises(ContractMismatch, match="this client speaks IMAGE UINT8"),
+    ):
+        recommender.recommend(PICTURE)
+
+
+def test_command_line(served: Served, tmp_path: Path) -> None:
+    photo, broken = tmp_path / "photo.jpg", tmp_path / "broken.jpg"
+    Image.fromarray(PICTURE).save(photo)
+    broken.write_bytes(photo.read_bytes()[:300])
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "altreco_client", *arguments, "--url", served.server.grpc_url]
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+    done = run("recommend", str(photo), "--history", "tag-3:3,tag-5:1", "-k", "4")
+    assert done.returncode == 0, done.stderr
+    scores = [float(line.split()[0]) for line in done.stdout.splitlines()]
+    assert len(scores) == 4
+    assert scores == sorted(scores, reverse=True)
+    for arguments, message in (
+        (("recommend", str(broken)), "cannot read an image"),
+        (("recommend", str(photo), "--history", "tag-3:x"), "expected TAG:COUNT"),
+        (("recommend", str(photo), "--history", "nope:1"), "not among the server's 1540 tags"),
+    ):
+        failed = run(*arguments)
+        assert failed.returncode == 1
+        assert failed.stderr.startswith("error: ")
+        assert message in failed.stderr
