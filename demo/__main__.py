@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from altreco_client import AltrecoError, TagRecommender
-from training.data.synthetic import SyntheticSettings, generate
 
 from demo.contact_sheet import write_contact_sheet
 from demo.recommend import Row, recommend_rows
@@ -18,6 +17,7 @@ from export.release import release
 from training.checkpoint import Checkpoint, load_checkpoint
 from training.data.histories import build_histories
 from training.data.manifest import read_manifest
+from training.data.synthetic import SyntheticSettings, generate
 from training.errors import TrainingError
 from training.settings import preset
 from training.train import train
@@ -80,7 +80,7 @@ def _released(checkpoint: Path) -> None:
 def _recommended(data: Path) -> list[Row]:
     """Ask a Triton that lives as long as this takes."""
     manifest = read_manifest(data)
-    settings = ServerSettings(repository=REPOSITORY, grpc_port=0, http_port=0, metrics_port=0, strict=True)
+    settings = ServerSettings(repository=REPOSITORY, grpc_port=0, http_port=0, metrics_port=0, strict=True, stop_timeout_s=1)
     with serve(settings) as server, TagRecommender(server.grpc_url) as recommender:
         print(f"Triton is ready on {server.grpc_url}")
         return recommend_rows(recommender, manifest, build_histories(manifest))

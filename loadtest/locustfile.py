@@ -10,6 +10,7 @@ import os
 import sys
 
 from locust import User, constant, events, task  # first: Locust patches the standard library for gevent
+
 from grpc.experimental import gevent as grpc_gevent  # isort: skip
 
 grpc_gevent.init_gevent()  # after the patching: before it, the run hangs

@@ -28,7 +28,7 @@ def train(settings: TrainSettings, data: Path, out: Path, *, workers: int = 2, q
     torch.manual_seed(settings.seed)
     network = ALTReco(settings.model, len(manifest.vocabulary))
     discriminator = Discriminator(len(manifest.vocabulary))
-    network.start_from(histories.total() / len(manifest.rows("train")))
+    network.start_from(histories.total() / len(manifest.rows("train")), histories.sample())
     batches = training_batches(manifest, histories, settings, workers)
     players = Players(network, discriminator, _optimizer(network, settings), _optimizer(discriminator, settings))
     schedules = [_schedule(optimizer, settings, len(batches)) for optimizer in players.optimizers]

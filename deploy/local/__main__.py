@@ -21,7 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
             server.wait()
     except KeyboardInterrupt:
         return 0
-    except (ServerError, ValueError) as error:
+    except (ServerError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
 
@@ -43,7 +43,7 @@ def _settings(arguments: list[str] | None) -> ServerSettings:
     option("--grpc-port", type=int, default=DEFAULTS.grpc_port, metavar="PORT", help="port for gRPC")
     option("--http-port", type=int, default=DEFAULTS.http_port, metavar="PORT", help="port for HTTP")
     option("--metrics-port", type=int, default=DEFAULTS.metrics_port, metavar="PORT", help="port for the metrics")
-    option("--free-ports", action="store_true", help="choose three unused ports instead")
+    option("--free-ports", action="store_true", help="choose three unused ports instead; a port of 0 does so for one")
     option("--cache-size", type=int, default=DEFAULTS.cache_size_bytes, metavar="BYTES", help="response cache; 0: none")
     option("--model-control", choices=("none", "explicit", "poll"), default="none", help="Triton's control mode")
     option("--strict", action="store_true", help="refuse a config.pbtxt that leaves something out")
@@ -58,10 +58,9 @@ def _settings(arguments: list[str] | None) -> ServerSettings:
     return ServerSettings(
         repository=given.repository,
         host=given.host,
-        grpc_port=given.grpc_port,
-        http_port=given.http_port,
-        metrics_port=given.metrics_port,
-        free_ports=given.free_ports,
+        grpc_port=0 if given.free_ports else given.grpc_port,
+        http_port=0 if given.free_ports else given.http_port,
+        metrics_port=0 if given.free_ports else given.metrics_port,
         cache_size_bytes=given.cache_size,
         model_control=given.model_control,
         strict=given.strict,

@@ -13,15 +13,15 @@ MODEL_FAILURES = (
     re.compile(r"^failed to load '(?P<model>[^']+)' version (?P<version>\d+): (?P<reason>.*)", re.DOTALL),
     re.compile(r"^failed to load model '(?P<model>[^']+)': (?P<reason>.*)", re.DOTALL),
     re.compile(r"^Poll failed for model directory '(?P<model>[^']+)': (?P<reason>.*)", re.DOTALL),
-    re.compile(r"^(?P<reason>.*ensemble '(?P<model>[^']+)' .*)", re.DOTALL),
+    # The reason of the model that it depends on follows, which has a line of its own.
+    re.compile(r"^.*(?P<reason>ensemble '(?P<model>[^']+)' .*?)(\. Model .*)?$", re.DOTALL),
 )
-# Where in the backend a Python error was raised, and of which class, helps nobody who wrote a config.
-PYTHON_DETAILS = re.compile(
-    r"(\n\nAt:\n.*$)|(^(Internal|Invalid argument): )?\b\w+(Error|Exception|InvalidModel): ", re.DOTALL
-)
-# A machine without a GPU is no reason for anything.
-HARMLESS = re.compile(r"NVML|DCGM|CUDA|CudaDriver|pinned", re.IGNORECASE)
-OTHER_REASONS = re.compile(r"^error: creating server: |error while loading shared libraries|^tritonserver: ")
+# Which class of error the backend raised, and where, helps nobody who wrote a config.
+PYTHON_CLASS = re.compile(r"^(Internal: )?\w+(Error|Exception|Model): ")
+PYTHON_TRACE = re.compile(r"\n\nAt:\n.*", re.DOTALL)
+# What Triton reports as errors on every machine without a GPU.
+HARMLESS = re.compile(r"CudaDriverHelper|CUDA stream|NVML|DCGM")
+OTHER_REASONS = re.compile(r"^error: creating server: |error while loading shared libraries|tritonserver: un")
 
 
 def start_error(log: str, *, options: Mapping[int, str], repository: str, exit_code: int) -> ServerStartError:
@@ -30,9 +30,9 @@ def start_error(log: str, *, options: Mapping[int, str], repository: str, exit_c
     for message in messages:
         if found := SOCKET_IN_USE.search(message):
             return port_in_use(found["address"], int(found["port"]), options)
-    if failures := dict(_model_failures(messages)):
+    if failures := dict(_model_failures(messages, _syntax_errors(log))):
         lines = "".join(f"\n  model '{model}'{reason}" for model, reason in failures.items())
-        return ModelLoadError(f"Triton could not load {repository}:{lines}{_syntax_errors(log)}")
+        return ModelLoadError(f"Triton could not load {repository}:{lines}")
     reasons = [*(line for line in log.splitlines() if OTHER_REASONS.search(line)), *messages]
     detail = "\n  ".join(reasons or log.splitlines()[-5:] or ["it said nothing"])
     return ServerStartError(f"Triton ended at its start (exit code {exit_code}):\n  {detail}")
@@ -68,23 +68,24 @@ def _unquoted(message: str) -> str:
         return message
 
 
-def _model_failures(messages: list[str]) -> Iterator[tuple[str, str]]:
+def _model_failures(messages: list[str], syntax_errors: Iterator[str]) -> Iterator[tuple[str, str]]:
     for message in messages:
         for pattern in MODEL_FAILURES:
             if found := pattern.match(message):
                 version = found.groupdict().get("version")
-                reason = PYTHON_DETAILS.sub("", found["reason"]).strip()
+                reason = PYTHON_CLASS.sub("", PYTHON_TRACE.sub("", found["reason"])).strip()
+                if "failed to read text proto" in reason:
+                    reason += f" ({next(syntax_errors, 'no details')})"
                 yield found["model"], f"{f' version {version}' if version else ''}: {_explained(reason)}"
                 break
 
 
 def _explained(reason: str) -> str:
     if reason.startswith("at least one version must be available"):
-        return "it has no version folder (1/, 2/, ...) with a model in it; a release has to be exported into it first"
+        return "it has no version folder (1/, 2/, ...) with a model in it: export a release first"
     return reason
 
 
-def _syntax_errors(log: str) -> str:
-    """What protobuf says about config.pbtxt files that are not well-formed; it comes without the file's name."""
-    found = re.findall(r"Error parsing text-format inference.ModelConfig: (.*)", log)
-    return "".join(f"\n  config.pbtxt, line:column {detail}" for detail in found)
+def _syntax_errors(log: str) -> Iterator[str]:
+    """What protobuf says about malformed config.pbtxt files: without their names, but in their order."""
+    return (found[1] for found in re.finditer(r"Error parsing text-format inference.ModelConfig: (.*)", log))

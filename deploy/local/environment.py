@@ -34,7 +34,7 @@ class Installation:
 
 def find_installation() -> Installation:
     """The Triton of this Python environment, or MissingDependency with what to install."""
-    triton = _package_folder("pytriton", distribution="nvidia-pytriton") / "tritonserver"
+    triton = find_package("pytriton", distribution="nvidia-pytriton") / "tritonserver"
     executable = triton / "bin" / "tritonserver"
     if not executable.is_file():
         raise MissingDependency(f"nvidia-pytriton is installed without {executable}: {INSTALL}")
@@ -44,7 +44,10 @@ def find_installation() -> Installation:
         caches=triton / "caches",
         python_backend=triton / "backends" / "python",
         python_stub=find_stub(triton / "python_backend_stubs", version=_python_version()),
-        library_folders=(triton.parents[1] / "nvidia_pytriton.libs", *find_libpython(_libpython_folders())),
+        library_folders=(
+            triton.parents[1] / "nvidia_pytriton.libs",
+            *find_libpython(_libpython_folders(), version=_python_version()),
+        ),
         has_cuda_provider=_has_cuda_provider(),
     )
 
@@ -95,19 +98,27 @@ def find_stub(stubs: Path, *, version: str) -> Path:
     return stub
 
 
-def find_libpython(folders: Iterable[Path]) -> list[Path]:
+def find_libpython(folders: Iterable[Path], *, version: str) -> list[Path]:
     """The folder of the shared libpython: none where the dynamic linker finds it by itself."""
-    name = f"libpython{_python_version()}.so.1.0"
+    name = f"libpython{version}.so.1.0"
     for folder in folders:
         if (folder / name).is_file():
             return [folder]
-    if ctypes.util.find_library(f"python{_python_version()}") == name:
+    if ctypes.util.find_library(f"python{version}") == name:
         return []
     raise MissingDependency(
         f"{name} is missing, Triton's Python backend needs a Python with a shared library: install it "
-        f"(Debian, Ubuntu: apt install libpython{_python_version()}), or a Python built with --enable-shared "
-        f"(pyenv: PYTHON_CONFIGURE_OPTS=--enable-shared pyenv install {_python_version()}); conda's and uv's have it"
+        f"(Debian, Ubuntu: apt install libpython{version}), or a Python built with --enable-shared "
+        f"(pyenv: PYTHON_CONFIGURE_OPTS=--enable-shared pyenv install {version}); conda's and uv's have it"
     )
+
+
+def find_package(package: str, *, distribution: str) -> Path:
+    """The folder of an installed package, which is not imported."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        raise MissingDependency(f"{distribution} is not installed in {sys.prefix}: {INSTALL}")
+    return Path(spec.origin).parent
 
 
 def _python_version() -> str:
@@ -121,15 +132,8 @@ def _libpython_folders() -> list[Path]:
     return [Path(library), Path(library, multiarch), Path(sys.base_prefix, "lib")]
 
 
-def _package_folder(package: str, *, distribution: str) -> Path:
-    spec = importlib.util.find_spec(package)
-    if spec is None or spec.origin is None:
-        raise MissingDependency(f"{distribution} is not installed in {sys.prefix}: {INSTALL}")
-    return Path(spec.origin).parent
-
-
 def _has_cuda_provider() -> bool:
-    _package_folder("onnxruntime", distribution="onnxruntime")
+    find_package("onnxruntime", distribution="onnxruntime")
     import onnxruntime  # noqa: PLC0415 - only after it is known to be there
 
     return "CUDAExecutionProvider" in onnxruntime.get_available_providers()

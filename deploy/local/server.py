@@ -1,6 +1,6 @@
 """Runs Triton as a context manager: ready when entered, and every process of it gone when left.
 
-with serve(ServerSettings(repository=Path("model_repository"), free_ports=True)) as server:
+with serve(ServerSettings(repository=Path("model_repository"), grpc_port=0)) as server:
     client = tritonclient.grpc.InferenceServerClient(server.grpc_url)
 """
 
@@ -9,7 +9,6 @@ import ctypes
 import errno
 import http
 import http.client
-import json
 import math
 import os
 import signal
@@ -42,10 +41,9 @@ class ServerSettings:
 
     repository: Path
     host: str = "127.0.0.1"
-    grpc_port: int = 8001
+    grpc_port: int = 8001  # of every port: 0 chooses an unused one
     http_port: int = 8000
     metrics_port: int = 8002
-    free_ports: bool = False  # choose unused ports instead of the three above
     cache_size_bytes: int = 64 * 1024**2  # of the response cache; 0: none
     strict: bool = False  # every config.pbtxt must be complete
     model_control: Literal["none", "explicit", "poll"] = "none"
@@ -53,13 +51,14 @@ class ServerSettings:
     stop_timeout_s: float = 10.0  # for requests under way
     log_file: Path | None = None  # kept; without it the log ends with the server
     verbose: bool = False  # the log goes to stderr as well
-    extra_args: tuple[str, ...] = ()  # more tritonserver flags; absolute paths in them
+    extra_args: tuple[str, ...] = ()  # more tritonserver flags: absolute paths only, and HTTP and metrics stay on
 
     def __post_init__(self) -> None:
         """Refuse what cannot work before anything is started."""
         ports = [self.grpc_port, self.http_port, self.metrics_port]
-        if any(not 0 < port < 65536 for port in ports) or len(set(ports)) < len(ports):
-            raise ValueError(f"ports must be three different numbers from 1 to 65535, got {ports}")
+        fixed = [port for port in ports if port != 0]
+        if any(not 0 <= port < 65536 for port in ports) or len(set(fixed)) < len(fixed):
+            raise ValueError(f"ports must be three different numbers from 1 to 65535, or 0 for a free one: {ports}")
         if self.cache_size_bytes < 0:
             raise ValueError(f"cache_size_bytes must not be negative, got {self.cache_size_bytes}")
         if self.start_timeout_s <= 0 or self.stop_timeout_s <= 0:
@@ -68,7 +67,7 @@ class ServerSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Server:
-    """A server that is ready."""
+    """A server that is ready; for gRPC, an address is host:port without a scheme."""
 
     grpc_url: str
     http_url: str
@@ -98,7 +97,7 @@ def serve(settings: ServerSettings) -> Iterator[Server]:
         try:
             server = stack.enter_context(_running(installation, _with_ports(settings), folder))
         except PortInUse:
-            if not settings.free_ports:
+            if 0 not in _options(settings):
                 raise
             # Somebody took a free port between the choice and its use.
             server = stack.enter_context(_running(installation, _with_ports(settings), folder))
@@ -120,8 +119,7 @@ def _with_ports(settings: ServerSettings) -> ServerSettings:
     except OSError as error:
         raise ServerStartError(f"--host {settings.host} is no address: {error.strerror}") from error
     with contextlib.ExitStack() as stack:
-        wanted = [0] * len(PORT_OPTIONS) if settings.free_ports else list(_options(settings))
-        sockets = [stack.enter_context(_listen(settings, port)) for port in wanted]
+        sockets = [stack.enter_context(_listen(settings, getattr(settings, name))) for name in PORT_OPTIONS]
         ports = [sock.getsockname()[1] for sock in sockets]
     return replace(settings, **dict(zip(PORT_OPTIONS, ports, strict=True)))
 
@@ -147,7 +145,7 @@ def _running(installation: Installation, settings: ServerSettings, folder: Path)
     started = time.monotonic()
     process, log_copy = _launch(installation, settings, folder, server_id=server_id, log_path=log_path)
     try:
-        _wait_until_ready(process, settings, server_id=server_id, log_path=log_path)
+        _wait_until_ready(process, log_copy, settings, server_id=server_id, log_path=log_path)
         host = "127.0.0.1" if settings.host == "0.0.0.0" else settings.host
         yield Server(
             grpc_url=f"{host}:{settings.grpc_port}",
@@ -218,12 +216,18 @@ def _copy_log(stream: IO[bytes] | None, log_path: Path) -> None:
 
 
 def _wait_until_ready(
-    process: subprocess.Popen[bytes], settings: ServerSettings, *, server_id: str, log_path: Path
+    process: subprocess.Popen[bytes],
+    log_copy: threading.Thread,
+    settings: ServerSettings,
+    *,
+    server_id: str,
+    log_path: Path,
 ) -> None:
     deadline = time.monotonic() + settings.start_timeout_s
     while not _is_ready(settings, server_id):
         with contextlib.suppress(subprocess.TimeoutExpired):
             code = process.wait(POLL_S)
+            log_copy.join(KILL_AFTER_S)
             raise start_error(
                 _read(log_path), options=_options(settings), repository=str(settings.repository), exit_code=code
             )
@@ -235,16 +239,20 @@ def _wait_until_ready(
 
 
 def _is_ready(settings: ServerSettings, server_id: str) -> bool:
-    connection = http.client.HTTPConnection(settings.host, settings.http_port, timeout=5)
+    def get(port: int, path: str) -> str | None:
+        with contextlib.closing(http.client.HTTPConnection(settings.host, port, timeout=5)) as connection:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.read().decode(errors="replace") if answer.status == http.HTTPStatus.OK else None
+
     try:
-        with contextlib.closing(connection):
-            # Another server may have taken the port meanwhile: the name tells.
-            connection.request("GET", "/v2")
-            if json.load(connection.getresponse()).get("name") != server_id:
-                return False
-            connection.request("GET", "/v2/health/ready")
-            return connection.getresponse().status == http.HTTPStatus.OK
-    except (OSError, http.client.HTTPException, json.JSONDecodeError):
+        # Another server may have taken the port meanwhile: the name tells. Metrics come last.
+        return (
+            server_id in (get(settings.http_port, "/v2") or "")
+            and get(settings.http_port, "/v2/health/ready") is not None
+            and get(settings.metrics_port, "/metrics") is not None
+        )
+    except (OSError, http.client.HTTPException):
         return False
 
 

@@ -108,7 +108,7 @@ def test_every_epoch_shows_every_picture_once_whatever_the_workers(root: Path) -
 
 def test_missing_manifest_says_how_to_make_one(tmp_path: Path) -> None:
     (tmp_path / "vocabulary.txt").write_text("sea\n")
-    with pytest.raises(DataError, match="training.data.synthetic"):
+    with pytest.raises(DataError, match=r"training\.data\.synthetic"):
         read_manifest(tmp_path)
 
 

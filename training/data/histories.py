@@ -32,6 +32,12 @@ class Histories:
             total[indices] += torch.from_numpy(counts).float()
         return total
 
+    def sample(self, users: int = 1000) -> torch.Tensor:
+        """u_h of at most so many users with a history, float [users, N]."""
+        used = [user for user, indices in enumerate(self.indices) if len(indices)]
+        step = max(1, len(used) // users)
+        return torch.from_numpy(np.stack([self.vector(user) for user in used[::step][:users]]))
+
     def vector(self, user: int, without: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
         """u_h, float32 [N]; `without` takes one picture's tags out: leave-one-out, for a picture that was counted."""
         counts = self.dense_counts(user)

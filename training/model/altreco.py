@@ -1,5 +1,6 @@
 """The full network of Figure 3 without its adversary D, which has an optimizer of its own."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -38,11 +39,15 @@ class ALTReco(nn.Module):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @torch.no_grad()
-    def start_from(self, frequency: Tensor) -> None:
-        """Let the tags' shares of the training pictures, float [N], be what C and G say before they have learned.
+    def start_from(self, frequency: Tensor, histories: Tensor) -> None:
+        """Fit the initial weights to the data: shares of pictures with each tag, float [N], and some u_h, float [., N].
 
-        With far more absent tags than present ones, the first steps would otherwise go into learning to say no.
+        C and G begin by saying the shares: with far more absent tags than present ones, the first steps would
+        otherwise go into learning to say no. And U_E's first layer begins with outputs of the size of 1: u_h is so
+        sparse that by fan-in alone they, and with them u_p, would be too small for C to notice in a short training.
         """
+        size = histories.norm(dim=1).mean()
+        nn.init.normal_(self.preference_encoder.layers[0].get_parameter("weight"), std=math.sqrt(2) / size.item())
         log_odds = torch.logit(frequency.clamp(1e-5, 1 - 1e-5))
         self.classifier.fc2.bias.copy_(log_odds)
         self.generator.fc.bias.copy_(log_odds)

@@ -4,7 +4,6 @@ Triton imports this file in a process of its own for every model instance whose 
 """
 
 import json
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -45,46 +44,25 @@ class TritonPythonModel:
             pb.Logger.log_warn(f"model '{args['model_name']}': parameter '{name}' has no effect in the local backend")
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
-        """Answer every request, with as few runs as their shapes allow."""
-        responses: list[Any] = [None] * len(requests)
-        groups = defaultdict(list)
-        inputs: dict[int, Arrays] = {}
-        for index, request in enumerate(requests):
-            try:
-                inputs[index] = self._inputs(request)
-            except UnicodeDecodeError as error:
-                responses[index] = _failure(error)
-            else:
-                groups[self._group(index, inputs[index])].append(index)
-        for group in groups.values():
-            answers = self._answer([requests[index] for index in group], [inputs[index] for index in group])
-            for index, answer in zip(group, answers, strict=True):
-                responses[index] = answer
-        return responses
+        """Answer every request: in one run all that the dynamic batcher put together."""
+        if self._batched:
+            return self._answer(requests)
+        return [self._answer([request])[0] for request in requests]
 
-    def _inputs(self, request: Any) -> Arrays:
-        arrays = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
-        return {name: _decoded(array) if name in self._text_inputs else array for name, array in arrays.items()}
-
-    def _group(self, index: int, inputs: Arrays) -> Any:
-        """Requests of the same group can share a run: their shapes differ in the batch dimension only."""
-        return tuple(sorted((name, array.shape[1:]) for name, array in inputs.items())) if self._batched else index
-
-    def _answer(self, requests: Sequence[Any], inputs: Sequence[Arrays]) -> list[Any]:
+    def _answer(self, requests: Sequence[Any]) -> list[Any]:
         try:
-            return self._run(requests, inputs)
+            return self._run(requests)
         except Exception as error:  # whatever a request provokes is the answer to that request
             if len(requests) == 1:
-                return [_failure(error)]
+                return [pb.InferenceResponse(error=pb.TritonError(str(error)))]
         # One of them is bad. Alone, each gets its own answer.
-        return [self._answer([request], [arrays])[0] for request, arrays in zip(requests, inputs, strict=True)]
+        return [self._answer([request])[0] for request in requests]
 
-    def _run(self, requests: Sequence[Any], inputs: Sequence[Arrays]) -> list[Any]:
+    def _run(self, requests: Sequence[Any]) -> list[Any]:
         wanted = sorted({name for request in requests for name in request.requested_output_names()})
-        if len(requests) == 1:
-            feeds = inputs[0]
-        else:
-            feeds = {name: np.concatenate([arrays[name] for arrays in inputs]) for name in inputs[0]}
+        inputs = [self._inputs(request) for request in requests]
+        # Their shapes are equal but for the batch: Triton's batcher puts no others together.
+        feeds = {name: _joined([arrays[name] for arrays in inputs]) for name in inputs[0]}
         outputs = dict(zip(wanted, self._session.run(wanted, feeds), strict=True))
         if not self._batched:
             return [_response(requests[0], outputs)]
@@ -95,6 +73,10 @@ class TritonPythonModel:
             _response(request, {name: array[end - size : end] for name, array in outputs.items()})
             for request, size, end in zip(requests, sizes, ends, strict=True)
         ]
+
+    def _inputs(self, request: Any) -> Arrays:
+        arrays = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
+        return {name: _decoded(array) if name in self._text_inputs else array for name, array in arrays.items()}
 
 
 def _check_batch(outputs: Arrays, size: int) -> None:
@@ -108,8 +90,8 @@ def _response(request: Any, outputs: Arrays) -> Any:
     return pb.InferenceResponse(output_tensors=tensors)
 
 
-def _failure(error: Exception) -> Any:
-    return pb.InferenceResponse(error=pb.TritonError(str(error)))
+def _joined(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
 def _decoded(array: np.ndarray) -> np.ndarray:
