@@ -23,7 +23,7 @@ test-client: .venv-client/.installed ## the client alone, on numpy 2, with none 
 lint: .venv/.installed ## ruff and mypy, as CI runs them
 	$(BIN)/ruff check $(CHECKED)
 	$(BIN)/ruff format --check $(CHECKED)
-	$(BIN)/mypy $(CHECKED:client=client/src)
+	$(BIN)/mypy client/src training export deploy loadtest demo
 
 format: .venv/.installed ## let ruff fix what it can
 	$(BIN)/ruff check --fix $(CHECKED)

@@ -80,7 +80,9 @@ def _released(checkpoint: Path) -> None:
 def _recommended(data: Path) -> list[Row]:
     """Ask a Triton that lives as long as this takes."""
     manifest = read_manifest(data)
-    settings = ServerSettings(repository=REPOSITORY, grpc_port=0, http_port=0, metrics_port=0, strict=True, stop_timeout_s=1)
+    settings = ServerSettings(
+        repository=REPOSITORY, grpc_port=0, http_port=0, metrics_port=0, strict=True, stop_timeout_s=1
+    )
     with serve(settings) as server, TagRecommender(server.grpc_url) as recommender:
         print(f"Triton is ready on {server.grpc_url}")
         return recommend_rows(recommender, manifest, build_histories(manifest))

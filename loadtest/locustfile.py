@@ -32,7 +32,7 @@ class Uploader(User):
         """Prepare the payloads, so that the run measures the server and not this process."""
         serial = next(_serial)
         self.rng = np.random.default_rng(serial)
-        self.recommender = TagRecommender(self.host)
+        self.recommender = TagRecommender(self.host or "localhost:8001")
         tags = self.recommender.vocabulary.tags
         chosen = self.rng.choice(len(tags), min(TAGS_IN_HISTORY, len(tags)), replace=False)
         self.history = {tags[i]: 1.0 for i in chosen} if serial % 2 else {}

@@ -27,7 +27,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     repository = copy_configs(folder / "model_repository")
     checkpoint = save_tiny_checkpoint(folder / "tiny.pt")
     release(checkpoint, repository)
-    settings = ServerSettings(repository=repository, grpc_port=0, http_port=0, metrics_port=0, strict=True, stop_timeout_s=1)
+    settings = ServerSettings(
+        repository=repository, grpc_port=0, http_port=0, metrics_port=0, strict=True, stop_timeout_s=1
+    )
     with serve(settings) as server:
         yield Served(server, load_checkpoint(checkpoint).model, repository)
 

@@ -42,15 +42,16 @@ class ALTReco(nn.Module):
     def start_from(self, frequency: Tensor, histories: Tensor) -> None:
         """Fit the initial weights to the data: shares of pictures with each tag, float [N], and some u_h, float [., N].
 
-        C and G begin by saying the shares: with far more absent tags than present ones, the first steps would
-        otherwise go into learning to say no. And U_E's first layer begins with outputs of the size of 1: u_h is so
-        sparse that by fan-in alone they, and with them u_p, would be too small for C to notice in a short training.
+        C and G begin by saying the shares, and U_D the mean history: with far more absent tags than present ones, the
+        first steps would otherwise go into learning to say no, and in U_D's case they leave u_p the same for every
+        user (measured: a deviation of 0.0005 over users instead of 0.87, and no personalization). U_E's first layer
+        begins with outputs of the size of 1: u_h is so sparse that by fan-in alone they would be far smaller.
         """
         size = histories.norm(dim=1).mean()
         nn.init.normal_(self.preference_encoder.layers[0].get_parameter("weight"), std=math.sqrt(2) / size.item())
-        log_odds = torch.logit(frequency.clamp(1e-5, 1 - 1e-5))
-        self.classifier.fc2.bias.copy_(log_odds)
-        self.generator.fc.bias.copy_(log_odds)
+        self.preference_decoder.last.bias.copy_(_log_odds(histories.mean(0)))
+        self.classifier.fc2.bias.copy_(_log_odds(frequency))
+        self.generator.fc.bias.copy_(_log_odds(frequency))
 
     def forward(self, image: Tensor, history: Tensor) -> Prediction:
         """Everything that the losses need, from images uint8 [batch, 224, 224, 3] and u_h float [batch, N]."""
@@ -75,3 +76,8 @@ def _initialize(module: nn.Module) -> None:
         nn.init.xavier_uniform_(module.weight)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
+
+
+def _log_odds(share: Tensor) -> Tensor:
+    """The logit whose sigmoid is `share`; shares of 0 and 1 stay finite."""
+    return torch.logit(share.clamp(1e-5, 1 - 1e-5))
