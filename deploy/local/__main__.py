@@ -13,7 +13,8 @@ DEFAULTS = ServerSettings(repository=Path("model_repository"))
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; the exit code."""
-    # A supervisor's SIGTERM takes the same way out as Ctrl-C.
+    # A supervisor's SIGTERM takes the same way out as Ctrl-C, also where a shell started us with SIGINT ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with serve(_settings(arguments)) as server:
