@@ -1,5 +1,6 @@
 """The recommendations as a picture."""
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from demo.recommend import Answer, Row
 
 HIT, MISS, INK, FAINT = "#2e8b57", "#b9c4d0", "#1f2933", "#7b8794"
 HISTORY_SHOWN = 6
+LINE = 44
+"""Characters that fit above a column."""
 
 
 def write_contact_sheet(rows: Sequence[Row], path: Path) -> None:
@@ -37,24 +40,23 @@ def _photo(axis: Axes, row: Row) -> None:
     with Image.open(row.image) as image:
         axis.imshow(image)
     axis.set_axis_off()
-    axis.set_title("own tags: " + _wrapped(row.own_tags), fontsize=9, color=INK, loc="left")
+    axis.set_title(_listed("own tags", row.own_tags), fontsize=9, color=INK, loc="left")
 
 
 def _bars(axis: Axes, answer: Answer, own_tags: set[str]) -> None:
     """Tags best first, the longest bar on top."""
-    history = f"often used: {_wrapped(list(answer.history)[:HISTORY_SHOWN])}" if answer.history else "cold start\n"
+    history = _listed("often used", list(answer.history)[:HISTORY_SHOWN]) if answer.history else "cold start"
     axis.set_title(f"{answer.user}\n{history}", fontsize=9, color=INK, loc="left")
     scores = [tag.score for tag in answer.tags]
     positions = range(len(scores))
     axis.barh(positions, scores, color=[HIT if tag.name in own_tags else MISS for tag in answer.tags], height=0.75)
     for position, tag in zip(positions, answer.tags, strict=True):
         axis.text(0.015, position, tag.name, va="center", fontsize=10, color=INK)
-        axis.text(1.0, position, f"{tag.score:.2f}", va="center", ha="right", fontsize=9, color=FAINT)
-    axis.set_xlim(0, 1)
+        axis.text(1.12, position, f"{tag.score:.2f}", va="center", ha="right", fontsize=9, color=FAINT)
+    axis.set_xlim(0, 1.15)
     axis.invert_yaxis()
     axis.set_axis_off()
 
 
-def _wrapped(tags: Sequence[str], per_line: int = 5) -> str:
-    lines = [", ".join(tags[start : start + per_line]) for start in range(0, len(tags), per_line)]
-    return ",\n".join(lines)
+def _listed(intro: str, tags: Sequence[str]) -> str:
+    return textwrap.fill(f"{intro}: {', '.join(tags)}", LINE)
