@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 CHECKED := client training export deploy loadtest demo tests
 
-.PHONY: help demo serve test test-client lint format bench clean
+.PHONY: help demo serve test test-client lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -34,10 +34,11 @@ clean: ## remove environments, caches and everything built
 
 # torch goes first: alone, pip takes the CPU build wherever it is offered the choice.
 .venv/.installed: pyproject.toml client/pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable client --editable '.[dev]'
-	touch $@
+	@echo "== environment"; start=$$(date +%s) && \
+	$(PYTHON) -m venv .venv && \
+	$(BIN)/pip install --quiet --constraint constraints.txt torch && \
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable client --editable '.[dev]' && \
+	touch $@ && echo "   environment: $$(( $$(date +%s) - start )) s"
 
 .venv-client/.installed: client/pyproject.toml
 	$(PYTHON) -m venv .venv-client
