@@ -106,6 +106,12 @@ def test_every_epoch_shows_every_picture_once_whatever_the_workers(root: Path) -
             np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
 
 
+def test_a_vocabulary_of_another_data_set_is_refused(root: Path) -> None:
+    (root / "vocabulary.txt").write_text("nikon\ncanon\n")
+    with pytest.raises(DataError, match="no training picture has a tag"):
+        read_manifest(root)
+
+
 def test_missing_manifest_says_how_to_make_one(tmp_path: Path) -> None:
     (tmp_path / "vocabulary.txt").write_text("sea\n")
     with pytest.raises(DataError, match=r"training\.data\.synthetic"):

@@ -49,7 +49,7 @@ def read_manifest(root: Path) -> Manifest:
     frame = _read_frame(root / MANIFEST_FILE)
     users = frame["user"].unique(maintain_order=True)
     user_index = {name: i for i, name in enumerate(users)}
-    return Manifest(
+    manifest = Manifest(
         root=root,
         vocabulary=vocabulary,
         images=frame["image"].to_list(),
@@ -58,6 +58,9 @@ def read_manifest(root: Path) -> Manifest:
         tags=[_indices(tags, vocabulary) for tags in frame["tags"]],
         train=(frame["split"] == "train").to_numpy(),
     )
+    if not any(len(manifest.tags[row]) for row in manifest.rows("train")):
+        raise DataError(f"{root}: no training picture has a tag of {VOCABULARY_FILE}; is it another data set's?")
+    return manifest
 
 
 def _read_vocabulary(path: Path) -> Vocabulary:
