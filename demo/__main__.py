@@ -12,14 +12,13 @@ from demo.contact_sheet import write_contact_sheet
 from demo.recommend import Row, recommend_rows
 from deploy.local import ServerError, ServerSettings, serve
 from export.errors import ExportError
-from export.parity import TOLERANCE
 from export.release import release
 from training.checkpoint import Checkpoint, load_checkpoint
 from training.data.histories import build_histories
 from training.data.manifest import read_manifest
 from training.data.synthetic import SyntheticSettings, generate
 from training.errors import TrainingError
-from training.settings import preset
+from training.presets import preset
 from training.train import train
 
 BUILD = Path("build/demo")
@@ -47,7 +46,7 @@ def _run() -> None:
     with _timed("train"):
         checkpoint = _trained(data, BUILD / "small.pt")
     with _timed("export"):
-        _released(BUILD / "small.pt")
+        print(release(BUILD / "small.pt", REPOSITORY))
     with _timed("serve and recommend"):
         rows = _recommended(data)
     for row in rows:
@@ -66,15 +65,6 @@ def _trained(data: Path, path: Path) -> Checkpoint:
             print(f"using {path}")
             return checkpoint
     return train(TRAINING, data, path)
-
-
-def _released(checkpoint: Path) -> None:
-    published = release(checkpoint, REPOSITORY)
-    if published.max_abs_difference is None:
-        print(f"{REPOSITORY} serves this checkpoint already, as release {published.version}")
-    else:
-        print(f"max abs difference to PyTorch {published.max_abs_difference:.1e} (allowed {TOLERANCE:g})")
-        print(f"published release {published.version} in {REPOSITORY}")
 
 
 def _recommended(data: Path) -> list[Row]:
@@ -96,11 +86,10 @@ def _figures(checkpoint: Checkpoint) -> str:
 
 def _what_next(data: Path, row: Row) -> str:
     history = ",".join(f"{tag}:{count:g}" for tag, count in list(row.answers[0].history.items())[:5])
-    image = row.image.relative_to(Path.cwd()) if row.image.is_absolute() else row.image
     return f"""
 Try next:
   make serve                                     # keeps a Triton running on localhost:8001, then, beside it:
-  .venv/bin/altreco recommend {image} --history {history}
+  .venv/bin/altreco recommend {row.image} --history {history}
   .venv/bin/python -m training.evaluate {BUILD / "small.pt"} --data {data}"""
 
 

@@ -47,7 +47,7 @@ def recommend_rows(recommender: TagRecommender, manifest: Manifest, histories: H
         image = manifest.root / manifest.images[row]
         prepared = prepare(image)
         owner = int(manifest.users[row])
-        other = _least_similar(owner, histories)
+        other = histories.least_similar(owner)  # personalization shows best there
         answers = [
             Answer(user, history, recommender.recommend(prepared, history, K).tags)
             for user, history in (
@@ -70,13 +70,6 @@ def _pictures(manifest: Manifest) -> list[int]:
 
 
 def _history(user: int, manifest: Manifest, histories: Histories) -> dict[str, float]:
-    indices, counts = histories.indices[user], histories.counts[user]
+    indices, counts = histories.used(user)
     order = np.argsort(-counts, kind="stable")
     return {manifest.vocabulary.tags[indices[i]]: float(counts[i]) for i in order}
-
-
-def _least_similar(user: int, histories: Histories) -> int:
-    """The user whose history has the smallest cosine with this one's: personalization shows best there."""
-    vectors = np.stack([histories.vector(other) for other in range(len(histories.indices))])
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True) + 1e-9
-    return int(np.argmin(vectors @ vectors[user]))

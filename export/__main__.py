@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 from export.errors import ExportError
-from export.parity import TOLERANCE
 from export.release import release
 from training.errors import TrainingError
 
@@ -21,15 +20,10 @@ def main() -> int:
     )
     arguments = parser.parse_args()
     try:
-        published = release(arguments.checkpoint, arguments.repository)
+        print(release(arguments.checkpoint, arguments.repository))
     except (ExportError, TrainingError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    if published.max_abs_difference is None:
-        print(f"{arguments.repository} serves this checkpoint already, as release {published.version}")
-    else:
-        print(f"max abs difference to PyTorch: {published.max_abs_difference:.1e} (allowed: {TOLERANCE:g})")
-        print(f"published release {published.version} in {arguments.repository}")
     return 0
 
 

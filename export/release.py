@@ -22,7 +22,7 @@ from export.config import (
 )
 from export.errors import ExportError, VocabularyError
 from export.onnx_model import export_onnx, metadata_of
-from export.parity import check_parity
+from export.parity import TOLERANCE, check_parity
 from export.split import split
 from training.checkpoint import Checkpoint, load_checkpoint
 
@@ -33,8 +33,18 @@ MODEL_FILE = "model.onnx"
 class Release:
     """What was published; `max_abs_difference` to PyTorch is None for one that was there already."""
 
+    repository: Path
     version: int
     max_abs_difference: float | None
+
+    def __str__(self) -> str:
+        """For the terminal."""
+        if self.max_abs_difference is None:
+            return f"{self.repository} serves this checkpoint already, as release {self.version}"
+        return (
+            f"max abs difference to PyTorch: {self.max_abs_difference:.1e} (allowed: {TOLERANCE:g})\n"
+            f"published release {self.version} in {self.repository}"
+        )
 
 
 def release(checkpoint_path: Path, repository: Path) -> Release:
@@ -48,7 +58,7 @@ def release(checkpoint_path: Path, repository: Path) -> Release:
     digest = hashlib.sha256(checkpoint_path.read_bytes()).hexdigest()
     current = released_version(repository)
     if current is not None and _checkpoint_of(repository, current) == digest:
-        return Release(current, None)
+        return Release(repository, current, None)
 
     version = _next_version(repository)
     staged = {model.name: repository / model.name / f".{version}.partial" for model in contract.COMPONENTS}
@@ -60,7 +70,7 @@ def release(checkpoint_path: Path, repository: Path) -> Release:
     finally:
         for folder in staged.values():
             shutil.rmtree(folder, ignore_errors=True)
-    return Release(version, difference)
+    return Release(repository, version, difference)
 
 
 def _stage(checkpoint: Checkpoint, repository: Path, staged: dict[str, Path], metadata: dict[str, str]) -> float:

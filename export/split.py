@@ -5,7 +5,8 @@ The classifier's first convolution is linear in its input, the concatenation of 
     conv(e + tile(u_p)) = conv_e(e) + bias + M u_p        ("+" on the left: concatenation)
 
 conv_e and the bias move to the end of the visual encoder; M, computed once with the zero padding of the borders in it,
-to the front of the classifier. What passes between the models is 64 x 7 x 7, whatever the backbone.
+to the front of the classifier. What passes between the models is 64 x 7 x 7, whatever the backbone. With addition in place of concatenation the fold is the
+same; a product of e and u_p is not linear, so it has none.
 """
 
 import torch
@@ -13,6 +14,7 @@ from altreco_client.contract import ENCODING_SHAPE, PREFERENCE_DIM
 from torch import Tensor, nn
 from torch.nn import functional
 
+from export.errors import ExportError
 from training.model import ALTReco, Classifier, VisualEncoder
 
 
@@ -39,9 +41,12 @@ class ServedClassifier(nn.Module):
         """Compute M [128, 64 * 7 * 7]: the response of u_p's part of the convolution to each unit vector, tiled."""
         super().__init__()
         self.classifier = classifier
-        weight = classifier.conv1.weight[:, -PREFERENCE_DIM:].detach()
-        units = torch.eye(PREFERENCE_DIM)[:, :, None, None].expand(-1, -1, *ENCODING_SHAPE[1:])
-        self.m = nn.Parameter(functional.conv2d(units, weight, padding=1).flatten(1))
+        units = torch.eye(PREFERENCE_DIM)
+        weight = classifier.conv1.weight[:, -PREFERENCE_DIM:]
+        if classifier.project is not None:
+            units, weight = classifier.project(units), classifier.conv1.weight
+        tiled = units[:, :, None, None].expand(-1, -1, *ENCODING_SHAPE[1:])
+        self.m = nn.Parameter(functional.conv2d(tiled, weight, padding=1).flatten(1).detach())
 
     def forward(self, encoding: Tensor, preference: Tensor) -> Tensor:
         """T_p as probabilities."""
@@ -49,8 +54,15 @@ class ServedClassifier(nn.Module):
 
 
 def split(model: ALTReco) -> dict[str, nn.Module]:
-    """The three served models by name, in evaluation mode, sharing the model's weights."""
+    """The three served models by name, in evaluation mode, sharing the model's weights.
+
+    Raises ExportError for a variant that the served ensemble cannot be.
+    """
     model.eval()
+    if model.preference_encoder is None:
+        raise ExportError("this model has no user preference (A1): there is nothing to personalize; export A2 to A6")
+    if model.classifier.integration == "multiplication":
+        raise ExportError("this model multiplies e and u_p, which has no folded split; train with concatenation")
     return {
         "visual_encoder": ServedVisualEncoder(model.visual_encoder, model.classifier).eval(),
         "preference_encoder": model.preference_encoder,

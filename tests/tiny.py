@@ -8,16 +8,14 @@ from altreco_client import Vocabulary
 
 from training.checkpoint import Checkpoint, save_checkpoint
 from training.model import ALTReco
-from training.settings import BackboneSettings, ModelSettings, TrainSettings
+from training.settings import ModelSettings, TrainSettings, resnet
 
 TAGS = 1540
 REPOSITORY = Path(__file__).parent.parent / "model_repository"
 
 
 def tiny_settings(**changes: object) -> TrainSettings:
-    backbone = BackboneSettings(
-        embedding_size=16, hidden_sizes=(16, 16, 16, 32), depths=(1, 1, 1, 1), layer_type="basic"
-    )
+    backbone = resnet(embedding_size=16, hidden_sizes=(16, 16, 16, 32), depths=(1, 1, 1, 1), layer_type="basic")
     return TrainSettings(**{"preset": "tiny", "model": ModelSettings(backbone=backbone), **changes})
 
 

@@ -1,10 +1,11 @@
 """The losses of the paper, equations 1 to 7, on logits."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
-from training.model import Discriminator, Prediction
+from training.methods.ranking_losses import softmax_loss, warp_loss
+from training.model import Prediction
 from training.settings import LossSettings
 
 JITTER_ETA = 0.7
@@ -13,34 +14,64 @@ JITTER_IOTA = 0.3
 
 
 def network_losses(
-    prediction: Prediction, tags: Tensor, history: Tensor, discriminator: Discriminator, settings: LossSettings
+    prediction: Prediction, tags: Tensor, history: Tensor, discriminator: nn.Module, settings: LossSettings
 ) -> dict[str, Tensor]:
-    """L_p, L_g, L_r, L_adv and their weighted sum L_t (equation 5, as "total"), scalars.
+    """L_p, L_g, L_r and L_adv, those that the network has a part for and that weigh something, and their weighted sum
+    L_t (equation 5) as "total"; scalars.
 
     `tags` and `history` are float [batch, N]. The minus sign of equation 1 is left out: with it the
     reconstruction would be made worse.
     """
-    losses = {
-        "personalized": functional.binary_cross_entropy_with_logits(prediction.personalized, tags),  # eq. 2
-        "generalized": functional.binary_cross_entropy_with_logits(prediction.generalized, tags),  # eq. 4
-        "reconstruction": _reconstruction(torch.sigmoid(prediction.history), history, settings),
-        "adversarial": _adversarial(discriminator(torch.sigmoid(prediction.generalized)), settings),
-    }
-    weights = (settings.alpha, settings.beta, settings.gamma, settings.theta)
+    losses, weights = {}, []
+    if prediction.personalized is not None and settings.alpha:
+        losses["personalized"] = _personalized(prediction.personalized.float(), tags, settings)
+        weights.append(settings.alpha)
+    if prediction.generalized is not None and settings.beta:
+        losses["generalized"] = functional.binary_cross_entropy_with_logits(prediction.generalized.float(), tags)
+        weights.append(settings.beta)
+    if prediction.history is not None and settings.gamma:
+        losses["reconstruction"] = _reconstruction(torch.sigmoid(prediction.history.float()), history, settings)
+        weights.append(settings.gamma)
+    if settings.theta:
+        judged = discriminator(torch.sigmoid(judged_tags(prediction, settings)))
+        losses["adversarial"] = _adversarial(judged.float(), settings)
+        weights.append(settings.theta)
     weighted = [weight * loss for weight, loss in zip(weights, losses.values(), strict=True)]
     return {**losses, "total": torch.stack(weighted).sum()}
 
 
-def discriminator_loss(generalized: Tensor, tags: Tensor, discriminator: Discriminator) -> Tensor:
-    """Equation 6 as a loss to minimize; `generalized` are G's logits, cut off from G's gradient."""
-    real = discriminator(jitter(tags))
-    fake = discriminator(torch.sigmoid(generalized.detach()))
-    return -(functional.logsigmoid(real).mean() + functional.logsigmoid(-fake).mean())
+def judged_tags(prediction: Prediction, settings: LossSettings) -> Tensor:
+    """The logits that D judges: T_g in the paper's model, T_p in its A5."""
+    judged = prediction.generalized if settings.adversarial_on == "generalized" else prediction.personalized
+    assert judged is not None  # the settings were checked
+    return judged.float()
 
 
-def jitter(tags: Tensor) -> Tensor:
-    """Equation 7: 0/1 labels to confidences in [0.7, 1.0] and [0.0, 0.3], so that D cannot tell by round numbers."""
-    return tags * JITTER_ETA + torch.rand_like(tags) * JITTER_IOTA
+def discriminator_loss(fake: Tensor, tags: Tensor, noise: Tensor, discriminator: nn.Module) -> Tensor:
+    """Equation 6 as a loss to minimize, scalar; `fake` are logits [batch, N], cut off from their network's gradient.
+
+    `tags` and `noise` as in `jitter`. One pass for both halves: DistributedDataParallel wants one a step.
+    """
+    judged = discriminator(torch.cat([jitter(tags, noise), torch.sigmoid(fake.detach())])).float()
+    on_real, on_fake = judged.chunk(2)
+    return -(functional.logsigmoid(on_real).mean() + functional.logsigmoid(-on_fake).mean())
+
+
+def jitter(tags: Tensor, noise: Tensor) -> Tensor:
+    """Equation 7: 0/1 labels to confidences in [0.7, 1.0] and [0.0, 0.3], so that D cannot tell by round numbers.
+
+    `noise`: uniform in [0, 1), of the shape of `tags`.
+    """
+    return tags * JITTER_ETA + noise * JITTER_IOTA
+
+
+def _personalized(logits: Tensor, tags: Tensor, settings: LossSettings) -> Tensor:
+    """Equation 2, or a ranking loss in its place."""
+    if settings.personalized == "softmax":
+        return softmax_loss(logits, tags)
+    if settings.personalized == "warp":
+        return warp_loss(logits, tags)
+    return functional.binary_cross_entropy_with_logits(logits, tags)
 
 
 def _reconstruction(reconstructed: Tensor, history: Tensor, settings: LossSettings) -> Tensor:

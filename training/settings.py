@@ -1,8 +1,8 @@
-"""Settings of model and training, and the presets that name them. They travel inside the checkpoint as JSON."""
+"""Settings of model and training; they travel inside the checkpoint as JSON. `presets.py` names sets of them."""
 
 import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from training.errors import SettingsError
@@ -10,32 +10,60 @@ from training.errors import SettingsError
 
 @dataclass(frozen=True, kw_only=True)
 class BackboneSettings:
-    """A ResNet of `transformers`; the default is ResNet-50 up to activation_46 (paper, section IV)."""
+    """A backbone as `transformers` configures it, so that a checkpoint can rebuild it without a hub.
 
-    embedding_size: int = 64
-    hidden_sizes: tuple[int, ...] = (256, 512, 1024, 2048)
-    depths: tuple[int, ...] = (3, 4, 6, 2)
-    layer_type: Literal["basic", "bottleneck"] = "bottleneck"
+    `config`: its `PretrainedConfig` as JSON values, `model_type` included. `weights`: the hub name or local folder
+    that pretrained weights come from; None starts from random ones.
+    """
+
+    config: Mapping[str, Any]
+    weights: str | None = None
+
+
+def resnet(
+    *,
+    embedding_size: int = 64,
+    hidden_sizes: tuple[int, ...] = (256, 512, 1024, 2048),
+    depths: tuple[int, ...] = (3, 4, 6, 2),
+    layer_type: Literal["basic", "bottleneck"] = "bottleneck",
+) -> BackboneSettings:
+    """A ResNet; the default is ResNet-50 up to activation_46, without its last bottleneck (paper, section IV)."""
+    config = {
+        "model_type": "resnet",
+        "embedding_size": embedding_size,
+        "hidden_sizes": list(hidden_sizes),
+        "depths": list(depths),
+        "layer_type": layer_type,
+    }
+    return BackboneSettings(config=config)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSettings:
-    """The shape of the network; `skips` between U_E and U_D is Table IX's option."""
+    """The shape of the network: which parts it has, and how they meet.
 
-    backbone: BackboneSettings = field(default_factory=BackboneSettings)
+    `integration`: of e and u_p (section IV b). `skips` between U_E and U_D is Table IX's option.
+    """
+
+    backbone: BackboneSettings = field(default_factory=resnet)
+    user_preference: bool = True
+    generator: bool = True
+    integration: Literal["concatenation", "addition", "multiplication"] = "concatenation"
     skips: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
 class LossSettings:
-    """Weights of equation 5 and the forms of its terms."""
+    """Weights of equation 5 and the forms of its terms; `adversarial_on` names the tags that D judges."""
 
     alpha: float = 1.0
     beta: float = 1.0
     gamma: float = 1.0
     theta: float = 1.0
+    personalized: Literal["cross_entropy", "softmax", "warp"] = "cross_entropy"
     reconstruction: Literal["huber", "mse"] = "huber"
     adversarial: Literal["non_saturating", "saturating"] = "non_saturating"
+    adversarial_on: Literal["generalized", "personalized"] = "generalized"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,53 +77,52 @@ class TrainSettings:
     learning_rate: float = 1.0
     schedule: Literal["constant", "one_cycle"] = "constant"
     batch_size: int = 50
+    """Pictures a step, over all processes together."""
     epochs: int = 10
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Of the forward pass: bf16 is autocast, auto is bf16 on a GPU that has it and fp32 elsewhere."""
+    joint: bool = True
+    """False trains U_E and U_D first, for `autoencoder_epochs`, and freezes them (the paper's A3)."""
+    autoencoder_epochs: int = 10
+    patience: int = 0
+    """Stop after so many epochs without a better precision@5 on validation pictures, and keep the best; 0: never."""
+    validation_share: float = 0.0
+    """Of the training pictures, held out where the manifest has no validation pictures of its own."""
     history_dropout: float = 0.0
     """Share of training pictures shown without a history, so that cold start is something the model has seen."""
     include_query_image: bool = False
     """The paper's histories: the picture's own tags stay in its user's history (the answer leaks into the input)."""
+    cold_start: bool = False
+    """The figure that counts is the one without history (the paper's A4)."""
     seed: int = 0
 
     def __post_init__(self) -> None:
         """Raise SettingsError for values that cannot train."""
-        for name in ("batch_size", "epochs", "learning_rate"):
+        for name in ("batch_size", "epochs", "learning_rate", "autoencoder_epochs"):
             if not getattr(self, name) > 0:
                 raise SettingsError(f"{name} is {getattr(self, name)!r}: expected more than 0")
-        if not 0 <= self.history_dropout < 1:
-            raise SettingsError(f"history_dropout is {self.history_dropout!r}: expected 0 up to 1")
+        for name in ("history_dropout", "validation_share"):
+            if not 0 <= getattr(self, name) < 1:
+                raise SettingsError(f"{name} is {getattr(self, name)!r}: expected 0 up to 1")
+        if self.patience < 0:
+            raise SettingsError(f"patience is {self.patience}: expected 0 (never stop early) or more epochs")
+        if self.patience and not self.validation_share:
+            raise SettingsError("patience needs validation pictures: set validation_share above 0")
+        _check_parts(self)
 
 
-def paper() -> TrainSettings:
-    """ResNet-50 and the settings of section IV-B."""
-    return TrainSettings()
-
-
-def small() -> TrainSettings:
-    """A narrow ResNet that 2 CPU cores train in a couple of minutes: the demo's."""
-    backbone = BackboneSettings(
-        embedding_size=32, hidden_sizes=(32, 64, 128, 256), depths=(2, 2, 2, 1), layer_type="basic"
-    )
-    return TrainSettings(
-        preset="small",
-        model=ModelSettings(backbone=backbone),
-        loss=LossSettings(theta=1e-4),
-        optimizer="adamw",
-        batch_size=25,
-        learning_rate=1.5e-3,
-        schedule="one_cycle",
-        epochs=3,
-        history_dropout=0.15,
-    )
-
-
-PRESETS: dict[str, Callable[[], TrainSettings]] = {"paper": paper, "small": small}
-
-
-def preset(name: str, **changes: Any) -> TrainSettings:
-    """The named preset with single settings replaced; raises SettingsError for an unknown name."""
-    if name not in PRESETS:
-        raise SettingsError(f"unknown preset {name!r}: expected one of {', '.join(sorted(PRESETS))}")
-    return replace(PRESETS[name](), **changes)
+def _check_parts(settings: TrainSettings) -> None:
+    """A loss needs the part of the network that it trains, and a part needs a loss."""
+    model, loss = settings.model, settings.loss
+    of_generator = {"beta": loss.beta}
+    if loss.adversarial_on == "generalized":
+        of_generator["theta"] = loss.theta
+    if model.generator != any(of_generator.values()):
+        raise SettingsError(f"generator is {model.generator}, the weights of its losses are {of_generator}")
+    if model.user_preference != bool(loss.gamma):
+        raise SettingsError(f"user_preference is {model.user_preference}, the weight of its loss gamma is {loss.gamma}")
+    if not (settings.joint or model.user_preference):
+        raise SettingsError("joint=False trains the auto-encoder first, but there is none: user_preference is False")
 
 
 def to_json(settings: TrainSettings) -> str:
@@ -107,9 +134,8 @@ def from_json(text: str) -> TrainSettings:
     """The settings that `to_json` wrote; raises SettingsError when fields are missing or unknown."""
     try:
         values = json.loads(text)
-        backbone = values["model"].pop("backbone")
-        backbone = {k: tuple(v) if isinstance(v, list) else v for k, v in backbone.items()}
-        values["model"] = ModelSettings(backbone=BackboneSettings(**backbone), **values["model"])
+        model = values["model"]
+        values["model"] = ModelSettings(**{**model, "backbone": BackboneSettings(**model["backbone"])})
         values["loss"] = LossSettings(**values["loss"])
         return TrainSettings(**values)
     except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:

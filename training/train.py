@@ -1,124 +1,198 @@
-"""Train the full model: `python -m training.train --data DIR --out CHECKPOINT [--preset small]`."""
+"""Train a model: `python -m training.train --data DIR --out CHECKPOINT [--preset small]`.
+
+Killed at any moment, the same command goes on from the last saved state. On several GPUs, or several machines, start
+it by torchrun: `torchrun --nproc-per-node 8 -m training.train ...`. Beside CHECKPOINT it writes a folder `.log` for
+TensorBoard, `.curves.png` and, until it is done, `.state`.
+"""
 
 import argparse
-import math
+import hashlib
 import sys
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch.optim import Optimizer
-from tqdm import tqdm
 
-from training.checkpoint import Checkpoint, save_checkpoint
-from training.data.dataset import Batch, training_batches
-from training.data.histories import build_histories
-from training.data.manifest import read_manifest
-from training.errors import TrainingError
-from training.evaluate import evaluate, format_metrics
-from training.losses import discriminator_loss, network_losses
-from training.model import ALTReco, Discriminator
-from training.settings import PRESETS, TrainSettings, preset
+from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from training.data.histories import Histories, build_histories
+from training.data.manifest import Manifest, hold_out, read_manifest
+from training.distributed import Processes, processes
+from training.dry_run import Plan, plan
+from training.errors import SettingsError, TrainingError
+from training.evaluate import evaluate, format_metrics, precision_at_5
+from training.loop import Run, run_phases
+from training.metrics_log import MetricsLog, write_curves
+from training.model import ALTReco, Discriminator, pretrained_backbone
+from training.presets import describe_presets, preset
+from training.settings import TrainSettings, to_json
+from training.state import Progress, load_state
+from training.transfer import start_from_checkpoint
 
 
-def train(settings: TrainSettings, data: Path, out: Path, *, workers: int = 2, quiet: bool = False) -> Checkpoint:
-    """Train, evaluate on the test split and write the checkpoint; raises TrainingError."""
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What does not change the result: processes that read pictures, where to compute, steps between saved states."""
+
+    workers: int = 2
+    device: str = "auto"
+    save_every: int = 500
+    quiet: bool = False
+
+
+DEFAULT = Options()
+
+
+def train(
+    settings: TrainSettings, data: Path, out: Path, *, init_from: Path | None = None, options: Options = DEFAULT
+) -> Checkpoint:
+    """Train, or go on where a run of the same settings and data was stopped; evaluate; write the checkpoint.
+
+    `init_from`: a checkpoint to fine-tune. Raises TrainingError; the last good checkpoint and state stay as they are.
+    Under torchrun all processes call it; the first one evaluates and writes.
+    """
+    with processes(options.device) as group:
+        manifest = _read(settings, data, group)
+        histories = build_histories(manifest)
+        state, fingerprint = out.with_suffix(".state"), _fingerprint(settings, manifest, init_from)
+        progress, saved = load_state(state, fingerprint) if state.exists() else (Progress(), None)
+        network, discriminator = _networks(settings, manifest, histories, init_from, saved, group)
+        held_out = manifest.rows("validation")
+        folder = out.with_suffix(".log")
+        with MetricsLog(folder if group.first else None, from_step=progress.steps_in_all) as log:
+            run = Run(
+                settings=settings,
+                manifest=manifest,
+                histories=histories,
+                network=network,
+                discriminator=discriminator,
+                processes=group,
+                validate=lambda: precision_at_5(
+                    network, manifest, histories, held_out, workers=options.workers, cold=settings.cold_start
+                ),
+                log=log,
+                state=state,
+                fingerprint=fingerprint,
+                workers=options.workers,
+                save_every=options.save_every,
+                quiet=options.quiet,
+            )
+            run_phases(run, progress, saved)
+        checkpoint = Checkpoint(model=network, settings=settings, vocabulary=manifest.vocabulary, metrics={})
+        if group.first:
+            metrics = evaluate(network, manifest, histories, workers=options.workers, quiet=options.quiet)
+            checkpoint = replace(checkpoint, metrics=metrics)
+            save_checkpoint(out, checkpoint)
+            write_curves(folder, out.with_suffix(".curves.png"))
+            state.unlink(missing_ok=True)
+        return checkpoint
+
+
+def dry_run(settings: TrainSettings, data: Path, device: str) -> Plan:
+    """What `train` would take. Raises TrainingError as it would."""
+    with processes(device) as group:
+        manifest = _read(settings, data, group)
+        return plan(settings, manifest, build_histories(manifest), group)
+
+
+def _read(settings: TrainSettings, data: Path, group: Processes) -> Manifest:
+    """The data set, with validation pictures if early stopping needs them."""
     manifest = read_manifest(data)
-    histories = build_histories(manifest)
+    if settings.validation_share:
+        manifest = hold_out(manifest, settings.validation_share, settings.seed)
+    batch = min(settings.batch_size, len(manifest.rows("train")))
+    if batch % group.count:
+        raise SettingsError(f"a batch of {batch} pictures cannot be shared evenly by {group.count} processes")
+    return manifest
+
+
+def _networks(
+    settings: TrainSettings,
+    manifest: Manifest,
+    histories: Histories,
+    init_from: Path | None,
+    saved: Mapping[str, Any] | None,
+    group: Processes,
+) -> tuple[ALTReco, Discriminator]:
+    """Both on the device, with the weights that training starts from or goes on with."""
     torch.manual_seed(settings.seed)
-    network = ALTReco(settings.model, len(manifest.vocabulary))
-    discriminator = Discriminator(len(manifest.vocabulary))
-    network.start_from(histories.total() / len(manifest.rows("train")), histories.sample())
-    batches = training_batches(manifest, histories, settings, workers)
-    players = Players(network, discriminator, _optimizer(network, settings), _optimizer(discriminator, settings))
-    schedules = [_schedule(optimizer, settings, len(batches)) for optimizer in players.optimizers]
-
-    network.train()
-    progress = tqdm(batches, "train", unit="step", disable=quiet)
-    for batch in progress:
-        losses = step(players, batch, settings)
-        if not all(map(math.isfinite, losses.values())):
-            raise TrainingError(f"the loss became {losses} at step {progress.n}: lower the learning rate")
-        for schedule in schedules:
-            schedule.step()
-        progress.set_postfix({name: f"{value:.4f}" for name, value in losses.items() if name != "total"})
-
-    metrics = evaluate(network, manifest, histories, workers=workers, quiet=quiet)
-    checkpoint = Checkpoint(model=network, settings=settings, vocabulary=manifest.vocabulary, metrics=metrics)
-    save_checkpoint(out, checkpoint)
-    return checkpoint
+    network, discriminator = ALTReco(settings.model, histories.tags), Discriminator(histories.tags)
+    if saved is not None:
+        network.load_state_dict(saved["network"])
+        discriminator.load_state_dict(saved["discriminator"])
+    else:
+        if settings.model.backbone.weights is not None:
+            network.visual_encoder.load_pretrained(settings.model.backbone.weights)
+        network.start_from(histories.total() / len(manifest.rows("train")), histories.sample())
+        if init_from is not None:
+            start_from_checkpoint(network, manifest.vocabulary, load_checkpoint(init_from))
+    group.synchronize_batch_norm(network)
+    return network.to(group.device), discriminator.to(group.device)
 
 
-@dataclass(frozen=True)
-class Players:
-    """The network and its adversary D, each with its optimizer."""
-
-    network: ALTReco
-    discriminator: Discriminator
-    network_optimizer: Optimizer
-    discriminator_optimizer: Optimizer
-
-    @property
-    def optimizers(self) -> tuple[Optimizer, Optimizer]:
-        """Both."""
-        return self.network_optimizer, self.discriminator_optimizer
-
-
-def step(players: Players, batch: Batch, settings: TrainSettings) -> dict[str, float]:
-    """One alternating step (paper, section IV-B): first the network against a fixed D, then D against its output."""
-    players.discriminator.requires_grad_(False)
-    prediction = players.network(batch.image, batch.history)
-    losses = network_losses(prediction, batch.tags, batch.history, players.discriminator, settings.loss)
-    players.network_optimizer.zero_grad()
-    losses["total"].backward()
-    players.network_optimizer.step()
-
-    players.discriminator.requires_grad_(True)
-    against = discriminator_loss(prediction.generalized, batch.tags, players.discriminator)
-    players.discriminator_optimizer.zero_grad()
-    against.backward()
-    players.discriminator_optimizer.step()
-    return {name: loss.item() for name, loss in {**losses, "discriminator": against}.items()}
-
-
-def _optimizer(module: torch.nn.Module, settings: TrainSettings) -> Optimizer:
-    if settings.optimizer == "adadelta":
-        return torch.optim.Adadelta(module.parameters(), lr=settings.learning_rate)
-    return torch.optim.AdamW(module.parameters(), lr=settings.learning_rate)
-
-
-def _schedule(optimizer: Optimizer, settings: TrainSettings, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
-    if settings.schedule == "one_cycle":
-        return torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=settings.learning_rate, total_steps=steps)
-    return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
+def _fingerprint(settings: TrainSettings, manifest: Manifest, init_from: Path | None) -> str:
+    """Of all that decides the result."""
+    digest = hashlib.sha256(to_json(settings).encode())
+    digest.update("\n".join(manifest.vocabulary.tags).encode())
+    tags, images = manifest.tags, manifest.images.utf8
+    for array in (manifest.users, manifest.split, tags.offsets, tags.values, images.offsets, images.values):
+        digest.update(array.tobytes())
+    if init_from is not None:
+        digest.update(init_from.read_bytes() if init_from.is_file() else b"")
+    return digest.hexdigest()
 
 
 def main() -> int:
     """Train as the command line says; 0, or 1 with the reason on stderr."""
     arguments = _parser().parse_args()
-    names = {field.name for field in fields(TrainSettings)} - {"preset"}
-    changes = {name: value for name, value in vars(arguments).items() if name in names and value is not None}
+    options = Options(workers=arguments.workers, device=arguments.device, save_every=arguments.save_every)
     try:
-        settings = preset(arguments.preset, **changes)
-        checkpoint = train(settings, arguments.data, arguments.out, workers=arguments.workers)
+        settings = _settings(arguments)
+        if arguments.dry_run:
+            print(dry_run(settings, arguments.data, arguments.device))
+            return 0
+        if arguments.fresh:
+            arguments.out.with_suffix(".state").unlink(missing_ok=True)
+        checkpoint = train(settings, arguments.data, arguments.out, init_from=arguments.init_from, options=options)
     except TrainingError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(format_metrics(checkpoint.metrics))
-    print(f"wrote {arguments.out}")
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from the last saved state", file=sys.stderr)
+        return 130
+    if checkpoint.metrics:
+        print(format_metrics(checkpoint.metrics))
+        print(f"wrote {arguments.out}; curves in {arguments.out.with_suffix('.curves.png')}")
     return 0
 
 
+def _settings(arguments: argparse.Namespace) -> TrainSettings:
+    """The preset with what the command line changes."""
+    names = {field.name for field in fields(TrainSettings)} - {"preset"}
+    changes = {name: value for name, value in vars(arguments).items() if name in names and value is not None}
+    settings = preset(arguments.preset, **changes)
+    if arguments.backbone is not None:
+        settings = replace(settings, model=replace(settings.model, backbone=pretrained_backbone(arguments.backbone)))
+    return settings
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="data set folder with manifest.parquet")
     parser.add_argument("--out", type=Path, required=True, help="the checkpoint to write")
-    parser.add_argument("--preset", default="paper", help=f"one of {', '.join(PRESETS)} (default: %(default)s)")
-    parser.add_argument("--epochs", type=int, help="instead of the preset's")
-    parser.add_argument("--batch-size", type=int, help="instead of the preset's")
-    parser.add_argument("--learning-rate", type=float, help="instead of the preset's")
-    parser.add_argument("--seed", type=int, help="instead of the preset's")
-    parser.add_argument("--workers", type=int, default=2, help="processes that read pictures (default: %(default)s)")
+    parser.add_argument("--preset", default="paper", help=f"{describe_presets()} (default: %(default)s)")
+    parser.add_argument("--backbone", help="pretrained: a name on the Hugging Face hub, or a local folder")
+    parser.add_argument("--init-from", type=Path, help="fine-tune this checkpoint, of another vocabulary too")
+    parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), help="auto: bf16 on a GPU, else fp32")
+    for name, kind in (("epochs", int), ("batch-size", int), ("learning-rate", float), ("seed", int)):
+        parser.add_argument(f"--{name}", type=kind, help="instead of the preset's")
+    parser.add_argument("--patience", type=int, help="epochs without a better validation figure; 0 never stops early")
+    parser.add_argument("--workers", type=int, default=DEFAULT.workers, help="processes that read pictures")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default=DEFAULT.device, help="auto: a GPU if any")
+    parser.add_argument("--save-every", type=int, default=DEFAULT.save_every, help="steps between saved states")
+    parser.add_argument("--fresh", action="store_true", help="start over, whatever an unfinished run left")
+    parser.add_argument("--dry-run", action="store_true", help="say data, parameters, memory and steps, and stop")
     return parser
 
 

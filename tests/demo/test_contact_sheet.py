@@ -1,11 +1,12 @@
 from pathlib import Path
 
-import numpy as np
 from altreco_client import Tag
 from PIL import Image
 
-from demo.contact_sheet import HIT, write_contact_sheet
+from demo.contact_sheet import write_contact_sheet
 from demo.recommend import Answer, Row
+from tests.pixels import count
+from training.figures import HIT
 
 
 def row(folder: Path, best: str) -> Row:
@@ -17,11 +18,6 @@ def row(folder: Path, best: str) -> Row:
         Answer("no history", {}, (Tag("sky", 0.4), Tag("blue", 0.3))),
     ]
     return Row(image, ("sea", "sunset"), tuple(answers))
-
-
-def count(sheet: Path, colour: str) -> int:
-    pixels = np.asarray(Image.open(sheet).convert("RGB"))
-    return int((pixels == [int(colour[i : i + 2], 16) for i in (1, 3, 5)]).all(axis=2).sum())
 
 
 def test_sheet_shows_what_the_owner_tagged_in_green(tmp_path: Path) -> None:

@@ -65,6 +65,7 @@ def test_the_same_checkpoint_again_changes_nothing(repository: Path, checkpoint:
     before = tree(repository)
     again = release(checkpoint, repository)
     assert (again.version, again.max_abs_difference) == (1, None)
+    assert str(again) == f"{repository} serves this checkpoint already, as release 1"
     assert tree(repository) == before
 
 
@@ -73,6 +74,7 @@ def test_next_release_pins_its_own_versions_and_keeps_the_old(repository: Path, 
     assert published.version == 2
     assert published.max_abs_difference is not None
     assert published.max_abs_difference < 1e-4
+    assert str(published).splitlines()[-1] == f"published release 2 in {repository}"
     ensemble = read_config(repository, "tag_recommender")
     assert [step.model_version for step in ensemble.ensemble_scheduling.step] == [2, 2, 2]
     assert list(ensemble.version_policy.specific.versions) == [2]

@@ -4,12 +4,14 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from altreco_client import Vocabulary
 from PIL import Image
 
 from tests.tiny import tiny_settings
-from training.data.dataset import EvaluationPictures, TrainingPictures, training_batches
+from training.data.dataset import EvaluationPictures, ShuffledEpochs, TrainingPictures, training_batches
 from training.data.histories import build_histories
-from training.data.manifest import Manifest, read_manifest
+from training.data.manifest import SPLITS, Manifest, hold_out, read_manifest
+from training.data.ragged import Ragged, Texts
 from training.errors import DataError
 
 TAGS = ("sea", "beach", "sky", "dog", "cat")
@@ -53,6 +55,106 @@ def test_manifest(root: Path) -> None:
     assert manifest.multi_hot(2).tolist() == [1, 0, 0, 0, 0], "a tag outside the vocabulary is left out"
 
 
+@pytest.mark.parametrize("rows_at_once", [1, 2, 100])
+def test_what_a_manifest_may_hold(root: Path, rows_at_once: int) -> None:
+    """Tags given twice or none, names that are not ASCII, columns of one's own; read in however many pieces."""
+    rows = [
+        ("caf\u00e9/1.jpg", "\u00fc", ["cat", "sea", "cat"], "train"),
+        ("", "", None, "train"),
+        ("/elsewhere/2.jpg", "\u00fc", [None, "dog", ""], "validation"),
+        ("3.jpg", "ann", [], "test"),
+    ]
+    frame = pl.DataFrame(rows, schema=["image", "user", "tags", "split"], orient="row")
+    write(root, frame.with_columns(url=pl.lit("http://host/")).select("split", "url", "tags", "image", "user"))
+    manifest = read_manifest(root, rows_at_once=rows_at_once)
+    assert [manifest.images[row] for row in range(4)] == [image for image, *_ in rows]
+    assert [manifest.user_names[user] for user in manifest.users] == [user for _, user, *_ in rows]
+    assert [manifest.tags[row].tolist() for row in range(4)] == [[0, 4], [], [3], []]
+    assert manifest.tags.lengths.tolist() == [2, 0, 1, 0]
+    assert [manifest.rows(split).tolist() for split in SPLITS] == [[0, 1], [2], [3]]
+
+
+def test_hold_out_makes_a_validation_split_of_training_pictures() -> None:
+    manifest = random_manifest(pictures=1000, users=10, tags=5)
+    held = hold_out(manifest, 0.1, seed=1)
+    assert len(held.rows("validation")) == 90
+    assert np.isin(held.rows("validation"), manifest.rows("train")).all()
+    np.testing.assert_array_equal(held.rows("test"), manifest.rows("test"))
+    np.testing.assert_array_equal(held.split, hold_out(manifest, 0.1, seed=1).split)
+    assert (held.split != hold_out(manifest, 0.1, seed=2).split).any()
+    assert hold_out(held, 0.5, seed=3) is held, "a split that is there already stays"
+
+
+@pytest.mark.parametrize(("share", "count"), [(0.01, 1), (0.5, 2), (0.99, 2)])
+def test_hold_out_takes_some_but_never_all(root: Path, share: float, count: int) -> None:
+    assert len(hold_out(read_manifest(root), share, seed=1).rows("validation")) == count
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_hold_out_of_no_share(root: Path, share: float) -> None:
+    with pytest.raises(DataError, match="expected 0 < share < 1"):
+        hold_out(read_manifest(root), share, seed=1)
+
+
+def random_manifest(pictures: int, users: int, tags: int) -> Manifest:
+    """One picture in ten for testing; 0 to 4 tags each."""
+    rng = np.random.default_rng(0)
+    drawn = rng.integers(0, tags, (pictures, 4)), rng.random((pictures, 4)) < 0.5
+    rows = [np.unique(indices[kept]).astype(np.int32) for indices, kept in zip(*drawn, strict=True)]
+    names = np.frombuffer(b"x" * pictures, dtype=np.uint8)
+    return Manifest(
+        root=Path(),
+        vocabulary=Vocabulary(tuple(map(str, range(tags)))),
+        images=Texts(Ragged.from_parts([np.ones(pictures, dtype=np.int64)], [names])),
+        users=rng.integers(0, users, pictures),
+        user_names=[str(user) for user in range(users)],
+        tags=Ragged.from_parts([np.array([len(row) for row in rows])], rows),
+        split=np.where(np.arange(pictures) % 10 == 0, SPLITS.index("test"), SPLITS.index("train")).astype(np.int8),
+    )
+
+
+def test_histories_are_those_of_counting_one_by_one() -> None:
+    manifest = random_manifest(pictures=300, users=40, tags=30)
+    counts = np.zeros((40, 30))
+    for row in manifest.rows("train"):
+        counts[manifest.users[row], manifest.tags[row]] += 1
+    histories = build_histories(manifest)
+    vectors = counts / np.maximum(counts.max(1, keepdims=True), 1)
+    np.testing.assert_array_equal([histories.dense_counts(user) for user in range(40)], counts)
+    np.testing.assert_allclose([histories.vector(user) for user in range(40)], vectors, rtol=1e-6)
+    np.testing.assert_array_equal(histories.total(), counts.sum(0))
+    used = np.flatnonzero(counts.sum(1))
+    np.testing.assert_allclose(histories.sample(8), vectors[used[:: len(used) // 8][:8]], rtol=1e-6)
+    cosines = vectors @ vectors.T / (np.linalg.norm(vectors, axis=1) * np.linalg.norm(vectors, axis=1)[:, None])
+    least = [histories.least_similar(user) for user in range(40)]
+    np.testing.assert_allclose(cosines[np.arange(40), least], cosines.min(1), atol=1e-12)
+
+
+def test_histories_of_the_papers_size_are_sparse() -> None:
+    """250,000 users x 1,540 tags would be 1.5 GB of float32; kept is what occurs (paper, section V-A)."""
+    manifest = random_manifest(pictures=300_000, users=250_000, tags=1540)
+    histories = build_histories(manifest)
+    train = manifest.rows("train")
+    assert histories.counts.sum() == manifest.tags.lengths[train].sum()
+    assert len(histories) == 250_000
+    assert len(histories.indices) == len(histories.counts) <= manifest.tags.lengths[train].sum()
+    assert sum(array.nbytes for array in (histories.offsets, histories.indices, histories.counts)) < 10_000_000
+    user = int(manifest.users[train[0]])
+    assert histories.vector(user)[manifest.tags[train[0]]].all()
+    assert histories.least_similar(user) != user
+
+
+def test_validation_pictures_are_not_counted(root: Path) -> None:
+    write(
+        root,
+        pl.DataFrame(ROWS, schema=["image", "user", "tags", "split"], orient="row").with_columns(
+            split=pl.Series(["validation", "train", "train", "test", "test"])
+        ),
+    )
+    _, histories = manifest_and_histories(root)
+    assert histories.vector(0).tolist() == [1, 0, 0, 0, 0]
+
+
 def test_histories_count_training_pictures_only(root: Path) -> None:
     _, histories = manifest_and_histories(root)
     assert histories.vector(0).tolist() == [1, 0, 0.5, 0, 0]
@@ -62,18 +164,19 @@ def test_histories_count_training_pictures_only(root: Path) -> None:
 
 def test_training_takes_the_query_picture_out_of_its_users_history(root: Path) -> None:
     manifest, histories = manifest_and_histories(root)
-    _, history, tags = TrainingPictures(manifest, histories, tiny_settings())[0, 0]
+    _, history, tags, *_ = TrainingPictures(manifest, histories, tiny_settings(), images=True)[0, 0]
     assert tags.tolist() == [1, 0, 1, 0, 0]
     assert history.tolist() == [1, 0, 0, 0, 0], "sky was in this picture alone"
-    _, only, _ = TrainingPictures(manifest, histories, tiny_settings())[0, 1]
+    _, only, *_ = TrainingPictures(manifest, histories, tiny_settings(), images=True)[0, 1]
     assert only.tolist() == [0, 0, 0, 0, 0], "bob's only picture leaves nothing"
-    included = TrainingPictures(manifest, histories, tiny_settings(include_query_image=True))[0, 0][1]
+    included = TrainingPictures(manifest, histories, tiny_settings(include_query_image=True), images=True)[0, 0][1]
     assert included.tolist() == [1, 0, 0.5, 0, 0], "the paper's way"
 
 
 def test_evaluation_uses_the_whole_training_history(root: Path) -> None:
-    pictures = EvaluationPictures(*manifest_and_histories(root))
-    image, history, tags = pictures[0]
+    manifest, histories = manifest_and_histories(root)
+    pictures = EvaluationPictures(manifest, histories, manifest.rows("test"))
+    image, history, tags, *_ = pictures[0]
     assert len(pictures) == 2
     assert image.shape == (224, 224, 3)
     assert history.tolist() == [1, 0, 0.5, 0, 0]
@@ -81,13 +184,13 @@ def test_evaluation_uses_the_whole_training_history(root: Path) -> None:
 
 
 def test_history_dropout_hides_about_its_share(root: Path) -> None:
-    pictures = TrainingPictures(*manifest_and_histories(root), tiny_settings(history_dropout=0.3))
+    pictures = TrainingPictures(*manifest_and_histories(root), tiny_settings(history_dropout=0.3), images=True)
     hidden = np.mean([pictures[epoch, 0][1].sum() == 0 for epoch in range(200)])
     assert 0.2 < hidden < 0.4
 
 
 def test_augmentation_flips_and_depends_on_epoch_and_row_alone(root: Path) -> None:
-    pictures = TrainingPictures(*manifest_and_histories(root), tiny_settings())
+    pictures = TrainingPictures(*manifest_and_histories(root), tiny_settings(), images=True)
     lefts = [pictures[epoch, 0][0][:, :50].mean() for epoch in range(20)]
     assert {left < 128 for left in lefts} == {True, False}
     np.testing.assert_array_equal(pictures[3, 0][0], pictures[3, 0][0])
@@ -97,8 +200,10 @@ def test_augmentation_flips_and_depends_on_epoch_and_row_alone(root: Path) -> No
 def test_every_epoch_shows_every_picture_once_whatever_the_workers(root: Path) -> None:
     manifest, histories = manifest_and_histories(root)
     settings = tiny_settings(epochs=4, batch_size=3)
-    alone = list(training_batches(manifest, histories, settings, workers=0))
-    parallel = list(training_batches(manifest, histories, settings, workers=2))
+    pictures = TrainingPictures(manifest, histories, settings, images=True)
+    sampler = ShuffledEpochs(manifest.rows("train"), settings)
+    alone = list(training_batches(pictures, sampler, workers=0))
+    parallel = list(training_batches(pictures, sampler, workers=2))
     assert len(alone) == len(parallel) == 4
     for one, other in zip(alone, parallel, strict=True):
         assert one.tags.sum() == 4
@@ -137,8 +242,18 @@ def test_no_parquet_file(root: Path) -> None:
         read_manifest(root)
 
 
-@pytest.mark.parametrize(("split", "message"), [("validate", "expected train or test"), ("test", "no training")])
+@pytest.mark.parametrize(
+    ("split", "message"), [("validate", "expected train, validation or test"), ("test", "no training")]
+)
 def test_splits_that_cannot_train(root: Path, split: str, message: str) -> None:
     write(root, pl.read_parquet(root / "manifest.parquet").with_columns(split=pl.lit(split)))
     with pytest.raises(DataError, match=message):
+        read_manifest(root)
+
+
+@pytest.mark.parametrize("column", ["image", "user"])
+def test_rows_without_image_or_user(root: Path, column: str) -> None:
+    frame = pl.read_parquet(root / "manifest.parquet")
+    write(root, frame.with_columns(pl.when(pl.col("split") == "test").then(None).otherwise(column).alias(column)))
+    with pytest.raises(DataError, match=f"2 rows have no {column}"):
         read_manifest(root)

@@ -3,7 +3,8 @@ import math
 import pytest
 import torch
 
-from training.losses import discriminator_loss, jitter, network_losses
+from training.losses import discriminator_loss, jitter, judged_tags, network_losses
+from training.methods.ranking_losses import softmax_loss, warp_loss
 from training.model import Discriminator, Prediction
 from training.settings import LossSettings
 
@@ -15,12 +16,11 @@ class Judge(torch.nn.Module):
         return tags[:, 0] * 10
 
 
-def losses(**settings: object) -> dict[str, torch.Tensor]:
-    logits = torch.tensor([[0.0, 2.0]])
-    prediction = Prediction(personalized=logits, generalized=logits, history=logits)
-    return network_losses(
-        prediction, torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 0.5]]), Judge(), LossSettings(**settings)
-    )
+LOGITS, TAGS, HISTORY = torch.tensor([[0.0, 2.0]]), torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 0.5]])
+
+
+def losses(prediction: Prediction = Prediction(LOGITS, LOGITS, LOGITS), **settings: object) -> dict[str, torch.Tensor]:
+    return network_losses(prediction, TAGS, HISTORY, Judge(), LossSettings(**settings))
 
 
 def sigmoid(x: float) -> float:
@@ -48,13 +48,30 @@ def test_total_is_the_weighted_sum() -> None:
     assert terms["total"].item() == pytest.approx(expected.item())
 
 
+def test_parts_that_are_not_there_or_weigh_nothing_cost_nothing() -> None:
+    visual_only = losses(Prediction(LOGITS, None, None), beta=0.0, gamma=0.0, theta=0.0)
+    assert set(visual_only) == {"personalized", "total"}
+    assert visual_only["total"] == visual_only["personalized"]
+    assert set(losses(theta=0.0)) == {"personalized", "generalized", "reconstruction", "total"}
+
+
+def test_the_adversary_judges_the_tags_that_the_settings_name() -> None:
+    prediction = Prediction(personalized=torch.tensor([[3.0, 0.0]]), generalized=LOGITS, history=None)
+    on_personalized = losses(prediction, adversarial_on="personalized")
+    assert on_personalized["adversarial"].item() == pytest.approx(-math.log(sigmoid(10 * sigmoid(3))))
+    assert torch.equal(judged_tags(prediction, LossSettings(adversarial_on="personalized")), prediction.personalized)
+    assert torch.equal(judged_tags(prediction, LossSettings()), prediction.generalized)
+
+
+def test_a_ranking_loss_takes_the_place_of_cross_entropy() -> None:
+    assert losses(personalized="softmax")["personalized"] == softmax_loss(LOGITS, TAGS)
+    assert losses(personalized="warp")["personalized"] == warp_loss(LOGITS, TAGS)
+
+
 def test_jitter_keeps_labels_apart() -> None:
-    tags = torch.tensor([[0.0, 1.0]]).expand(1000, 2)
-    jittered = jitter(tags)
-    assert 0 <= jittered[:, 0].min() < 0.05
-    assert 0.25 < jittered[:, 0].max() <= 0.3
-    assert 0.7 <= jittered[:, 1].min() < 0.75
-    assert 0.95 < jittered[:, 1].max() <= 1.0
+    noise = torch.tensor([[0.0, 0.0], [0.5, 0.5], [1.0, 1.0]])
+    jittered = jitter(torch.tensor([[0.0, 1.0]]).expand(3, 2), noise)
+    torch.testing.assert_close(jittered, torch.tensor([[0.0, 0.7], [0.15, 0.85], [0.3, 1.0]]))
 
 
 def test_discriminator_learns_to_tell_and_leaves_the_generator_alone() -> None:
@@ -65,7 +82,7 @@ def test_discriminator_learns_to_tell_and_leaves_the_generator_alone() -> None:
     optimizer = torch.optim.AdamW(discriminator.parameters(), lr=1e-3)
     history = []
     for _ in range(60):
-        loss = discriminator_loss(generalized, tags, discriminator)
+        loss = discriminator_loss(generalized, tags, torch.rand(64, 30), discriminator)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -1,110 +1,156 @@
 """From the manifest to batches of tensors."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 import torch
+from altreco_client import InvalidImage
+from altreco_client.contract import IMAGE
 from altreco_client.images import crop, load_rgb
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from training.data.histories import Histories
 from training.data.manifest import Manifest
+from training.errors import DataError
 from training.settings import TrainSettings
 
 
 @dataclass(frozen=True)
 class Batch:
-    """`image` uint8 [batch, 224, 224, 3], `history` u_h float [batch, N], `tags` 0/1 float [batch, N]."""
+    """`image` uint8 [batch, 224, 224, 3], `history` u_h float [batch, N], `tags` 0/1 float [batch, N], `user` int64
+    [batch]; in training, `noise` float [batch, N] uniform in [0, 1) for the jitter of equation 7, else [batch, 0].
+    """
 
     image: Tensor
     history: Tensor
     tags: Tensor
+    user: Tensor
+    noise: Tensor
+
+    def to(self, device: torch.device) -> "Batch":
+        """On the device."""
+        return Batch(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))
+
+    def pin_memory(self) -> "Batch":
+        """In memory that a GPU copies from by itself; DataLoader calls this."""
+        return Batch(*(getattr(self, field.name).pin_memory() for field in fields(self)))
+
+
+Item = tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32], np.int64, NDArray[np.float32]]
+"""One picture's part of a Batch."""
 
 
 class TrainingPictures(Dataset):
     """Training pictures, cropped and flipped at random; keyed by (epoch, row), so that what comes out depends on
-    nothing but seed, epoch and row, on any number of workers.
+    nothing but seed, epoch and row: on any number of workers and processes, and after a resume.
     """
 
-    def __init__(self, manifest: Manifest, histories: Histories, settings: TrainSettings) -> None:
-        """Keep what a worker process needs."""
-        self.manifest, self.histories, self.settings = manifest, histories, settings
+    def __init__(self, manifest: Manifest, histories: Histories, settings: TrainSettings, *, images: bool) -> None:
+        """Keep what a worker process needs; without `images`, the auto-encoder's training reads no files."""
+        self.manifest, self.histories, self.settings, self.images = manifest, histories, settings, images
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def __getitem__(self, key: tuple[int, int]) -> Item:
         """One picture with its user's history, leave-one-out unless the settings include the query image."""
         epoch, row = key
         rng = np.random.default_rng([self.settings.seed, epoch, row])
-        image = crop(load_rgb(_path(self.manifest, row)), *rng.random(2))
-        if rng.random() < 0.5:
+        x, y, flip, hidden = rng.random(4)
+        image = _read(self.manifest, row, x, y) if self.images else np.empty((0, *IMAGE.dims[1:]), dtype=np.uint8)
+        if flip < 0.5:
             image = image[:, ::-1]
+        user = self.manifest.users[row]
         without = None if self.settings.include_query_image else self.manifest.tags[row]
-        history = self.histories.vector(self.manifest.users[row], without)
-        if rng.random() < self.settings.history_dropout:
+        history = self.histories.vector(user, without)
+        if hidden < self.settings.history_dropout:
             history = np.zeros_like(history)
-        return np.ascontiguousarray(image), history, self.manifest.multi_hot(row)
+        noise = rng.random(len(history), dtype=np.float32)
+        return np.ascontiguousarray(image), history, self.manifest.multi_hot(row), user, noise
 
 
 class EvaluationPictures(Dataset):
-    """Test pictures, centre crop, with their users' histories over the training pictures."""
+    """One split's pictures, centre crop, with their users' histories over the training pictures."""
 
-    def __init__(self, manifest: Manifest, histories: Histories) -> None:
-        """All rows of the test split."""
-        self.manifest, self.histories, self.rows = manifest, histories, manifest.rows("test")
+    def __init__(self, manifest: Manifest, histories: Histories, rows: NDArray[np.int64]) -> None:
+        """`rows` of the manifest, none of them counted in `histories`."""
+        self.manifest, self.histories, self.rows = manifest, histories, rows
 
     def __len__(self) -> int:
-        """How many test pictures there are."""
+        """How many pictures there are."""
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def __getitem__(self, index: int) -> Item:
         """One picture."""
-        row = self.rows[index]
-        image = crop(load_rgb(_path(self.manifest, row)))
-        return image, self.histories.vector(self.manifest.users[row]), self.manifest.multi_hot(row)
+        row = int(self.rows[index])
+        user = self.manifest.users[row]
+        nothing = np.empty(0, dtype=np.float32)
+        return _read(self.manifest, row), self.histories.vector(user), self.manifest.multi_hot(row), user, nothing
 
 
 class ShuffledEpochs(Sampler[list[tuple[int, int]]]):
-    """Batches of (epoch, row) over all epochs; the last, smaller batch of an epoch is left out."""
+    """Batches of (epoch, row) over all epochs from step `start` on; the last, smaller batch of an epoch is left out.
 
-    def __init__(self, rows: np.ndarray, settings: TrainSettings) -> None:
+    With several processes, each gets every `processes`-th picture of each batch.
+    """
+
+    def __init__(
+        self, rows: NDArray[np.int64], settings: TrainSettings, *, start: int = 0, process: int = 0, processes: int = 1
+    ) -> None:
         """`rows` of the training split."""
-        self.rows, self.settings = rows, settings
+        self.rows, self.settings, self.start, self.process, self.processes = rows, settings, start, process, processes
         self.batch_size = min(settings.batch_size, len(rows))
+        self.steps_per_epoch = len(rows) // self.batch_size
+        self.steps = settings.epochs * self.steps_per_epoch
 
     def __len__(self) -> int:
-        """Steps over all epochs."""
-        return self.settings.epochs * (len(self.rows) // self.batch_size)
+        """Steps that are left."""
+        return self.steps - self.start
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         """One list of keys a step."""
-        for epoch in range(self.settings.epochs):
+        first, skipped = divmod(self.start, self.steps_per_epoch)
+        for epoch in range(first, self.settings.epochs):
             order = np.random.default_rng([self.settings.seed, epoch]).permutation(self.rows)
-            for start in range(0, len(order) - self.batch_size + 1, self.batch_size):
-                yield [(epoch, int(row)) for row in order[start : start + self.batch_size]]
+            for step in range(skipped if epoch == first else 0, self.steps_per_epoch):
+                batch = order[step * self.batch_size : (step + 1) * self.batch_size]
+                yield [(epoch, int(row)) for row in batch[self.process :: self.processes]]
 
 
-def training_batches(manifest: Manifest, histories: Histories, settings: TrainSettings, workers: int) -> DataLoader:
-    """All steps of a run as `Batch`es."""
-    return DataLoader(
-        TrainingPictures(manifest, histories, settings),
-        batch_sampler=ShuffledEpochs(manifest.rows("train"), settings),
-        num_workers=workers,
-        collate_fn=_collate,
-    )
+def training_batches(pictures: TrainingPictures, sampler: ShuffledEpochs, workers: int) -> Iterator[Batch]:
+    """The steps of `sampler`; raises DataError for a picture that cannot be read."""
+    return _batches(pictures, workers, batch_sampler=sampler)
 
 
-def evaluation_batches(manifest: Manifest, histories: Histories, workers: int, batch_size: int = 50) -> DataLoader:
-    """The test split as `Batch`es, in order."""
-    return DataLoader(
-        EvaluationPictures(manifest, histories), batch_size=batch_size, num_workers=workers, collate_fn=_collate
-    )
+def evaluation_batches(
+    manifest: Manifest, histories: Histories, rows: NDArray[np.int64], workers: int, batch_size: int = 50
+) -> Iterator[Batch]:
+    """The rows in order; raises DataError for a picture that cannot be read."""
+    return _batches(EvaluationPictures(manifest, histories, rows), workers, batch_size=batch_size)
 
 
-def _collate(items: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Batch:
+def _batches(pictures: Dataset, workers: int, **options: object) -> Iterator[Batch]:
+    pin = torch.cuda.is_available()
+    loader = DataLoader(pictures, num_workers=workers, collate_fn=_collate, pin_memory=pin, **options)  # type: ignore[arg-type]
+    try:
+        yield from loader
+    except DataError as error:
+        # From a worker process it comes with that process's traceback in its message, and its own words last.
+        raise DataError(str(error).rstrip().rsplit("DataError: ", 1)[-1]) from None
+
+
+def _collate(items: list[Item]) -> Batch:
     return Batch(*(torch.from_numpy(np.stack(column)) for column in zip(*items, strict=True)))
 
 
-def _path(manifest: Manifest, row: int) -> Path:
+def _read(manifest: Manifest, row: int, x: float = 0.5, y: float = 0.5) -> NDArray[np.uint8]:
+    try:
+        return crop(load_rgb(image_path(manifest, row)), x, y)
+    except InvalidImage as error:
+        raise DataError(f"picture {row} of the manifest: {error}") from error
+
+
+def image_path(manifest: Manifest, row: int) -> Path:
+    """Where the picture's file should be."""
     return manifest.root / manifest.images[row]

@@ -1,6 +1,5 @@
 """Tag histories u_h of all users, from their training pictures; sparse, as most users use few of the N tags."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,51 +7,80 @@ import torch
 from altreco_client.history import normalize
 from numpy.typing import NDArray
 
-from training.data.manifest import Manifest
+from training.data.manifest import SPLITS, Manifest
 
 
 @dataclass(frozen=True)
 class Histories:
-    """For each user the indices of the used tags and how often each was used."""
+    """User u used the tags `indices[offsets[u] : offsets[u + 1]]`, sorted, as often as `counts` says there.
+
+    `offsets` int64 [users + 1]; `indices` and `counts` int32, one for each tag of each user.
+    """
 
     tags: int
-    indices: Sequence[NDArray[np.int64]]
-    counts: Sequence[NDArray[np.int64]]
+    offsets: NDArray[np.int64]
+    indices: NDArray[np.int32]
+    counts: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        """How many users, those without a history included."""
+        return len(self.offsets) - 1
+
+    def used(self, user: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Indices of one user's tags, and their counts."""
+        mine = slice(self.offsets[user], self.offsets[user + 1])
+        return self.indices[mine], self.counts[mine]
 
     def dense_counts(self, user: int) -> NDArray[np.float32]:
         """Counts of one user, float32 [N]."""
         dense = np.zeros(self.tags, dtype=np.float32)
-        dense[self.indices[user]] = self.counts[user]
+        indices, counts = self.used(user)
+        dense[indices] = counts
         return dense
 
     def total(self) -> torch.Tensor:
         """Counts over all users, float [N]."""
-        total = torch.zeros(self.tags)
-        for indices, counts in zip(self.indices, self.counts, strict=True):
-            total[indices] += torch.from_numpy(counts).float()
-        return total
+        return torch.from_numpy(np.bincount(self.indices, weights=self.counts, minlength=self.tags)).float()
 
     def sample(self, users: int = 1000) -> torch.Tensor:
         """u_h of at most so many users with a history, float [users, N]."""
-        used = [user for user, indices in enumerate(self.indices) if len(indices)]
+        used = np.flatnonzero(np.diff(self.offsets))
         step = max(1, len(used) // users)
         return torch.from_numpy(np.stack([self.vector(user) for user in used[::step][:users]]))
 
-    def vector(self, user: int, without: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
+    def vector(self, user: int, without: NDArray[np.integer] | None = None) -> NDArray[np.float32]:
         """u_h, float32 [N]; `without` takes one picture's tags out: leave-one-out, for a picture that was counted."""
         counts = self.dense_counts(user)
         if without is not None:
             counts[without] -= 1
         return normalize(counts)
 
+    def least_similar(self, user: int) -> int:
+        """The user whose history has the smallest cosine with this one's; the first of several."""
+        own = self.dense_counts(user)[self.indices]
+        owners = np.repeat(np.arange(len(self)), np.diff(self.offsets))
+        products = np.bincount(owners, weights=own * self.counts, minlength=len(self))
+        squares = np.bincount(owners, weights=np.square(self.counts, dtype=np.float64), minlength=len(self))
+        return int(np.argmin(products / np.sqrt(np.maximum(squares, 1))))
+
 
 def build_histories(manifest: Manifest) -> Histories:
     """Count each user's tags over the training pictures."""
-    rows = manifest.rows("train")
-    order = rows[np.argsort(manifest.users[rows], kind="stable")]
-    per_user = np.split(order, np.searchsorted(manifest.users[order], np.arange(1, len(manifest.user_names))))
-    none = np.empty(0, dtype=np.int64)
-    counted = [
-        np.unique(np.concatenate([none, *(manifest.tags[r] for r in mine)]), return_counts=True) for mine in per_user
-    ]
-    return Histories(len(manifest.vocabulary), [i for i, _ in counted], [c for _, c in counted])
+    size = len(manifest.vocabulary)
+    owners = manifest.users.copy()
+    owners[manifest.split != SPLITS.index("train")] = -1  # sorts before every user
+    keys = np.repeat(owners, manifest.tags.lengths)
+    keys *= size
+    keys += manifest.tags.values
+    keys.sort()
+    keys = keys[np.searchsorted(keys, 0) :]
+    first = np.ones(len(keys), dtype=np.bool_)
+    np.not_equal(keys[1:], keys[:-1], out=first[1:])
+    starts = np.flatnonzero(first)
+    different = keys[starts]
+    return Histories(
+        tags=size,
+        offsets=np.searchsorted(different, np.arange(len(manifest.user_names) + 1) * size),
+        indices=(different % size).astype(np.int32),
+        counts=np.diff(starts, append=len(keys)).astype(np.int32),
+    )

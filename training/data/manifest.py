@@ -1,11 +1,12 @@
-"""The manifest: which picture, whose, with which tags, for training or test.
+"""The manifest: which picture, whose, with which tags, for training, validation or test.
 
 A data set is a folder with `manifest.parquet` (columns `image`: path under the folder, `user`, `tags`: list of
-strings, `split`: train or test) and `vocabulary.txt` (one tag a line, in the order of the model's tensors).
+strings, `split`: train, validation or test) and `vocabulary.txt` (one tag a line, in the order of the model's
+tensors). See docs/data.md.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,28 +14,34 @@ import polars as pl
 from altreco_client import Vocabulary
 from numpy.typing import NDArray
 
+from training.data.ragged import Ragged, Texts
 from training.errors import DataError
 
 MANIFEST_FILE = "manifest.parquet"
 VOCABULARY_FILE = "vocabulary.txt"
 SCHEMA = {"image": pl.String, "user": pl.String, "tags": pl.List(pl.String), "split": pl.String}
+SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """Pictures in the order of the file; `users[i]` indexes `user_names`, `tags[i]` holds tag indices."""
+    """Pictures in the order of the file.
+
+    `users` int64 [rows] indexes `user_names`; `tags[row]` are indices into the vocabulary, int32, sorted, each once;
+    `split` int8 [rows] indexes SPLITS.
+    """
 
     root: Path
     vocabulary: Vocabulary
-    images: Sequence[str]
+    images: Texts
     users: NDArray[np.int64]
     user_names: Sequence[str]
-    tags: Sequence[NDArray[np.int64]]
-    train: NDArray[np.bool_]
+    tags: Ragged
+    split: NDArray[np.int8]
 
     def rows(self, split: str) -> NDArray[np.int64]:
-        """The rows of "train" or "test"."""
-        return np.flatnonzero(self.train == (split == "train"))
+        """The rows of "train", "validation" or "test"."""
+        return np.flatnonzero(self.split == SPLITS.index(split))
 
     def multi_hot(self, row: int) -> NDArray[np.float32]:
         """The picture's tags as 0/1, float32 [N]."""
@@ -43,27 +50,50 @@ class Manifest:
         return hot
 
 
-def read_manifest(root: Path) -> Manifest:
-    """Read a data set; raises DataError that says what is missing. Tags outside the vocabulary are left out."""
-    vocabulary = _read_vocabulary(root / VOCABULARY_FILE)
-    frame = _read_frame(root / MANIFEST_FILE)
-    users = frame["user"].unique(maintain_order=True)
-    user_index = {name: i for i, name in enumerate(users)}
+def hold_out(manifest: Manifest, share: float, seed: int) -> Manifest:
+    """Make a random share of the training pictures the validation split, unless the data set brings one.
+
+    At least one picture, never all; raises DataError where that cannot be.
+    """
+    if len(manifest.rows("validation")):
+        return manifest
+    rows = manifest.rows("train")
+    if not 0 < share < 1 or len(rows) < 2:
+        raise DataError(
+            f"cannot hold out {share} of {len(rows)} training pictures: expected 0 < share < 1 and at least 2 pictures"
+        )
+    count = min(len(rows) - 1, max(1, round(share * len(rows))))
+    split = manifest.split.copy()
+    split[np.random.default_rng(seed).choice(rows, count, replace=False)] = SPLITS.index("validation")
+    return replace(manifest, split=split)
+
+
+def read_manifest(root: Path, *, rows_at_once: int = 1_000_000) -> Manifest:
+    """Read a data set; raises DataError that says what is missing. Tags outside the vocabulary are left out.
+
+    `rows_at_once`: how many rows' strings are in memory at one time; what is kept of them is numbers.
+    """
+    vocabulary = read_vocabulary(root / VOCABULARY_FILE)
+    path = root / MANIFEST_FILE
+    _check(path)
+    user_names = pl.scan_parquet(path).select(pl.col("user").unique(maintain_order=True)).collect()["user"]
+    images, users, tags, splits = zip(*_read_in_pieces(path, vocabulary, user_names, rows_at_once), strict=True)
     manifest = Manifest(
         root=root,
         vocabulary=vocabulary,
-        images=frame["image"].to_list(),
-        users=np.array([user_index[name] for name in frame["user"]], dtype=np.int64),
-        user_names=users.to_list(),
-        tags=[_indices(tags, vocabulary) for tags in frame["tags"]],
-        train=(frame["split"] == "train").to_numpy(),
+        images=Texts(Ragged.from_parts(*zip(*images, strict=True))),
+        users=np.concatenate(users),
+        user_names=user_names.to_list(),
+        tags=Ragged.from_parts(*zip(*tags, strict=True)),
+        split=np.concatenate(splits),
     )
-    if not any(len(manifest.tags[row]) for row in manifest.rows("train")):
+    if not manifest.tags.lengths[manifest.rows("train")].any():
         raise DataError(f"{root}: no training picture has a tag of {VOCABULARY_FILE}; is it another data set's?")
     return manifest
 
 
-def _read_vocabulary(path: Path) -> Vocabulary:
+def read_vocabulary(path: Path) -> Vocabulary:
+    """The tags of a file with one a line; raises DataError."""
     try:
         return Vocabulary(tuple(path.read_text(encoding="utf-8").split("\n")[:-1]))
     except FileNotFoundError as error:
@@ -72,24 +102,62 @@ def _read_vocabulary(path: Path) -> Vocabulary:
         raise DataError(f"vocabulary {path}: {error}") from error
 
 
-def _read_frame(path: Path) -> pl.DataFrame:
+def _check(path: Path) -> None:
+    """Raise DataError for what is no manifest that can train."""
     try:
-        frame = pl.read_parquet(path)
+        schema = pl.read_parquet_schema(path)
     except FileNotFoundError as error:
         raise DataError(
             f"no manifest at {path}; `python -m training.data.synthetic {path.parent}` makes a data set"
         ) from error
     except pl.exceptions.PolarsError as error:
         raise DataError(f"{path} is no Parquet file: {error}") from error
-    wrong = [name for name, dtype in SCHEMA.items() if frame.schema.get(name) != dtype]
+    wrong = [name for name, dtype in SCHEMA.items() if schema.get(name) != dtype]
     if wrong:
-        raise DataError(f"{path}: column {wrong[0]!r} is {frame.schema.get(wrong[0])}: expected {dict(SCHEMA)}")
-    if splits := set(frame["split"]) - {"train", "test"}:
-        raise DataError(f"{path}: split {sorted(map(str, splits))}: expected train or test")
-    if (frame["split"] == "train").sum() == 0:
+        raise DataError(f"{path}: column {wrong[0]!r} is {schema.get(wrong[0])}: expected {dict(SCHEMA)}")
+    found = pl.scan_parquet(path).select(pl.col("image", "user").null_count()).collect()
+    if nameless := [name for name in found.columns if found[name].item()]:
+        raise DataError(f"{path}: {found[nameless[0]].item()} rows have no {nameless[0]}: expected one in each row")
+    splits = set(pl.scan_parquet(path).select(pl.col("split").unique()).collect()["split"])
+    if unknown := splits - set(SPLITS):
+        raise DataError(f"{path}: split {sorted(map(str, unknown))}: expected train, validation or test")
+    if "train" not in splits:
         raise DataError(f"{path} has no training pictures")
-    return frame
 
 
-def _indices(tags: Sequence[str], vocabulary: Vocabulary) -> NDArray[np.int64]:
-    return np.unique(np.array([vocabulary.index[t] for t in tags if t in vocabulary.index], dtype=np.int64))
+_Part = tuple[NDArray[np.integer], NDArray[np.integer]]
+"""Lengths and values of some rows of a Ragged."""
+
+
+def _read_in_pieces(
+    path: Path, vocabulary: Vocabulary, user_names: pl.Series, rows_at_once: int
+) -> Iterator[tuple[_Part, NDArray[np.int64], _Part, NDArray[np.int8]]]:
+    """Images, users, tags and splits, as numbers."""
+    table = pl.scan_parquet(path).select(*SCHEMA)
+    users, splits = pl.Enum(user_names), pl.Enum(SPLITS)
+    for start in range(0, table.select(pl.len()).collect().item(), rows_at_once):
+        frame = table.slice(start, rows_at_once).collect()
+        yield (
+            _utf8(frame["image"]),
+            frame["user"].cast(users).to_physical().cast(pl.Int64).to_numpy(),
+            _indices(frame["tags"], vocabulary),
+            frame["split"].cast(splits).to_physical().cast(pl.Int8).to_numpy(),
+        )
+
+
+def _utf8(texts: pl.Series) -> _Part:
+    return texts.str.len_bytes().to_numpy(), np.frombuffer(texts.str.join("").item().encode(), dtype=np.uint8)
+
+
+def _indices(tags: pl.Series, vocabulary: Vocabulary) -> _Part:
+    """Sorted vocabulary indices, each once a row."""
+    known = (
+        pl.DataFrame({"tag": tags})
+        .with_row_index("row")
+        .explode("tag")
+        .with_columns(pl.col("tag").cast(pl.Enum(vocabulary.tags), strict=False).to_physical())
+        .drop_nulls()
+    )
+    size = len(vocabulary)
+    keys = np.unique(known["row"].to_numpy().astype(np.int64) * size + known["tag"].to_numpy())
+    return np.bincount(keys // size, minlength=len(tags)), (keys % size).astype(np.int32)

@@ -15,26 +15,27 @@ from training.settings import ModelSettings
 
 @dataclass(frozen=True)
 class Prediction:
-    """Logits, float [batch, N] each: T_p, T_g and the reconstructed u_h before their sigmoids."""
+    """Logits, float [batch, N] each: T_p, T_g and the reconstructed u_h before their sigmoids; None: no such part."""
 
-    personalized: Tensor
-    generalized: Tensor
-    history: Tensor
+    personalized: Tensor | None
+    generalized: Tensor | None
+    history: Tensor | None
 
 
 class ALTReco(nn.Module):
-    """F, U_E, U_D, C and G (paper, section IV)."""
+    """F, U_E, U_D, C and G (paper, section IV), as far as the settings have them."""
 
     def __init__(self, settings: ModelSettings, tags: int) -> None:
         """`tags` is N."""
         super().__init__()
         self.visual_encoder = VisualEncoder(settings.backbone)
-        self.preference_encoder = PreferenceEncoder(tags)
-        self.preference_decoder = PreferenceDecoder(tags, skips=settings.skips)
-        self.classifier = Classifier(self.visual_encoder.channels, tags)
-        self.generator = Generator(self.visual_encoder.channels, tags)
+        self.preference_encoder = PreferenceEncoder(tags) if settings.user_preference else None
+        self.preference_decoder = PreferenceDecoder(tags, skips=settings.skips) if settings.user_preference else None
+        self.classifier = Classifier(self.visual_encoder.channels, tags, settings)
+        self.generator = Generator(self.visual_encoder.channels, tags) if settings.generator else None
         for head in (self.preference_encoder, self.preference_decoder, self.classifier, self.generator):
-            head.apply(_initialize)
+            if head is not None:
+                head.apply(_initialize)
         # A third less time a step on CPU; torch's stubs do not know this overload.
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -47,25 +48,50 @@ class ALTReco(nn.Module):
         user (measured: a deviation of 0.0005 over users instead of 0.87, and no personalization). U_E's first layer
         begins with outputs of the size of 1: u_h is so sparse that by fan-in alone they would be far smaller.
         """
-        size = histories.norm(dim=1).mean()
-        nn.init.normal_(self.preference_encoder.layers[0].get_parameter("weight"), std=math.sqrt(2) / size.item())
-        self.preference_decoder.last.bias.copy_(_log_odds(histories.mean(0)))
         self.classifier.fc2.bias.copy_(_log_odds(frequency))
-        self.generator.fc.bias.copy_(_log_odds(frequency))
+        if self.generator is not None:
+            self.generator.fc.bias.copy_(_log_odds(frequency))
+        if self.preference_encoder is not None and self.preference_decoder is not None:
+            size = histories.norm(dim=1).mean()
+            nn.init.normal_(self.preference_encoder.layers[0].get_parameter("weight"), std=math.sqrt(2) / size.item())
+            self.preference_decoder.last.bias.copy_(_log_odds(histories.mean(0)))
 
     def forward(self, image: Tensor, history: Tensor) -> Prediction:
         """Everything that the losses need, from images uint8 [batch, 224, 224, 3] and u_h float [batch, N]."""
         encoding = self.visual_encoder(image)
-        activations = self.preference_encoder.activations(history)
+        preference = reconstruction = None
+        if self.preference_encoder is not None and self.preference_decoder is not None:
+            activations = self.preference_encoder.activations(history)
+            preference, reconstruction = activations[-1], self.preference_decoder(activations)
         return Prediction(
-            personalized=self.classifier(encoding, activations[-1]),
-            generalized=self.generator(encoding),
-            history=self.preference_decoder(activations),
+            personalized=self.classifier(encoding, preference),
+            generalized=None if self.generator is None else self.generator(encoding),
+            history=reconstruction,
         )
 
     def recommend(self, image: Tensor, history: Tensor) -> Tensor:
         """T_p as probabilities, float [batch, N]: what is served."""
-        return torch.sigmoid(self.classifier(self.visual_encoder(image), self.preference_encoder(history)))
+        return self.recommend_encoded(self.visual_encoder(image), history)
+
+    def recommend_encoded(self, encoding: Tensor, history: Tensor) -> Tensor:
+        """The same from e, for one picture and many histories."""
+        preference = None if self.preference_encoder is None else self.preference_encoder(history)
+        return torch.sigmoid(self.classifier(encoding, preference))
+
+
+class AutoEncoder(nn.Module):
+    """U_E and U_D of a model alone, for training them before the rest (the paper's A3)."""
+
+    def __init__(self, model: ALTReco) -> None:
+        """Share the model's weights."""
+        super().__init__()
+        assert model.preference_encoder is not None
+        assert model.preference_decoder is not None
+        self.encoder, self.decoder = model.preference_encoder, model.preference_decoder
+
+    def forward(self, image: Tensor, history: Tensor) -> Prediction:
+        """The reconstruction of `history`, float [batch, N]; `image` is not looked at."""
+        return Prediction(None, None, self.decoder(self.encoder.activations(history)))
 
 
 def _initialize(module: nn.Module) -> None:

@@ -1,13 +1,19 @@
 """The visual encoder F: pixels to e."""
 
 import torch
+from altreco_client.contract import ENCODING_SHAPE
 from torch import Tensor, nn
-from transformers import ResNetBackbone, ResNetConfig
+from torch.nn import functional
+from transformers import AutoBackbone, AutoConfig
 
+from training.errors import SettingsError
 from training.settings import BackboneSettings
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+RESNET_50 = [3, 4, 6, 3]
+ACTIVATION_46 = [3, 4, 6, 2]
+"""Depths of ResNet-50, and without its last bottleneck (paper, section IV)."""
 
 
 class VisualEncoder(nn.Module):
@@ -20,24 +26,54 @@ class VisualEncoder(nn.Module):
     shift: Tensor
 
     def __init__(self, settings: BackboneSettings) -> None:
-        """Build the backbone with random weights."""
+        """Build the backbone with random weights; raises SettingsError when `transformers` cannot."""
         super().__init__()
-        self.backbone = ResNetBackbone(
-            ResNetConfig(  # type: ignore[call-arg]  # out_features is set by a mixin
-                embedding_size=settings.embedding_size,
-                hidden_sizes=list(settings.hidden_sizes),
-                depths=list(settings.depths),
-                layer_type=settings.layer_type,
-                out_features=[f"stage{len(settings.depths)}"],
-            )
-        )
-        self.channels = settings.hidden_sizes[-1]
+        try:
+            self.backbone = AutoBackbone.from_config(AutoConfig.for_model(**settings.config))
+        except (ValueError, TypeError, AttributeError, ImportError) as error:
+            raise SettingsError(f"no backbone of type {settings.config.get('model_type')!r}: {error}") from error
+        self.channels = self.backbone.channels[-1]
         # x / 255, minus mean, over std, as one multiplication and one addition
         std = torch.tensor(IMAGENET_STD).reshape(1, 3, 1, 1)
         self.register_buffer("scale", 1 / (255 * std), persistent=False)
         self.register_buffer("shift", -torch.tensor(IMAGENET_MEAN).reshape(1, 3, 1, 1) / std, persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
-        """e, the visual encoding."""
+        """e, the visual encoding; a backbone with a finer map than 7 x 7 is averaged down to it."""
         pixels = image.permute(0, 3, 1, 2).to(self.scale.dtype) * self.scale + self.shift
-        return self.backbone(pixels).feature_maps[-1]
+        encoding = self.backbone(pixels).feature_maps[-1]
+        if encoding.shape[2:] != ENCODING_SHAPE[1:]:
+            encoding = functional.adaptive_avg_pool2d(encoding, ENCODING_SHAPE[1:])
+        return encoding
+
+    def load_pretrained(self, name: str) -> None:
+        """Take the weights of a hub's model or of a local folder; raises SettingsError when they cannot be had."""
+        # Not AutoBackbone's own: that asks the hub first, and so takes no local folder.
+        backbone_class = type(self.backbone)
+        try:
+            pretrained = backbone_class.from_pretrained(name, config=self.backbone.config)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise SettingsError(_unreachable(name, error)) from error
+        self.backbone.load_state_dict(pretrained.state_dict())
+
+
+def pretrained_backbone(name: str) -> BackboneSettings:
+    """Settings of a hub's model (`microsoft/resnet-50`) or of a local folder in the same format.
+
+    Of ResNet-50 the last bottleneck is left out, as in the paper. Raises SettingsError when it cannot be had.
+    """
+    try:
+        config = AutoConfig.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise SettingsError(_unreachable(name, error)) from error
+    values = config.to_diff_dict()
+    if config.model_type == "resnet" and config.depths == RESNET_50:
+        values["depths"] = ACTIVATION_46
+    derived = ("architectures", "dtype", "transformers_version", "out_features", "out_indices", "stage_names")
+    kept = {key: value for key, value in values.items() if key not in derived}
+    return BackboneSettings(config={**kept, "model_type": config.model_type}, weights=name)
+
+
+def _unreachable(name: str, error: Exception) -> str:
+    reason = str(error).splitlines()[0]
+    return f"no pretrained backbone {name!r}: {reason}. Expected a model of the Hugging Face hub, or a folder with one"

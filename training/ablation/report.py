@@ -1,0 +1,126 @@
+"""From results to `ablation.md` and its picture."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import numpy as np
+
+from training import figures
+from training.ablation.rows import METHODS, QUESTIONS, TABLES, VARIANTS, Row
+from training.ablation.study import Study
+from training.data.manifest import SPLITS, read_manifest
+from training.evaluate import WITH
+
+MARK = "<!-- Above: written by hand, and kept. Below: written by `make ablation`. -->"
+MAIN = "precision@5"
+RANKED = tuple(f"{metric}@{k}" for metric in ("precision", "recall", "accuracy") for k in (3, 5, 10))
+PER_CLASS = ("C-P@10", "C-R@10", "C-F1@10", "O-P@10", "O-R@10", "O-F1@10")
+OTHERS = ("nDCG@10", "MAP", "MRR", "precision@5/user")
+
+Values = Mapping[str, Sequence[float]]
+"""Metric to one value a seed."""
+Result = Callable[[Row], Values]
+
+
+def write_report(study: Study, seeds: int, folder: Path, machine: str) -> Path:
+    """Write `ablation.md`, `ablation.png` and `ablation.json` into `folder`, and return the first's path.
+
+    What stands above MARK in it is kept.
+    """
+    runs = [(run, seed) for run in (*VARIANTS, METHODS) for seed in range(seeds)]
+    contents = {key: json.loads(study.result(*key).read_text()) for key in runs}
+
+    def result(row: Row) -> Values:
+        per_seed = [contents[row.run, seed]["metrics"][row.result] for seed in range(seeds)]
+        return {metric: [values[metric] for values in per_seed] for metric in per_seed[0]}
+
+    rows = list(dict.fromkeys(row for table in TABLES.values() for row in table))
+    _write(folder / "ablation.json", json.dumps({f"{row.run}, {row.result}": result(row) for row in rows}, indent=1))
+    _draw(result, folder / "ablation.png")
+    report = folder / "ablation.md"
+    by_hand = report.read_text(encoding="utf-8").split(MARK)[0] if report.exists() else "# Ablation\n\n"
+    lines = [MARK, "", *_setup(study, seeds, contents, machine), *_answers(result), *_tables(result)]
+    _write(report, by_hand + "\n".join(lines))
+    return report
+
+
+def _setup(study: Study, seeds: int, contents: Mapping[tuple[str, int], Any], machine: str) -> list[str]:
+    manifest = read_manifest(Path(study.data))
+    pictures = ", ".join(f"{len(manifest.rows(split)):,} {split}" for split in SPLITS if len(manifest.rows(split)))
+    minutes = sum(content["seconds"] for content in contents.values()) / 60
+    return [
+        f"Size `{study.size}`, {study.epochs} epochs, {seeds} seeds; {pictures} pictures, of "
+        f"{len(manifest.user_names):,} users, {len(manifest.vocabulary):,} tags. {len(contents)} runs on {machine}; "
+        f"their times add up to {minutes:.0f} minutes.",
+        "",
+        "Each figure is the mean over the seeds +- their standard deviation. A seed changes the initial weights, and "
+        "the order, crops and flips of the pictures; data set and split stay.",
+        "",
+        "![precision@5 of every row](ablation.png)",
+        "",
+    ]
+
+
+def _answers(result: Result) -> list[str]:
+    """The difference of two rows for each seed: what the two have in common, such as luck, cancels out."""
+    lines = ["## Answers", "", f"Differences in {MAIN}, seed by seed.", "", *_header("question", ["difference"])]
+    for question in QUESTIONS:
+        pairs = zip(result(question.row)[MAIN], result(question.over)[MAIN], strict=True)
+        lines.append(f"| {question.text} | {_cell([a - b for a, b in pairs], sign='+')} |")
+    return [*lines, ""]
+
+
+def _tables(result: Result) -> list[str]:
+    lines = []
+    for title, rows in TABLES.items():
+        lines += [f"## {title}", "", *_table(result, rows, RANKED)]
+    everything = list(TABLES.values())[-1]
+    return [*lines, "### Per class, overall, and by rank", "", *_table(result, everything, PER_CLASS + OTHERS)]
+
+
+def _table(result: Result, rows: Sequence[Row], metrics: Sequence[str]) -> list[str]:
+    body = [f"| {row.label} | {' | '.join(_cell(result(row)[metric]) for metric in metrics)} |" for row in rows]
+    return [*_header("", metrics), *body, ""]
+
+
+def _header(first: str, names: Sequence[str]) -> list[str]:
+    return [f"| {first} | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+
+
+def _cell(values: Sequence[float], sign: str = "") -> str:
+    return f"{mean(values):{sign}.3f} +- {_deviation(values):.3f}"
+
+
+def _deviation(values: Sequence[float]) -> float:
+    return stdev(values) if len(values) > 1 else 0.0
+
+
+def _draw(result: Result, path: Path) -> None:
+    """A bar a row with its seeds as dots, a panel a table, on one scale."""
+    figure = figures.new_figure(11, 0.33 * sum(map(len, TABLES.values())) + 0.55 * len(TABLES) + 0.4)
+    panels = figure.subplots(len(TABLES), 1, sharex=True, height_ratios=[len(rows) + 0.6 for rows in TABLES.values()])
+    for axis, (title, rows) in zip(panels, TABLES.items(), strict=True):
+        values = [result(row)[MAIN] for row in rows]
+        places = np.arange(len(rows))
+        full = [figures.HIT if row.run == "A6" and row.result == WITH else figures.MISS for row in rows]
+        axis.barh(places, [mean(v) for v in values], color=full, height=0.7)
+        for place, of_seeds in zip(places, values, strict=True):
+            axis.plot(of_seeds, [place] * len(of_seeds), "o", markersize=3, color=figures.INK, alpha=0.7)
+            axis.text(max(of_seeds) + 0.008, place, f"{mean(of_seeds):.3f}", va="center", fontsize=figures.SMALL)
+        axis.set_yticks(places, [row.label for row in rows], fontsize=figures.SMALL)
+        axis.set_title(title, loc="left", fontsize=figures.MEDIUM, color=figures.INK, fontweight="bold")
+        axis.invert_yaxis()
+        axis.spines[["top", "right", "left"]].set_visible(False)
+        axis.tick_params(axis="y", length=0)
+    panels[-1].set_xlabel(f"{MAIN} on the test pictures (green: the full model; dots: seeds)", fontsize=figures.SMALL)
+    figures.save(figure, path)
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)

@@ -1,0 +1,96 @@
+"""One study and its runs; a run is a process of its own, whose result is a JSON file, so that a study can go on.
+
+`python -m training.ablation.study STUDY RUN SEED` does one run; `python -m training.ablation` all of them.
+"""
+
+import json
+import sys
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from training.ablation.rows import METHODS
+from training.checkpoint import load_checkpoint
+from training.data.histories import build_histories
+from training.data.manifest import hold_out, read_manifest
+from training.errors import TrainingError
+from training.methods.compare import compare
+from training.model import pretrained_backbone
+from training.presets import preset
+from training.settings import TrainSettings, to_json
+from training.train import Options, train
+
+VISUAL_NET = "A1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """What all runs share. `backbone`: hub name or folder of pretrained weights; "" starts from random ones."""
+
+    size: str
+    data: str
+    work: str
+    backbone: str
+    epochs: int
+    workers: int
+    device: str
+
+    def settings(self, variant: str, seed: int) -> TrainSettings:
+        """Of one training run."""
+        settings = preset(f"{self.size}/{variant}", seed=seed, epochs=self.epochs)
+        if self.backbone:
+            model = replace(settings.model, backbone=pretrained_backbone(self.backbone))
+            settings = replace(settings, model=model)
+        return settings
+
+    def result(self, run: str, seed: int) -> Path:
+        """Where the run's result is, or will be."""
+        return Path(self.work) / f"{run}-{seed}.json"
+
+    def is_done(self, run: str, seed: int) -> bool:
+        """Whether the result of these very settings is there."""
+        path = self.result(run, seed)
+        return path.exists() and json.loads(path.read_text())["settings"] == self._described(run, seed)
+
+    def carry_out(self, run: str, seed: int) -> None:
+        """Do the run and write its result; raises TrainingError."""
+        start = time.monotonic()
+        settings = self.settings(VISUAL_NET if run == METHODS else run, seed)
+        if run == METHODS:
+            manifest = hold_out(read_manifest(Path(self.data)), settings.validation_share, seed)
+            visual_net = load_checkpoint(self._checkpoint(VISUAL_NET, seed)).model
+            metrics = compare(visual_net, manifest, build_histories(manifest), workers=self.workers)
+        else:
+            options = Options(workers=self.workers, device=self.device)
+            metrics = train(settings, Path(self.data), self._checkpoint(run, seed), options=options).metrics
+        content = {"settings": self._described(run, seed), "seconds": time.monotonic() - start, "metrics": metrics}
+        partial = self.result(run, seed).with_suffix(".partial")
+        partial.write_text(json.dumps(content))
+        partial.replace(self.result(run, seed))
+
+    def _checkpoint(self, variant: str, seed: int) -> Path:
+        return self.result(variant, seed).with_suffix(".pt")
+
+    def _described(self, run: str, seed: int) -> str:
+        """All that decides a result."""
+        return f"{self.data} {run} {to_json(self.settings(VISUAL_NET if run == METHODS else run, seed))}"
+
+
+def main() -> int:
+    """One run; 0, or 1 with the reason on stderr."""
+    study, run, seed = sys.argv[1:]
+    try:
+        Study(**json.loads(study)).carry_out(run, int(seed))
+    except TrainingError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def command(study: Study, run: str, seed: int) -> list[str]:
+    """What `main` is called as."""
+    return [sys.executable, "-m", "training.ablation.study", json.dumps(asdict(study)), run, str(seed)]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

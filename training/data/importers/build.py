@@ -1,0 +1,240 @@
+"""The part that all importers share: from staged lines to a data set folder, in bounded memory.
+
+A layout reads its files once, into a table on disk with a row a line, of what is needed only. Duplicates are found
+there, the images are looked at, and the rest is written as the manifest. DuckDB spills to disk what does not fit.
+"""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from os.path import relpath
+from pathlib import Path
+from typing import Protocol
+
+import duckdb
+from altreco_client import Vocabulary
+from tqdm import tqdm
+
+from training.data.importers.images import unusable_images
+from training.data.importers.lines import read_list
+from training.data.importers.report import LABELS, Report, check_bad_share
+from training.data.manifest import MANIFEST_FILE, VOCABULARY_FILE
+from training.errors import DataError
+
+MEMORY_LIMIT = "256MB"
+WORK_FILE = "import.duckdb"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportSettings:
+    """`out`: the folder to create. `images`: where the images are, if they are to be checked.
+
+    `max_bad_share`: of all lines; more of them broken, without their image or with a file that is none: DataError.
+    """
+
+    out: Path
+    images: Path | None = None
+    max_bad_share: float = 0.05
+
+    def __post_init__(self) -> None:
+        """Raise DataError for what cannot be."""
+        if not 0 <= self.max_bad_share <= 1:
+            raise DataError(f"max bad share {self.max_bad_share}: expected 0 to 1")
+        if self.images and not self.images.is_dir():
+            raise DataError(f"no folder of images at {self.images}")
+
+
+class Layout(Protocol):
+    """One of the layouts that can be imported."""
+
+    def vocabulary(self) -> Vocabulary:
+        """The tags to keep."""
+
+    def paths(self) -> list[Path]:
+        """The files that `stage` reads."""
+
+    def stage(self, database: duckdb.DuckDBPyConnection, progress: tqdm) -> None:
+        """Call `insert_lines` for all lines; progress counts bytes of the files."""
+
+
+def import_data(layout: Layout, settings: ImportSettings, *, quiet: bool = False) -> Report:
+    """Write the data set; raises DataError, and then leaves nothing behind."""
+    vocabulary = layout.vocabulary()
+    with _renamed_when_complete(settings.out) as folder:
+        with _database(folder, vocabulary) as database:
+            size = sum(path.stat().st_size for path in layout.paths() if path.is_file())
+            with tqdm(desc="read", total=size, unit="B", unit_scale=True, disable=quiet) as progress:
+                layout.stage(database, progress)
+            _find_duplicates(database)
+            _check(database, settings, quiet)
+            _write_manifest(database, folder, settings)
+            report = _report(database, folder)
+        (folder / VOCABULARY_FILE).write_text("".join(f"{tag}\n" for tag in vocabulary.tags), encoding="utf-8")
+        report.write(folder)
+    return report
+
+
+def make_vocabulary(path: Path, tags: list[str]) -> Vocabulary:
+    """Of the tags in `path`; raises DataError where there is none, or one stands twice."""
+    if not tags:
+        raise DataError(f"vocabulary {path} is empty: expected one tag a line")
+    try:
+        return Vocabulary(tuple(tags))
+    except ValueError as error:
+        raise DataError(f"vocabulary {path}: {error}") from error
+
+
+def read_tag_list(path: Path) -> Vocabulary:
+    """One tag a line, taken in lower case; raises DataError."""
+    return make_vocabulary(path, [tag.lower() for tag in read_list(path)])
+
+
+def insert_lines(database: duckdb.DuckDBPyConnection, query: str) -> None:
+    """Stage the rows of a SELECT, in its order; tags are compared with the vocabulary.
+
+    Its columns: `line` (the text), `problem` (as named in Report, NULL if none), `key` (what duplicates share),
+    `image`, `user`, `words` (the tags, lower case), `split` and `url`.
+    """
+    database.execute(f"""
+        INSERT INTO stage
+        SELECT
+            coalesce(problem, CASE WHEN len(given) = 0 THEN 'no_tags' WHEN len(known) = 0 THEN 'no_known_tag' END) AS p,
+            CASE WHEN p IS NULL THEN key END,
+            CASE WHEN p IS NULL THEN image END,
+            CASE WHEN p IS NULL THEN "user" END,
+            CASE WHEN p IS NULL THEN known END,
+            CASE WHEN p IS NULL THEN split END,
+            CASE WHEN p IS NULL THEN url END,
+            coalesce(len(given) - len(found), 0),
+            CASE WHEN p = 'broken' THEN left(line, 80) END
+        FROM (SELECT *, list_sort(list_distinct(CAST(found AS vocabulary[]))) AS known
+        FROM (SELECT *, list_filter(given, lambda word: word IN getvariable('tags')) AS found
+        FROM (SELECT *, list_filter(words, lambda word: coalesce(word, '?') <> '') AS given
+        FROM ({query}))))
+    """)
+
+
+@contextmanager
+def _database(folder: Path, vocabulary: Vocabulary) -> Iterator[duckdb.DuckDBPyConnection]:
+    try:
+        with duckdb.connect(folder / WORK_FILE) as database:
+            database.execute(f"SET memory_limit = '{MEMORY_LIMIT}'; SET enable_progress_bar = false")
+            # With more threads, joins change the order of lines; and one pipe feeds them all, so it takes as long.
+            database.execute("SET threads = 1")
+            # All joins here have the lines on the left, so that they stream past what is on the right.
+            database.execute("SET disabled_optimizers = 'join_order,build_side_probe_side'")
+            database.execute("SET VARIABLE tags = ?", [list(vocabulary.tags)])
+            database.execute("CREATE TYPE vocabulary AS ENUM (SELECT unnest(getvariable('tags')))")
+            database.execute("""
+                CREATE TABLE stage (
+                    problem VARCHAR, key VARCHAR, image VARCHAR, "user" VARCHAR, tags vocabulary[], split VARCHAR,
+                    url VARCHAR, unknown INTEGER, sample VARCHAR
+                );
+                CREATE TABLE left_out (row BIGINT, problem VARCHAR)
+            """)
+            yield database
+    except duckdb.Error as error:
+        raise DataError(f"the import stopped: {error}") from error
+    for path in folder.glob(f"{WORK_FILE}*"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _find_duplicates(database: duckdb.DuckDBPyConnection) -> None:
+    """The first line of a key stays."""
+    database.execute("""
+        INSERT INTO left_out
+        SELECT stage.rowid, 'duplicate'
+        FROM stage JOIN (
+            SELECT key, min(rowid) AS first FROM stage WHERE problem IS NULL GROUP BY key HAVING count(*) > 1
+        ) AS repeated USING (key)
+        WHERE problem IS NULL AND stage.rowid > first
+    """)
+
+
+def _check(database: duckdb.DuckDBPyConnection, settings: ImportSettings, quiet: bool) -> None:
+    """Look at the images, if asked to; stop as soon as too many lines are bad."""
+    lines, candidates, broken, example = _row(
+        database, "SELECT count(*), count(key), count(sample), arg_min(sample, rowid) FROM stage"
+    )
+    bad = {"broken": broken, "missing_image": 0, "no_image": 0}
+    check_bad_share(bad, lines, settings.max_bad_share, example)
+    if settings.images is None:
+        return
+    with database.cursor() as rows, tqdm(desc="images", total=candidates, unit="image", disable=quiet) as progress:
+        rows.execute(
+            "SELECT stage.rowid, image FROM stage ANTI JOIN left_out ON stage.rowid = row WHERE problem IS NULL"
+        )
+        for unusable, problems in unusable_images(rows, settings.images, progress):
+            database.execute("INSERT INTO left_out SELECT unnest(?), unnest(?)", [unusable, problems])
+            for problem in problems:
+                bad[problem] += 1
+            check_bad_share(bad, lines, settings.max_bad_share, example)
+
+
+def _write_manifest(database: duckdb.DuckDBPyConnection, folder: Path, settings: ImportSettings) -> None:
+    # Relative, so that data set and images can move together; a path that is absolute already stays.
+    below = f"{relpath(settings.images, settings.out)}/" if settings.images else ""
+    database.execute("SET VARIABLE below = ?", [below])
+    url = ", url" if _row(database, "SELECT count(url) FROM stage")[0] else ""
+    database.execute(f"""
+        COPY (
+            SELECT
+                if(starts_with(image, '/'), image, getvariable('below') || image) AS image,
+                "user", CAST(tags AS VARCHAR[]) AS tags, split{url}
+            FROM stage ANTI JOIN left_out ON stage.rowid = row
+            WHERE problem IS NULL
+        ) TO '{_quoted(folder / MANIFEST_FILE)}' (FORMAT parquet, COMPRESSION zstd)
+    """)
+
+
+def _report(database: duckdb.DuckDBPyConnection, folder: Path) -> Report:
+    manifest = f"read_parquet('{_quoted(folder / MANIFEST_FILE)}')"
+    lines, unknown = _row(database, "SELECT count(*), coalesce(sum(unknown), 0) FROM stage")
+    pictures, train, users = _row(
+        database, f"""SELECT count(*), count(*) FILTER (split = 'train'), count(DISTINCT "user") FROM {manifest}"""
+    )
+    problems = dict(
+        database.execute("""
+            SELECT problem, count(*) FROM (SELECT problem FROM stage UNION ALL SELECT problem FROM left_out)
+            WHERE problem IS NOT NULL GROUP BY problem
+        """).fetchall()
+    )
+    report = Report(
+        lines=lines, pictures=pictures, users=users, unknown_tags=unknown, **{**dict.fromkeys(_REASONS, 0), **problems}
+    )
+    if not train:
+        raise DataError(f"nothing to train on:\n{report}")
+    return report
+
+
+_REASONS = [name for name, label in LABELS.items() if label.startswith("left out")]
+
+
+def _row(database: duckdb.DuckDBPyConnection, query: str) -> tuple:
+    row = database.execute(query).fetchone()
+    assert row is not None
+    return row
+
+
+def _quoted(path: Path) -> str:
+    return str(path).replace("'", "''")
+
+
+@contextmanager
+def _renamed_when_complete(out: Path) -> Iterator[Path]:
+    """A new folder beside `out` that takes its name at the end, and is removed if there is none."""
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise DataError(f"{out} exists: remove it or choose another folder")
+    partial = out.with_name(out.name + ".partial")
+    if partial.exists() and not (partial / WORK_FILE).is_file():
+        raise DataError(f"{partial} exists and is not an unfinished import: remove it or choose another folder")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        yield partial
+        partial.rename(out)
+    except OSError as error:
+        raise DataError(f"cannot write {out}: {error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

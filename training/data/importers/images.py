@@ -1,0 +1,38 @@
+"""Which of the listed images can be read: a look at the file's header, in threads."""
+
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import duckdb
+from altreco_client.images import MAX_PIXELS
+from PIL import Image
+from tqdm import tqdm
+
+IMAGES_AT_ONCE = 4096
+THREADS = 16
+"""Waiting for disks, not computing."""
+
+
+def unusable_images(
+    rows: duckdb.DuckDBPyConnection, folder: Path, progress: tqdm
+) -> Iterator[tuple[list[int], list[str]]]:
+    """For (row, image path) results: some rows at a time that cannot be used, and why, as named in the report."""
+    with ThreadPoolExecutor(THREADS) as pool, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PIL's, on odd files; what is too large is refused here
+        while some := rows.fetchmany(IMAGES_AT_ONCE):
+            problems = pool.map(lambda row: _problem(folder / row[1]), some)
+            found = [(row, problem) for (row, _), problem in zip(some, problems, strict=True) if problem]
+            progress.update(len(some))
+            yield [row for row, _ in found], [problem for _, problem in found]
+
+
+def _problem(path: Path) -> str | None:
+    try:
+        with Image.open(path) as image:
+            return None if image.width * image.height <= MAX_PIXELS else "no_image"
+    except FileNotFoundError:
+        return "missing_image"
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return "no_image"

@@ -1,0 +1,71 @@
+"""What an importer found: printed as a table and kept as `import_report.json`."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from training.errors import DataError
+
+REPORT_FILE = "import_report.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Each line is counted once: as a picture that was written, or under the first of the reasons that applies."""
+
+    lines: int
+    pictures: int
+    broken: int
+    video: int
+    no_user: int
+    no_split: int
+    no_tags: int
+    no_known_tag: int
+    duplicate: int
+    missing_image: int
+    no_image: int
+    users: int
+    """Of the pictures that were written."""
+    unknown_tags: int
+    """Tags outside the vocabulary, over all lines."""
+
+    @property
+    def bad(self) -> int:
+        """Lines that speak of damage; the other reasons to leave a line out are in the nature of the data."""
+        return self.broken + self.missing_image + self.no_image
+
+    def __str__(self) -> str:
+        """A count a line."""
+        return "\n".join(f"{LABELS[name]:40}{count:>15,}" for name, count in asdict(self).items())
+
+    def write(self, folder: Path) -> None:
+        """As `import_report.json`."""
+        (folder / REPORT_FILE).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="ascii")
+
+
+LABELS = {
+    "lines": "lines",
+    "pictures": "pictures written",
+    "broken": "left out: broken line",
+    "video": "left out: video",
+    "no_user": "left out: user unknown",
+    "no_split": "left out: in no split list",
+    "no_tags": "left out: no tags",
+    "no_known_tag": "left out: no tag of the vocabulary",
+    "duplicate": "left out: duplicate",
+    "missing_image": "left out: image not found",
+    "no_image": "left out: no image, or too large",
+    "users": "users",
+    "unknown_tags": "tags outside the vocabulary",
+}
+
+
+def check_bad_share(bad: dict[str, int], lines: int, limit: float, example: str | None) -> None:
+    """Raise DataError where more than `limit` of all lines are bad; `bad` counts them by reason."""
+    if sum(bad.values()) > limit * lines:
+        found = ", ".join(f"{LABELS[name].removeprefix('left out: ')}: {count:,}" for name, count in bad.items())
+        raise DataError(
+            f"{sum(bad.values()):,} of {lines:,} lines are bad ({found}), more than the share of {limit}"
+            + (f"; the first broken line begins {example!r}" if example else "")
+            + "; is the layout another one? Raise --max-bad-share to leave such lines out"
+        )

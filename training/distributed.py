@@ -1,0 +1,116 @@
+"""One process or several: what `torchrun` sets up, and the wrappers that make several act as one.
+
+torchrun --nproc-per-node 8 -m training.train --data DIR --out CHECKPOINT
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
+from torch.nn.parallel import DistributedDataParallel
+
+from training.errors import SettingsError
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process's `rank` among `count`, and its device."""
+
+    rank: int
+    count: int
+    device: torch.device
+
+    @property
+    def first(self) -> bool:
+        """The one that evaluates, writes and prints."""
+        return self.rank == 0
+
+    def wrap(self, module: nn.Module) -> nn.Module:
+        """The module, its gradients averaged over all processes."""
+        return DistributedDataParallel(module) if self.count > 1 else module
+
+    def synchronize_batch_norm(self, module: nn.Module) -> nn.Module:
+        """Batch statistics over the global batch, as if one process had it whole."""
+        if self.count == 1:
+            return module
+        if self.device.type == "cuda":
+            return nn.SyncBatchNorm.convert_sync_batchnorm(module)
+        _replace_batch_norm(module)
+        return module
+
+    def same_for_all(self, value: float) -> float:
+        """The first process's value."""
+        if self.count == 1:
+            return value
+        shared = torch.tensor([value], dtype=torch.float64, device=self.device)
+        dist.broadcast(shared, src=0)
+        return float(shared.item())
+
+    def mean_of(self, values: Mapping[str, Tensor]) -> dict[str, float]:
+        """Each scalar's mean over the processes, all moved in one go."""
+        stacked = torch.stack(list(values.values()))
+        if self.count > 1:
+            dist.all_reduce(stacked)
+        return dict(zip(values, (stacked / self.count).tolist(), strict=True))
+
+
+@contextmanager
+def processes(device: str = "auto") -> Iterator[Processes]:
+    """Join the processes that torchrun started, or be the only one. Raises SettingsError for a device not there."""
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    on_gpu = torch.cuda.is_available() if device == "auto" else device == "cuda"
+    if on_gpu and local >= torch.cuda.device_count():
+        raise SettingsError(
+            f"process {local} of this machine needs a GPU of its own: {torch.cuda.device_count()} found"
+        )
+    if on_gpu:
+        torch.cuda.set_device(local)
+    chosen = torch.device("cuda", local) if on_gpu else torch.device("cpu")
+    if count == 1:
+        yield Processes(0, 1, chosen)
+        return
+    dist.init_process_group("nccl" if on_gpu else "gloo")
+    try:
+        yield Processes(dist.get_rank(), count, chosen)
+    finally:
+        dist.destroy_process_group()
+
+
+def _replace_batch_norm(module: nn.Module) -> None:
+    for name, child in module.named_children():
+        if type(child) is nn.BatchNorm2d:
+            setattr(module, name, _CpuSyncBatchNorm(child))
+        else:
+            _replace_batch_norm(child)
+
+
+class _CpuSyncBatchNorm(nn.BatchNorm2d):
+    """What nn.SyncBatchNorm does, which takes no CPU tensors: for tests, and for training on CPUs."""
+
+    def __init__(self, original: nn.BatchNorm2d) -> None:
+        super().__init__(original.num_features, original.eps, original.momentum)
+        self.load_state_dict(original.state_dict())
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(input)
+        count = input.numel() // input.shape[1] * dist.get_world_size()
+        mean = all_reduce(input.sum((0, 2, 3))) / count
+        centred = input - mean[:, None, None]
+        variance = all_reduce(centred.square().sum((0, 2, 3))) / count
+        with torch.no_grad():
+            assert self.running_mean is not None
+            assert self.running_var is not None
+            assert self.num_batches_tracked is not None
+            assert self.momentum is not None
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * count / (count - 1), self.momentum)
+        scale = self.weight * torch.rsqrt(variance + self.eps)
+        return centred * scale[:, None, None] + self.bias[:, None, None]

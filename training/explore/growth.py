@@ -1,0 +1,125 @@
+"""What is recommended for one picture as its owner's history grows, and to two users."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from altreco_client import Tag
+from altreco_client.history import normalize
+from altreco_client.images import crop, load_rgb
+from numpy.typing import NDArray
+
+from training.data.histories import Histories
+from training.data.manifest import Manifest
+from training.model import ALTReco
+
+SHARES = (0, 25, 50, 75, 100)
+"""Per cent of a user's training pictures, in the manifest's order, that the history counts (Table XII)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """What is recommended when `share` per cent of the owner's training pictures, the first `pictures`, are counted.
+
+    `added`: the tags that were not in the history of the step before, most used first. `tags`: best first.
+    `came_up`: those of `tags` that were not recommended in the step before.
+    """
+
+    share: int
+    pictures: int
+    added: tuple[str, ...]
+    tags: tuple[Tag, ...]
+    came_up: frozenset[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What is recommended to a user with all of the history, whose tags are `used`, most used first."""
+
+    user: str
+    used: tuple[str, ...]
+    tags: tuple[Tag, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exploration:
+    """One picture, `image` as in the manifest: its owner's growing history, and one or two users (Figure 4)."""
+
+    image: str
+    owner: str
+    own_tags: tuple[str, ...]
+    steps: tuple[Step, ...]
+    answers: tuple[Answer, ...]
+
+
+@torch.inference_mode()
+def explore(
+    model: ALTReco, manifest: Manifest, histories: Histories, row: int, *, users: tuple[int, int] | None, k: int
+) -> Exploration:
+    """The best k tags of a picture for its owner's growing history and for `users`.
+
+    None: the owner and the user with the least similar history. Raises InvalidImage.
+    """
+    owner = int(manifest.users[row])
+    shown = list(dict.fromkeys(users or (owner, histories.least_similar(owner))))
+    pictures, grown = _grow(manifest, owner)
+    full = [histories.dense_counts(user) for user in shown]
+    tags = _recommend(model, manifest, row, [*grown, *full], k)
+    return Exploration(
+        image=manifest.images[row],
+        owner=manifest.user_names[owner],
+        own_tags=tuple(manifest.vocabulary.tags[i] for i in manifest.tags[row]),
+        steps=_steps(manifest, pictures, grown, tags[: len(SHARES)]),
+        answers=tuple(
+            Answer(user=manifest.user_names[user], used=_most_used(manifest, counts), tags=best)
+            for user, counts, best in zip(shown, full, tags[len(SHARES) :], strict=True)
+        ),
+    )
+
+
+def _grow(manifest: Manifest, user: int) -> tuple[list[int], list[NDArray[np.float32]]]:
+    """For each share the number of pictures, rounded up, and their tags' counts, float32 [N]."""
+    train = manifest.rows("train")
+    rows = train[manifest.users[train] == user]
+    pictures = [math.ceil(len(rows) * share / 100) for share in SHARES]
+    grown = [np.zeros(len(manifest.vocabulary), dtype=np.float32) for _ in SHARES]
+    for number, counts in zip(pictures, grown, strict=True):
+        for row in rows[:number]:
+            counts[manifest.tags[row]] += 1
+    return pictures, grown
+
+
+def _recommend(
+    model: ALTReco, manifest: Manifest, row: int, counts: Sequence[NDArray[np.float32]], k: int
+) -> list[tuple[Tag, ...]]:
+    """The best k for each of the histories; the picture is encoded once."""
+    image = crop(load_rgb(manifest.root / manifest.images[row]))
+    encoding = model.visual_encoder(torch.tensor(image)[None])
+    history = torch.from_numpy(normalize(np.stack(counts)))
+    scores = model.recommend_encoded(encoding.expand(len(history), -1, -1, -1), history).numpy()
+    best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    names = manifest.vocabulary.tags
+    return [tuple(Tag(names[i], float(own[i])) for i in order) for own, order in zip(scores, best, strict=True)]
+
+
+def _steps(
+    manifest: Manifest, pictures: list[int], grown: list[NDArray[np.float32]], tags: list[tuple[Tag, ...]]
+) -> tuple[Step, ...]:
+    names = [frozenset(tag.name for tag in best) for best in tags]
+    return tuple(
+        Step(
+            share=SHARES[i],
+            pictures=pictures[i],
+            added=_most_used(manifest, np.where(grown[max(0, i - 1)] == 0, grown[i], 0)),
+            tags=tags[i],
+            came_up=names[i] - names[max(0, i - 1)],
+        )
+        for i in range(len(SHARES))
+    )
+
+
+def _most_used(manifest: Manifest, counts: NDArray[np.float32]) -> tuple[str, ...]:
+    order = np.argsort(-counts, kind="stable")
+    return tuple(manifest.vocabulary.tags[i] for i in order[: np.count_nonzero(counts)])

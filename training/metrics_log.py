@@ -1,0 +1,61 @@
+"""What a run tells while it runs: scalars that TensorBoard reads, and the same as curves in a PNG."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.utils.tensorboard import SummaryWriter
+
+from training import figures
+
+
+class MetricsLog:
+    """Scalars into `folder`; `folder` None, in all processes but the first, keeps nothing."""
+
+    def __init__(self, folder: Path | None, *, from_step: int) -> None:
+        """Go on at `from_step`, whatever an interrupted run wrote beyond it; 0 starts anew."""
+        if folder is not None and from_step == 0:
+            shutil.rmtree(folder, ignore_errors=True)
+        self._writer = None if folder is None else SummaryWriter(str(folder), purge_step=from_step)
+
+    def add(self, group: str, values: Mapping[str, float], step: int) -> None:
+        """Each value as `group/name`."""
+        if self._writer is not None:
+            for name, value in values.items():
+                self._writer.add_scalar(f"{group}/{name}", value, step)
+
+    def flush(self) -> None:
+        """Onto the disk."""
+        if self._writer is not None:
+            self._writer.flush()
+
+    def __enter__(self) -> "MetricsLog":
+        """Itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Flush, and end the writer's thread."""
+        if self._writer is not None:
+            self._writer.close()
+
+
+def write_curves(folder: Path, out: Path) -> None:
+    """Draw every scalar of `folder` over its steps, a panel each; written beside, then renamed."""
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
+    names = events.Tags()["scalars"]
+    columns = min(3, len(names))
+    rows = -(-len(names) // columns)
+    figure = figures.new_figure(5 * columns, 3 * rows)
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axis in axes:
+        axis.set_axis_off()
+    for axis, name in zip(axes, names, strict=False):
+        scalars = events.Scalars(name)
+        axis.set_axis_on()
+        axis.plot([s.step for s in scalars], [s.value for s in scalars], color=figures.HIT, linewidth=1.2)
+        axis.set_title(name, fontsize=10, loc="left")
+        axis.set_xlabel("step", fontsize=8)
+        axis.grid(alpha=0.25)
+        axis.spines[["top", "right"]].set_visible(False)
+    figures.save(figure, out)

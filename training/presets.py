@@ -1,0 +1,113 @@
+"""Named settings: a size (paper, small, ablation) and, after a slash, a variant of the ablations: `small/A3`."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Literal
+
+from training.errors import SettingsError
+from training.settings import LossSettings, ModelSettings, TrainSettings, resnet
+
+FULL = "A6"
+"""The variant of a name without a slash: the full model."""
+
+
+def paper() -> TrainSettings:
+    """ResNet-50 and the settings of section IV-B, until validation pictures say that it has converged."""
+    return TrainSettings(epochs=50, patience=3, validation_share=0.02)
+
+
+def small() -> TrainSettings:
+    """A narrow ResNet that 2 CPU cores train in a couple of minutes: the demo's."""
+    backbone = resnet(embedding_size=32, hidden_sizes=(32, 64, 128, 256), depths=(2, 2, 2, 1), layer_type="basic")
+    return TrainSettings(
+        preset="small",
+        model=ModelSettings(backbone=backbone),
+        loss=LossSettings(theta=1e-4),
+        optimizer="adamw",
+        batch_size=25,
+        learning_rate=1.5e-3,
+        schedule="one_cycle",
+        epochs=3,
+        history_dropout=0.15,
+    )
+
+
+def ablation() -> TrainSettings:
+    """`small` with a shallower ResNet, in bf16: dozens of runs fit into an hour or two."""
+    backbone = resnet(embedding_size=32, hidden_sizes=(32, 64, 128, 256), depths=(1, 1, 1, 1), layer_type="basic")
+    return replace(
+        small(),
+        preset="ablation",
+        model=ModelSettings(backbone=backbone),
+        precision="bf16",
+        epochs=2,
+        validation_share=0.05,
+    )
+
+
+SIZES: dict[str, Callable[[], TrainSettings]] = {"paper": paper, "small": small, "ablation": ablation}
+
+
+def _a1(full: TrainSettings) -> TrainSettings:
+    """A1: the visual net alone, cross-entropy on the picture's tags."""
+    model = replace(full.model, user_preference=False, generator=False)
+    return replace(full, model=model, loss=replace(full.loss, beta=0.0, gamma=0.0, theta=0.0))
+
+
+def _a2(full: TrainSettings) -> TrainSettings:
+    """A2: user preference, joint; neither G nor D."""
+    return replace(full, model=replace(full.model, generator=False), loss=replace(full.loss, beta=0.0, theta=0.0))
+
+
+def _loss(**changes: Any) -> Callable[[TrainSettings], TrainSettings]:
+    return lambda full: replace(full, loss=replace(full.loss, **changes))
+
+
+def _ranking(loss: str) -> Callable[[TrainSettings], TrainSettings]:
+    """The visual net with a ranking loss in place of cross-entropy (Gong et al., the rows of Table V)."""
+    return lambda full: _loss(personalized=loss)(_a1(full))
+
+
+def _autoencoder(*, skips: bool, reconstruction: str) -> Callable[[TrainSettings], TrainSettings]:
+    """A row of Table IX; skips with Huber is the full model."""
+    return lambda full: _loss(reconstruction=reconstruction)(replace(full, model=replace(full.model, skips=skips)))
+
+
+def _integration(name: Literal["addition", "multiplication"]) -> Callable[[TrainSettings], TrainSettings]:
+    return lambda full: replace(full, model=replace(full.model, integration=name))
+
+
+VARIANTS: dict[str, Callable[[TrainSettings], TrainSettings]] = {
+    "A1": _a1,
+    "A2": _a2,
+    "A3": lambda full: replace(full, joint=False),
+    "A4": lambda full: replace(full, cold_start=True),
+    "A5": _loss(adversarial_on="personalized"),
+    "A6": lambda full: full,
+    "no-skips-mse": _autoencoder(skips=False, reconstruction="mse"),
+    "skips-mse": _autoencoder(skips=True, reconstruction="mse"),
+    "no-skips-huber": _autoencoder(skips=False, reconstruction="huber"),
+    "addition": _integration("addition"),
+    "multiplication": _integration("multiplication"),
+    "no-adversary": _loss(theta=0.0),
+    "equal-weights": _loss(alpha=1.0, beta=1.0, gamma=1.0, theta=1.0),
+    "saturating": _loss(adversarial="saturating"),
+    "query-included": lambda full: replace(full, include_query_image=True),
+    "softmax": _ranking("softmax"),
+    "warp": _ranking("warp"),
+}
+"""Tables VII to IX, section IV b, and what this project adds: each changes the full model in one respect."""
+
+
+def preset(name: str, **changes: Any) -> TrainSettings:
+    """The named preset with single settings replaced; raises SettingsError for an unknown name."""
+    size, _, variant = name.partition("/")
+    if size not in SIZES or (variant or FULL) not in VARIANTS:
+        raise SettingsError(f"unknown preset {name!r}: expected {describe_presets()}")
+    return replace(VARIANTS[variant or FULL](SIZES[size]()), preset=name, **changes)
+
+
+def describe_presets() -> str:
+    """What a preset may be called, for messages and --help."""
+    variants = ", ".join(f"/{variant}" for variant in VARIANTS)
+    return f"one of {', '.join(SIZES)}, alone (the full model, {FULL}) or with one of {variants}"
