@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 CHECKED := client training export deploy loadtest demo tests
 
-.PHONY: help demo serve test test-client lint format clean
+.PHONY: help demo serve ablation bench test test-client lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -13,6 +13,12 @@ demo: .venv/.installed ## the whole path: data, training, export, Triton, recomm
 
 serve: .venv/.installed ## start a real Triton on loopback over model_repository/ (Ctrl-C stops it)
 	$(BIN)/python -m deploy.local
+
+ablation: .venv/.installed ## train and evaluate every variant and comparison method, three seeds each, into docs/
+	$(BIN)/python -m training.ablation
+
+bench: .venv/.installed ## time and memory of an import of 5 million lines
+	$(BIN)/python -m training.data.importers.benchmark --lines 5000000
 
 test: .venv/.installed ## unit tests and the end-to-end test against a real Triton
 	$(BIN)/python -m pytest

@@ -7,11 +7,11 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 from torch.nn.parallel import DistributedDataParallel
 
 from training.errors import SettingsError
@@ -100,10 +100,11 @@ class _CpuSyncBatchNorm(nn.BatchNorm2d):
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:
             return super().forward(input)
-        count = input.numel() // input.shape[1] * dist.get_world_size()
-        mean = all_reduce(input.sum((0, 2, 3))) / count
-        centred = input - mean[:, None, None]
-        variance = all_reduce(centred.square().sum((0, 2, 3))) / count
+        values = input.float()  # the statistics of bf16 are kept in fp32, as in nn.BatchNorm2d
+        count = values.numel() // values.shape[1] * dist.get_world_size()
+        mean = _sum_over_processes(values.sum((0, 2, 3))) / count
+        centred = values - mean[:, None, None]
+        variance = _sum_over_processes(centred.square().sum((0, 2, 3))) / count
         with torch.no_grad():
             assert self.running_mean is not None
             assert self.running_var is not None
@@ -113,4 +114,23 @@ class _CpuSyncBatchNorm(nn.BatchNorm2d):
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * count / (count - 1), self.momentum)
         scale = self.weight * torch.rsqrt(variance + self.eps)
-        return centred * scale[:, None, None] + self.bias[:, None, None]
+        return (centred * scale[:, None, None] + self.bias[:, None, None]).to(input.dtype)
+
+
+class _SumOverProcesses(torch.autograd.Function):
+    """A sum that gradients flow back through; torch's own is deprecated for one in a private module."""
+
+    @staticmethod
+    def forward(_: Any, value: Tensor) -> Tensor:
+        total = value.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(_: Any, gradient: Tensor) -> Tensor:
+        """Each process's loss depends on every process's value."""
+        return _SumOverProcesses.forward(_, gradient)
+
+
+def _sum_over_processes(value: Tensor) -> Tensor:
+    return _SumOverProcesses.apply(value)

@@ -74,7 +74,7 @@ def _activation_bytes(settings: TrainSettings, network: ALTReco, tags: int, batc
     weights = {id(p) for p in network.parameters()}
 
     def remember(tensor: torch.Tensor) -> torch.Tensor:
-        if id(tensor) not in weights:
+        if id(tensor) not in weights and id(tensor._base) not in weights:  # a layer may keep its weights transposed
             saved[id(tensor)] = tensor
         return tensor
 

@@ -46,7 +46,7 @@ def start_from_checkpoint(network: ALTReco, vocabulary: Vocabulary, source: Chec
     there = torch.tensor([source.vocabulary.index[tag] for tag in shared], dtype=torch.long)
     weights, found = network.state_dict(), source.model.state_dict()
     kept = [name for name in weights if name in found and _copy(name, weights[name], found[name], here, there)]
-    if not any(name.startswith("visual_encoder.") for name in kept):
+    if not any(name.startswith("visual_encoder.") and weights[name].ndim > 1 for name in kept):
         raise CheckpointError("the checkpoint's backbone is another one: nothing of the visual encoder fits")
     return Kept(len(kept), len(weights), len(shared))
 

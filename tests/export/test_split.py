@@ -1,7 +1,12 @@
+from dataclasses import replace
+
+import pytest
 import torch
 
+from export.errors import ExportError
 from export.split import split
-from tests.tiny import tiny_model
+from tests.tiny import tiny_model, tiny_settings
+from training.model import ALTReco
 
 
 def test_the_fold_is_exact_borders_included() -> None:
@@ -30,3 +35,29 @@ def test_the_served_chain_answers_as_the_whole_model() -> None:
     with torch.inference_mode():
         chained = served["classifier"](served["visual_encoder"](image), served["preference_encoder"](history))
         torch.testing.assert_close(chained, model.recommend(image, history), rtol=0, atol=1e-5)
+
+
+def test_addition_folds_as_well() -> None:
+    torch.manual_seed(0)
+    model = ALTReco(replace(tiny_settings().model, integration="addition"), 50).eval()
+    image = torch.randint(0, 256, (2, 224, 224, 3), dtype=torch.uint8)
+    history = torch.rand(2, 50)
+    served = split(model)
+    with torch.inference_mode():
+        preference = served["preference_encoder"](history)
+        chained = served["classifier"](served["visual_encoder"](image), preference)
+        torch.testing.assert_close(chained, model.recommend(image, history), rtol=0, atol=1e-5)
+        other = served["classifier"](served["visual_encoder"](image), preference.flip(0))
+    assert (chained - other).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"user_preference": False, "generator": False}, "no user preference"),
+        ({"integration": "multiplication"}, "no folded split"),
+    ],
+)
+def test_what_cannot_be_served_is_refused(changes: dict[str, object], reason: str) -> None:
+    with pytest.raises(ExportError, match=reason):
+        split(ALTReco(replace(tiny_settings().model, **changes), 50))

@@ -9,7 +9,7 @@ from PIL import Image
 
 from tests.tiny import tiny_settings
 from training.data.dataset import EvaluationPictures, ShuffledEpochs, TrainingPictures, training_batches
-from training.data.histories import build_histories
+from training.data.histories import Histories, build_histories
 from training.data.manifest import SPLITS, Manifest, hold_out, read_manifest
 from training.data.ragged import Ragged, Texts
 from training.errors import DataError
@@ -128,6 +128,13 @@ def test_histories_are_those_of_counting_one_by_one() -> None:
     cosines = vectors @ vectors.T / (np.linalg.norm(vectors, axis=1) * np.linalg.norm(vectors, axis=1)[:, None])
     least = [histories.least_similar(user) for user in range(40)]
     np.testing.assert_allclose(cosines[np.arange(40), least], cosines.min(1), atol=1e-12)
+
+
+def test_a_user_without_history_is_like_nobody() -> None:
+    offsets = np.array([0, 0, 1, 2])
+    histories = Histories(tags=2, offsets=offsets, indices=np.array([0, 1], np.int32), counts=np.ones(2, np.int32))
+    assert histories.least_similar(1) == 2
+    assert histories.least_similar(0) == 1
 
 
 def test_histories_of_the_papers_size_are_sparse() -> None:

@@ -17,9 +17,10 @@ class Judge(torch.nn.Module):
 
 
 LOGITS, TAGS, HISTORY = torch.tensor([[0.0, 2.0]]), torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 0.5]])
+EVERYTHING = Prediction(LOGITS, LOGITS, LOGITS)
 
 
-def losses(prediction: Prediction = Prediction(LOGITS, LOGITS, LOGITS), **settings: object) -> dict[str, torch.Tensor]:
+def losses(prediction: Prediction = EVERYTHING, **settings: object) -> dict[str, torch.Tensor]:
     return network_losses(prediction, TAGS, HISTORY, Judge(), LossSettings(**settings))
 
 

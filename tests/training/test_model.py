@@ -1,10 +1,13 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
 from tests.tiny import tiny_model, tiny_settings
 from training.errors import SettingsError
 from training.model import ALTReco, PreferenceDecoder, PreferenceEncoder, VisualEncoder
-from training.settings import from_json, preset, to_json
+from training.presets import SIZES, VARIANTS, preset
+from training.settings import BackboneSettings, from_json, to_json
 
 N = 40
 
@@ -56,6 +59,58 @@ def test_image_and_history_both_matter_and_the_generator_sees_no_user() -> None:
     torch.testing.assert_close(base.generalized, other_user.generalized)
 
 
+@pytest.mark.parametrize("integration", ["concatenation", "addition", "multiplication"])
+def test_integration_brings_picture_and_user_together(integration: str) -> None:
+    torch.manual_seed(0)
+    model = ALTReco(replace(tiny_settings().model, integration=integration), N).eval()
+    encoding, preference = torch.rand(2, 32, 7, 7), torch.rand(2, 128)
+    joined = model.classifier._integrate(encoding, preference)
+    if integration == "concatenation":
+        assert torch.equal(joined[:, :32], encoding)
+        assert torch.equal(joined[:, 32:, 3, 6], preference)
+    else:
+        projected = model.classifier.project(preference)[:, :, None, None]
+        expected = encoding + projected if integration == "addition" else encoding * projected
+        torch.testing.assert_close(joined, expected)
+
+
+def test_a_visual_net_ignores_the_history() -> None:
+    torch.manual_seed(0)
+    model = ALTReco(replace(tiny_settings().model, user_preference=False, generator=False), N).eval()
+    image, history = batch()
+    prediction = model(image, history)
+    assert prediction.generalized is None
+    assert prediction.history is None
+    assert torch.equal(model.recommend(image, history), model.recommend(image, history.flip(0)))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"model_type": "convnext", "hidden_sizes": [16, 16, 16, 24], "depths": [1, 1, 1, 1]},
+        {
+            "model_type": "dinov2",
+            "hidden_size": 24,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "patch_size": 16,
+            "image_size": 224,
+        },
+    ],
+    ids=lambda config: config["model_type"],
+)
+def test_another_backbone_gives_an_encoding_of_7_by_7(config: dict[str, object]) -> None:
+    encoder = VisualEncoder(BackboneSettings(config=config)).eval()
+    encoding = encoder(batch()[0])
+    assert encoding.shape == (2, encoder.channels, 7, 7)
+    assert encoder.channels == 24
+
+
+def test_an_unknown_backbone_is_refused() -> None:
+    with pytest.raises(SettingsError, match="no backbone of type 'resnot'"):
+        VisualEncoder(BackboneSettings(config={"model_type": "resnot"}))
+
+
 def test_skips_carry_the_encoders_activations() -> None:
     encoder = PreferenceEncoder(N)
     activations = encoder.activations(torch.rand(3, N))
@@ -66,7 +121,8 @@ def test_skips_carry_the_encoders_activations() -> None:
 
 
 def test_settings_survive_json() -> None:
-    for settings in (preset("paper"), preset("small", epochs=3), tiny_settings()):
+    every_preset = [preset(f"{size}/{variant}", seed=3) for size in SIZES for variant in VARIANTS]
+    for settings in (*every_preset, tiny_settings()):
         assert from_json(to_json(settings)) == settings
     with pytest.raises(SettingsError, match="not this version's"):
         from_json('{"model": {}}')
@@ -81,8 +137,32 @@ def test_settings_that_cannot_train_are_refused(changes: dict[str, float], reaso
 
 
 def test_unknown_preset_names_the_known() -> None:
-    with pytest.raises(SettingsError, match="expected one of paper, small"):
-        preset("large")
+    for name in ("large", "small/A7", "A6"):
+        with pytest.raises(SettingsError, match=f"unknown preset '{name}': expected one of paper, small"):
+            preset(name)
+
+
+def test_a_preset_without_a_variant_is_the_full_model() -> None:
+    for size in SIZES:
+        full = preset(size)
+        assert full.model.user_preference
+        assert full.model.generator
+        assert full.joint
+        assert replace(preset(f"{size}/A6"), preset=size) == full
+
+
+def test_variants_change_what_the_paper_says() -> None:
+    visual, joint, apart, cold, personalized = (preset(f"paper/A{i}") for i in range(1, 6))
+    assert (visual.model.user_preference, visual.model.generator) == (False, False)
+    assert (joint.model.user_preference, joint.model.generator, joint.loss.theta) == (True, False, 0.0)
+    assert (apart.joint, apart.loss) == (False, preset("paper").loss)
+    assert cold.cold_start
+    assert personalized.loss.adversarial_on == "personalized"
+    table_ix = {
+        (s.model.skips, s.loss.reconstruction)
+        for s in map(preset, ("paper", "paper/no-skips-mse", "paper/skips-mse", "paper/no-skips-huber"))
+    }
+    assert table_ix == {(True, "huber"), (False, "mse"), (True, "mse"), (False, "huber")}
 
 
 def test_initial_weights_follow_the_seed() -> None:

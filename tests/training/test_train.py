@@ -5,67 +5,173 @@ from pathlib import Path
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.tiny import tiny_settings
 from training.checkpoint import load_checkpoint
-from training.data.dataset import training_batches
+from training.data.dataset import ShuffledEpochs, TrainingPictures, training_batches
 from training.data.histories import build_histories
 from training.data.manifest import read_manifest
 from training.data.synthetic import SyntheticSettings, generate
-from training.errors import TrainingError
-from training.evaluate import evaluate
-from training.model import ALTReco, Discriminator
-from training.train import Players, step, train
+from training.distributed import processes
+from training.dry_run import plan
+from training.errors import DataError, SettingsError, TrainingError
+from training.evaluate import ANOTHER, FREQUENT, WITH, WITHOUT, evaluate
+from training.loop import Players, step
+from training.model import ALTReco, Discriminator, pretrained_backbone
+from training.presets import VARIANTS
+from training.settings import TrainSettings
+from training.train import Options, train
+
+TAGS = 200
+QUIET = Options(workers=0, quiet=True)
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    settings = SyntheticSettings(pictures=160, users=8, tags=200)
+    settings = SyntheticSettings(pictures=160, users=8, tags=TAGS)
     return generate(tmp_path_factory.mktemp("data") / "set", settings, processes=1, quiet=True)
 
 
 SETTINGS = tiny_settings(optimizer="adamw", learning_rate=1e-3, epochs=2, batch_size=20)
 
 
+def scalars(log: Path, name: str) -> dict[int, float]:
+    events = EventAccumulator(str(log), size_guidance={"scalars": 0}).Reload()
+    return {scalar.step: scalar.value for scalar in events.Scalars(name)}
+
+
 def test_the_checkpoint_tells_what_training_found(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "tiny.pt"
-    checkpoint = train(SETTINGS, data, out, workers=0, quiet=True)
+    checkpoint = train(SETTINGS, data, out, options=QUIET)
     loaded = load_checkpoint(out)
     assert loaded.settings == SETTINGS
     assert loaded.metrics == checkpoint.metrics
-    assert {"with history", "without history", "most frequent tags"} == set(loaded.metrics)
+    assert set(loaded.metrics) == {WITH, WITHOUT, ANOTHER, FREQUENT}
 
     manifest = read_manifest(data)
     again = evaluate(loaded.model, manifest, build_histories(manifest), workers=0, quiet=True)
-    assert again["with history"] == pytest.approx(loaded.metrics["with history"])
+    assert again[WITH] == pytest.approx(loaded.metrics[WITH])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny.curves.png", "tiny.log", "tiny.pt"]
+    logged = scalars(tmp_path / "tiny.log", "train/personalized")
+    assert list(logged) == [10, 14], "every tenth step and the last"
+    assert logged[14] > 0
 
 
 def test_steps_fit_a_batch_by_its_pictures_and_users(data: Path) -> None:
     manifest = read_manifest(data)
     histories = build_histories(manifest)
     torch.manual_seed(0)
-    network, discriminator = ALTReco(SETTINGS.model, 200), Discriminator(200)
+    network, discriminator = ALTReco(SETTINGS.model, TAGS), Discriminator(TAGS)
     network.start_from(histories.total() / len(manifest.rows("train")), histories.sample())
-    optimizers = [torch.optim.AdamW(module.parameters(), lr=1e-3) for module in (network, discriminator)]
-    players = Players(network, discriminator, *optimizers)
-    batch = next(iter(training_batches(manifest, histories, SETTINGS, workers=0)))
-    losses = [step(players, batch, SETTINGS)["personalized"] for _ in range(60)]
+    optimizers = tuple(torch.optim.AdamW(module.parameters(), lr=1e-3) for module in (network, discriminator))
+    schedules = tuple(torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0) for optimizer in optimizers)
+    players = Players(network, discriminator, discriminator, optimizers, schedules)
+    pictures = TrainingPictures(manifest, histories, SETTINGS, images=True)
+    batch = next(training_batches(pictures, ShuffledEpochs(manifest.rows("train"), SETTINGS), workers=0))
+    precision = torch.autocast("cpu", enabled=False)
+    losses = [step(players, batch, SETTINGS.loss, precision)["personalized"] for _ in range(60)]
     assert losses[-1] < losses[0] / 2, losses
 
 
-def test_same_seed_same_weights(data: Path, tmp_path: Path) -> None:
-    settings = replace(SETTINGS, epochs=1)
-    first, second = (train(settings, data, tmp_path / f"{i}.pt", workers=0, quiet=True) for i in range(2))
-    for name, weight in first.model.state_dict().items():
-        torch.testing.assert_close(second.model.state_dict()[name], weight, rtol=1e-3, atol=1e-4)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_trains(data: Path, tmp_path: Path, variant: str) -> None:
+    settings = replace(VARIANTS[variant](SETTINGS), epochs=1, autoencoder_epochs=1)
+    checkpoint = train(settings, data, tmp_path / "tiny.pt", options=QUIET)
+    model = load_checkpoint(tmp_path / "tiny.pt").model
+    assert 0 <= checkpoint.metrics[WITH]["precision@5"] <= 1
+    personalizes = checkpoint.metrics[WITH] != checkpoint.metrics[ANOTHER]
+    assert personalizes == (model.preference_encoder is not None)
+
+
+def test_not_joint_trains_the_auto_encoder_first_and_then_leaves_it_alone(data: Path, tmp_path: Path) -> None:
+    settings = replace(SETTINGS, joint=False, autoencoder_epochs=3, epochs=1)
+    trained = train(settings, data, tmp_path / "a3.pt", options=QUIET).model
+    longer = train(replace(settings, epochs=2), data, tmp_path / "longer.pt", options=QUIET).model
+    assert trained.preference_encoder is not None
+    for name, weight in trained.preference_encoder.state_dict().items():
+        torch.testing.assert_close(longer.preference_encoder.state_dict()[name], weight, rtol=1e-3, atol=1e-4)
+    assert not torch.equal(trained.classifier.fc2.weight, longer.classifier.fc2.weight)
+    reconstruction = scalars(tmp_path / "a3.log", "auto-encoder/reconstruction")
+    assert list(reconstruction) == [10, 20, 21]
+    assert reconstruction[21] < reconstruction[10]
+    assert list(scalars(tmp_path / "a3.log", "train/personalized")) == [28], "its steps come after the auto-encoder's"
+
+
+def test_early_stopping_keeps_the_best_epoch(data: Path, tmp_path: Path) -> None:
+    # At this learning rate it gets worse and worse, so the best epoch is an early one.
+    settings = replace(SETTINGS, epochs=30, patience=2, validation_share=0.2, learning_rate=0.05)
+    checkpoint = train(settings, data, tmp_path / "tiny.pt", options=QUIET)
+    figures = scalars(tmp_path / "tiny.log", "validation/precision@5")
+    values = list(figures.values())
+    best = values.index(max(values))
+    assert len(values) == best + 1 + 2 < 30
+
+    until_best = replace(settings, epochs=best + 1, patience=30)
+    expected = train(until_best, data, tmp_path / "until.pt", options=QUIET)
+    assert checkpoint.metrics[WITH]["precision@5"] == pytest.approx(expected.metrics[WITH]["precision@5"], abs=0.02)
+
+
+def test_bf16_comes_close_to_fp32(data: Path, tmp_path: Path) -> None:
+    logged = {}
+    for precision in ("fp32", "bf16"):
+        out = tmp_path / f"{precision}.pt"
+        train(replace(SETTINGS, precision=precision), data, out, options=QUIET)
+        logged[precision] = scalars(out.with_suffix(".log"), "train/personalized")[14]
+    assert logged["bf16"] != logged["fp32"]
+    assert logged["bf16"] == pytest.approx(logged["fp32"], rel=0.05)
+
+
+def test_pretrained_weights_come_from_a_local_folder(data: Path, tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    backbone = ALTReco(SETTINGS.model, TAGS).visual_encoder.backbone
+    backbone.save_pretrained(tmp_path / "backbone")
+    settings = pretrained_backbone(str(tmp_path / "backbone"))
+    pretrained = replace(SETTINGS, epochs=1, learning_rate=1e-9, model=replace(SETTINGS.model, backbone=settings))
+    model = train(pretrained, data, tmp_path / "tiny.pt", options=QUIET).model
+    (tmp_path / "backbone").rename(tmp_path / "gone")
+    for name, weight in load_checkpoint(tmp_path / "tiny.pt").model.visual_encoder.backbone.named_parameters():
+        torch.testing.assert_close(weight, backbone.get_parameter(name), rtol=0, atol=1e-5)
+        torch.testing.assert_close(weight, model.visual_encoder.backbone.get_parameter(name), rtol=0, atol=0)
+
+
+def test_a_backbone_that_cannot_be_had_is_named() -> None:
+    with pytest.raises(SettingsError, match="no pretrained backbone '/nowhere/resnet'"):
+        pretrained_backbone("/nowhere/resnet")
 
 
 def test_a_loss_that_is_no_number_stops_and_leaves_the_old_checkpoint(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "tiny.pt"
     out.write_bytes(b"the last good one")
     with pytest.raises(TrainingError, match="lower the learning rate"):
-        train(replace(SETTINGS, learning_rate=1e30), data, out, workers=0, quiet=True)
+        train(replace(SETTINGS, learning_rate=1e30), data, out, options=QUIET)
     assert out.read_bytes() == b"the last good one"
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_picture_that_is_gone_is_named(data: Path, tmp_path: Path, workers: int) -> None:
+    gone = tmp_path / "set"
+    gone.mkdir()
+    for name in ("manifest.parquet", "vocabulary.txt"):
+        (gone / name).write_bytes((data / name).read_bytes())
+    with pytest.raises(DataError, match=r"^picture \d+ of the manifest: cannot read an image from .*jpg"):
+        train(SETTINGS, gone, tmp_path / "tiny.pt", options=Options(workers=workers, quiet=True))
+
+
+def test_a_dry_run_tells_what_training_would_take(data: Path) -> None:
+    manifest = read_manifest(data)
+    with processes("cpu") as group:
+        found = plan(SETTINGS, manifest, build_histories(manifest), group)
+        twice = plan(replace(SETTINGS, batch_size=40), manifest, build_histories(manifest), group)
+    model = ALTReco(SETTINGS.model, TAGS)
+    assert found.parameters["visual_encoder"] == sum(p.numel() for p in model.visual_encoder.parameters())
+    assert sum(found.parameters.values()) == sum(
+        p.numel() for m in (model, Discriminator(TAGS)) for p in m.parameters()
+    )
+    assert found.steps == {"train": 14}
+    assert found.pictures == {split: len(manifest.rows(split)) for split in ("train", "validation", "test")}
+    assert 1.9 < twice.activation_bytes / found.activation_bytes < 2.1
+    assert "14  train" in str(found)
 
 
 @pytest.mark.parametrize(
@@ -82,3 +188,10 @@ def test_command_line_errors_are_one_line(module: str, arguments: list[str], mes
     assert done.returncode == 1
     assert done.stderr.startswith(message)
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_settings_that_contradict_each_other_are_refused() -> None:
+    with pytest.raises(SettingsError, match="generator is True"):
+        TrainSettings(loss=replace(SETTINGS.loss, beta=0.0, theta=0.0))
+    with pytest.raises(SettingsError, match="patience needs validation pictures"):
+        TrainSettings(patience=3)

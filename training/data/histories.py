@@ -56,12 +56,12 @@ class Histories:
         return normalize(counts)
 
     def least_similar(self, user: int) -> int:
-        """The user whose history has the smallest cosine with this one's; the first of several."""
+        """Who, of the users with a history, has the one of smallest cosine with this one; the first of several."""
         own = self.dense_counts(user)[self.indices]
         owners = np.repeat(np.arange(len(self)), np.diff(self.offsets))
         products = np.bincount(owners, weights=own * self.counts, minlength=len(self))
         squares = np.bincount(owners, weights=np.square(self.counts, dtype=np.float64), minlength=len(self))
-        return int(np.argmin(products / np.sqrt(np.maximum(squares, 1))))
+        return int(np.argmin(np.where(squares > 0, products / np.sqrt(np.maximum(squares, 1)), np.inf)))
 
 
 def build_histories(manifest: Manifest) -> Histories:

@@ -1,0 +1,95 @@
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.tiny import tiny_settings
+from training.checkpoint import load_checkpoint
+from training.data.synthetic import SyntheticSettings, generate
+from training.errors import CheckpointError
+from training.settings import TrainSettings, to_json
+from training.train import Options, train
+
+# Adam divides by gradients' sizes, so a last bit more or less in a sum, which differs from process to process, grows.
+CLOSE = {"rtol": 1e-3, "atol": 1e-4}
+SETTINGS = replace(
+    tiny_settings(optimizer="adamw", learning_rate=1e-3, schedule="one_cycle", epochs=3, batch_size=20),
+    joint=False,
+    autoencoder_epochs=2,
+    patience=5,
+    validation_share=0.1,
+)
+SCRIPT = """
+import sys
+from pathlib import Path
+import torch
+from training.settings import from_json
+from training.train import Options, train
+torch.set_num_threads(1)
+train(from_json(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]),
+      options=Options(workers=0, save_every=1, quiet=True))
+"""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    settings = SyntheticSettings(pictures=120, users=6, tags=200)
+    return generate(tmp_path_factory.mktemp("data") / "set", settings, processes=1, quiet=True)
+
+
+def start(data: Path, out: Path, settings: TrainSettings = SETTINGS) -> subprocess.Popen:
+    command = [sys.executable, "-c", SCRIPT, to_json(settings), str(data), str(out)]
+    return subprocess.Popen(command, cwd=Path(__file__).parents[2])  # pytest shows its stderr where a test fails
+
+
+def wait_for_states(process: subprocess.Popen, state: Path, count: int) -> bool:
+    """Until so many different states were seen; False when the process ended first."""
+    seen = set()
+    deadline = time.monotonic() + 120
+    while len(seen) < count:
+        if process.poll() is not None:
+            return False
+        assert time.monotonic() < deadline, "no progress"
+        if state.exists():
+            seen.add(state.stat().st_mtime_ns)
+        time.sleep(0.001)
+    return True
+
+
+def test_killed_again_and_again_it_ends_as_an_unbroken_run(data: Path, tmp_path: Path) -> None:
+    unbroken, killed = tmp_path / "unbroken.pt", tmp_path / "killed.pt"
+    assert start(data, unbroken).wait() == 0
+
+    state = killed.with_suffix(".state")
+    kills = 0
+    for states in (3, 9, 6):  # in the auto-encoder's phase, and twice in the network's
+        process = start(data, killed)
+        if wait_for_states(process, state, states):
+            process.send_signal(signal.SIGKILL)
+            kills += 1
+        process.wait()
+        assert not killed.exists()
+    assert kills == 3
+    assert start(data, killed).wait() == 0
+
+    one, other = load_checkpoint(unbroken), load_checkpoint(killed)
+    for name, weight in one.model.state_dict().items():
+        torch.testing.assert_close(other.model.state_dict()[name], weight, **CLOSE, msg=name)
+    assert not state.exists()
+
+
+def test_a_state_of_other_settings_is_refused_and_kept(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "tiny.pt"
+    process = start(data, out)
+    assert wait_for_states(process, out.with_suffix(".state"), 2)
+    process.kill()
+    process.wait()
+    before = out.with_suffix(".state").read_bytes()
+    with pytest.raises(CheckpointError, match="unfinished run with other settings or data"):
+        train(replace(SETTINGS, seed=1), data, out, options=Options(workers=0, quiet=True))
+    assert out.with_suffix(".state").read_bytes() == before
