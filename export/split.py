@@ -5,8 +5,8 @@ The classifier's first convolution is linear in its input, the concatenation of 
     conv(e + tile(u_p)) = conv_e(e) + bias + M u_p        ("+" on the left: concatenation)
 
 conv_e and the bias move to the end of the visual encoder; M, computed once with the zero padding of the borders in it,
-to the front of the classifier. What passes between the models is 64 x 7 x 7, whatever the backbone. With addition in place of concatenation the fold is the
-same; a product of e and u_p is not linear, so it has none.
+to the front of the classifier. What passes between the models is 64 x 7 x 7, whatever the backbone. Addition in place
+of concatenation folds in the same way; a product of e and u_p is not linear in both, so it has no fold.
 """
 
 import torch

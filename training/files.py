@@ -24,7 +24,7 @@ def write_weights(path: Path, content: Mapping[str, Any]) -> None:
     except (OSError, RuntimeError) as error:
         if partial.exists():
             partial.unlink()
-        raise CheckpointError(f"cannot write {path}: {error}") from error
+        raise CheckpointError(f"cannot write checkpoint {path}: {error}") from error
 
 
 def read_weights(path: Path, expected_format: str) -> dict[str, Any]:

@@ -1,7 +1,5 @@
 import json
 import re
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +13,7 @@ from tests.pixels import count
 from training.ablation.__main__ import carry_out
 from training.ablation.report import MARK, OTHERS, PER_CLASS, RANKED, write_report
 from training.ablation.rows import METHODS, QUESTIONS, TABLES, VARIANTS, Row
-from training.ablation.study import VISUAL_NET, Study, command
+from training.ablation.study import VISUAL_NET, Study
 from training.errors import TrainingError
 from training.evaluate import ANOTHER, FREQUENT, WITH, WITHOUT
 from training.figures import HIT, MISS
@@ -24,7 +22,7 @@ from training.presets import VARIANTS as PRESETS
 from training.settings import to_json
 
 SEEDS = 3
-RESULTS = {run: (WITH, WITHOUT, ANOTHER, FREQUENT) for run in VARIANTS} | {METHODS: (OWN, NEIGHBOURS, FASTTAG, FUSION)}
+RESULTS = dict.fromkeys(VARIANTS, (WITH, WITHOUT, ANOTHER, FREQUENT)) | {METHODS: (OWN, NEIGHBOURS, FASTTAG, FUSION)}
 METRICS = (*RANKED, *PER_CLASS, *OTHERS)
 ROWS = tuple(row for table in TABLES.values() for row in table)
 
@@ -46,9 +44,7 @@ def study(tmp_path: Path) -> Study:
     (data / "vocabulary.txt").write_text("sea\nsky\n")
     work = tmp_path / "work"
     work.mkdir()
-    made = Study(
-        size="ablation", data=str(data), work=str(work), backbone="", epochs=2, workers=0, device="cpu"
-    )  # fmt: skip
+    made = Study(size="ablation", data=str(data), work=str(work), backbone="", epochs=2, workers=0, device="cpu")
     for run, results in RESULTS.items():
         for seed in range(SEEDS):
             settings = to_json(made.settings(VISUAL_NET if run == METHODS else run, seed))
@@ -171,16 +167,3 @@ def test_a_run_that_fails_is_named_with_its_log_and_leaves_the_others(study: Stu
     assert log.read_text().startswith("error: no vocabulary at /nowhere/vocabulary.txt")
     assert len(log.read_text().splitlines()) == 1
     assert {path.name for path in Path(study.work).iterdir()} == {*finished, log.name}
-
-
-def test_a_run_is_a_command_that_says_what_was_wrong(study: Study) -> None:
-    done = subprocess.run(
-        command(replace(study, backbone="/nowhere"), "A6", 0),
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=Path(__file__).parents[2],
-    )
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("error: no pretrained backbone '/nowhere'")
-    assert sys.executable in command(study, "A6", 0)
