@@ -114,6 +114,8 @@ class TrainSettings:
 def _check_parts(settings: TrainSettings) -> None:
     """A loss needs the part of the network that it trains, and a part needs a loss."""
     model, loss = settings.model, settings.loss
+    if not loss.alpha > 0:
+        raise SettingsError(f"alpha is {loss.alpha}: expected more than 0, or nothing trains what is served")
     of_generator = {"beta": loss.beta}
     if loss.adversarial_on == "generalized":
         of_generator["theta"] = loss.theta

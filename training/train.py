@@ -19,7 +19,7 @@ from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from training.data.histories import Histories, build_histories
 from training.data.manifest import Manifest, hold_out, read_manifest
 from training.distributed import Processes, processes
-from training.dry_run import Plan, plan
+from training.dry_run import plan
 from training.errors import SettingsError, TrainingError
 from training.evaluate import evaluate, format_metrics, precision_at_5
 from training.loop import Run, run_phases
@@ -89,11 +89,12 @@ def train(
         return checkpoint
 
 
-def dry_run(settings: TrainSettings, data: Path, device: str) -> Plan:
-    """What `train` would take. Raises TrainingError as it would."""
+def dry_run(settings: TrainSettings, data: Path, device: str) -> None:
+    """Print what `train` would take. Raises TrainingError as it would."""
     with processes(device) as group:
         manifest = _read(settings, data, group)
-        return plan(settings, manifest, build_histories(manifest), group)
+        if group.first:
+            print(plan(settings, manifest, build_histories(manifest), group))
 
 
 def _read(settings: TrainSettings, data: Path, group: Processes) -> Manifest:
@@ -150,7 +151,7 @@ def main() -> int:
     try:
         settings = _settings(arguments)
         if arguments.dry_run:
-            print(dry_run(settings, arguments.data, arguments.device))
+            dry_run(settings, arguments.data, arguments.device)
             return 0
         if arguments.fresh:
             arguments.out.with_suffix(".state").unlink(missing_ok=True)

@@ -65,14 +65,14 @@ def _study(arguments: argparse.Namespace) -> Study:
 
 def _pretrained(size: str, work: Path, device: str) -> Path:
     """A backbone trained on the tags of other generated pictures, as a folder that `transformers` reads."""
-    folder = work / "backbone"
+    folder = work / f"{size}-backbone"
     if not folder.exists():
-        checkpoint = work / "pretrained.pt"
+        checkpoint = work / f"{size}-pretrained.pt"
         data = generate(work / "pretraining-data", PRETRAINING_PICTURES)
         train(
             preset(f"{size}/A1", epochs=PRETRAINING_EPOCHS, seed=1007), data, checkpoint, options=Options(device=device)
         )
-        partial = folder.with_name("backbone.partial")
+        partial = folder.with_name(folder.name + ".partial")
         load_checkpoint(checkpoint).model.visual_encoder.backbone.save_pretrained(partial)
         partial.rename(folder)
     return folder
