@@ -11,10 +11,8 @@ import argparse
 import json
 import multiprocessing
 import os
-import shutil
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -24,6 +22,7 @@ from tqdm import tqdm
 
 from training.data.concepts import MIN_TAGS, build_vocabulary
 from training.data.drawing import Scene, compose_scene, draw
+from training.data.folder import is_free, renamed_when_complete
 from training.data.manifest import MANIFEST_FILE, SCHEMA, VOCABULARY_FILE
 from training.data.users import User, make_users, tag_picture
 from training.errors import DataError
@@ -94,7 +93,7 @@ def generate(out: Path, settings: SyntheticSettings, *, processes: int | None = 
         return out
     vocabulary = build_vocabulary(settings.tags)
     pictures = _plan(settings, make_users(settings.users, vocabulary, settings.seed))
-    with _renamed_when_complete(out) as folder:
+    with renamed_when_complete(out, SETTINGS_FILE) as folder:
         (folder / SETTINGS_FILE).write_text(_describe(settings), encoding="ascii")
         (folder / VOCABULARY_FILE).write_text("\n".join(vocabulary) + "\n", encoding="ascii")
         _write_manifest(folder / MANIFEST_FILE, pictures)
@@ -177,7 +176,7 @@ def _describe(settings: SyntheticSettings) -> str:
 
 
 def _is_complete(out: Path, settings: SyntheticSettings) -> bool:
-    if _is_free(out):
+    if is_free(out):
         return False
     found = out / SETTINGS_FILE
     if not found.is_file():
@@ -187,23 +186,6 @@ def _is_complete(out: Path, settings: SyntheticSettings) -> bool:
         present = " ".join(found.read_text(encoding="utf-8").split())
         raise DataError(f"{out} holds another data set: {present}, wanted {wanted}; remove it or choose another folder")
     return True
-
-
-def _is_free(path: Path) -> bool:
-    return not path.exists() or (path.is_dir() and not any(path.iterdir()))
-
-
-@contextmanager
-def _renamed_when_complete(out: Path) -> Iterator[Path]:
-    """A new folder beside `out` that takes its name only after everything is in it."""
-    partial = out.with_name(out.name + ".partial")
-    if not _is_free(partial) and not (partial / SETTINGS_FILE).is_file():
-        raise DataError(f"{partial} exists and is not an unfinished data set: remove it or choose another folder")
-    if partial.exists():
-        shutil.rmtree(partial)
-    partial.mkdir(parents=True)
-    yield partial
-    partial.rename(out)
 
 
 def main(arguments: Iterable[str] | None = None) -> int:

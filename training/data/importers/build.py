@@ -16,6 +16,7 @@ import duckdb
 from altreco_client import Vocabulary
 from tqdm import tqdm
 
+from training.data.folder import renamed_when_complete
 from training.data.importers.images import unusable_images
 from training.data.importers.lines import read_list
 from training.data.importers.report import LABELS, Report, check_bad_share
@@ -61,7 +62,7 @@ class Layout(Protocol):
 def import_data(layout: Layout, settings: ImportSettings, *, quiet: bool = False) -> Report:
     """Write the data set; raises DataError, and then leaves nothing behind."""
     vocabulary = layout.vocabulary()
-    with _renamed_when_complete(settings.out) as folder:
+    with renamed_when_complete(settings.out, WORK_FILE) as folder:
         with _database(folder, vocabulary) as database:
             size = sum(path.stat().st_size for path in layout.paths() if path.is_file())
             with tqdm(desc="read", total=size, unit="B", unit_scale=True, disable=quiet) as progress:
@@ -219,22 +220,3 @@ def _row(database: duckdb.DuckDBPyConnection, query: str) -> tuple:
 
 def _quoted(path: Path) -> str:
     return str(path).replace("'", "''")
-
-
-@contextmanager
-def _renamed_when_complete(out: Path) -> Iterator[Path]:
-    """A new folder beside `out` that takes its name at the end, and is removed if there is none."""
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise DataError(f"{out} exists: remove it or choose another folder")
-    partial = out.with_name(out.name + ".partial")
-    if partial.exists() and not (partial / WORK_FILE).is_file():
-        raise DataError(f"{partial} exists and is not an unfinished import: remove it or choose another folder")
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        yield partial
-        partial.rename(out)
-    except OSError as error:
-        raise DataError(f"cannot write {out}: {error}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
