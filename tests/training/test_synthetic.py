@@ -121,7 +121,7 @@ def test_a_crash_leaves_no_data_set_and_the_next_run_recovers(
 
     with monkeypatch.context() as patch:
         patch.setattr(synthetic, "_draw_one", full_disk)
-        with pytest.raises(DataError, match="cannot write .*no space"):
+        with pytest.raises(DataError, match=r"cannot write .*no space"):
             generate(tmp_path / "data", SMALL, processes=1, quiet=True)
     assert not (tmp_path / "data").exists()
     generate(tmp_path / "data", SMALL, processes=1, quiet=True)
