@@ -13,6 +13,7 @@ from training.ablation.rows import METHODS, QUESTIONS, TABLES, VARIANTS, Row
 from training.ablation.study import Study
 from training.data.manifest import SPLITS, read_manifest
 from training.evaluate import WITH
+from training.files import write_text
 
 MARK = "<!-- Above: written by hand, and kept. Below: written by `make ablation`. -->"
 MAIN = "precision@5"
@@ -37,13 +38,14 @@ def write_report(study: Study, seeds: int, folder: Path, machine: str) -> Path:
         per_seed = [contents[row.run, seed]["metrics"][row.result] for seed in range(seeds)]
         return {metric: [values[metric] for values in per_seed] for metric in per_seed[0]}
 
+    folder.mkdir(parents=True, exist_ok=True)
     rows = list(dict.fromkeys(row for table in TABLES.values() for row in table))
-    _write(folder / "ablation.json", json.dumps({f"{row.run}, {row.result}": result(row) for row in rows}, indent=1))
+    write_text(folder / "ablation.json", json.dumps({f"{row.run}, {row.result}": result(row) for row in rows}, indent=1))
     _draw(result, folder / "ablation.png")
     report = folder / "ablation.md"
     by_hand = report.read_text(encoding="utf-8").split(MARK)[0] if report.exists() else "# Ablation\n\n"
     lines = [MARK, "", *_setup(study, seeds, contents, machine), *_answers(result), *_tables(result)]
-    _write(report, by_hand + "\n".join(lines))
+    write_text(report, by_hand + "\n".join(lines))
     return report
 
 
@@ -117,10 +119,3 @@ def _draw(result: Result, path: Path) -> None:
         axis.tick_params(axis="y", length=0)
     panels[-1].set_xlabel(f"{MAIN} on the test pictures (green: the full model; dots: seeds)", fontsize=figures.SMALL)
     figures.save(figure, path)
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

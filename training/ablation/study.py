@@ -14,6 +14,7 @@ from training.checkpoint import load_checkpoint
 from training.data.histories import build_histories
 from training.data.manifest import hold_out, read_manifest
 from training.errors import TrainingError
+from training.files import write_text
 from training.methods.compare import compare
 from training.model import pretrained_backbone
 from training.presets import preset
@@ -64,9 +65,7 @@ class Study:
             options = Options(workers=self.workers, device=self.device)
             metrics = train(settings, Path(self.data), self._checkpoint(run, seed), options=options).metrics
         content = {"settings": self._described(run, seed), "seconds": time.monotonic() - start, "metrics": metrics}
-        partial = self.result(run, seed).with_suffix(".partial")
-        partial.write_text(json.dumps(content))
-        partial.replace(self.result(run, seed))
+        write_text(self.result(run, seed), json.dumps(content))
 
     def _checkpoint(self, variant: str, seed: int) -> Path:
         return self.result(variant, seed).with_suffix(".pt")
