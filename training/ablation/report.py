@@ -40,7 +40,8 @@ def write_report(study: Study, seeds: int, folder: Path, machine: str) -> Path:
 
     folder.mkdir(parents=True, exist_ok=True)
     rows = list(dict.fromkeys(row for table in TABLES.values() for row in table))
-    write_text(folder / "ablation.json", json.dumps({f"{row.run}, {row.result}": result(row) for row in rows}, indent=1))
+    values = {f"{row.run}, {row.result}": result(row) for row in rows}
+    write_text(folder / "ablation.json", json.dumps(values, indent=1))
     _draw(result, folder / "ablation.png")
     report = folder / "ablation.md"
     by_hand = report.read_text(encoding="utf-8").split(MARK)[0] if report.exists() else "# Ablation\n\n"
