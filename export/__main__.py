@@ -1,30 +1,159 @@
-"""Publish a checkpoint: `python -m export release CHECKPOINT [--repository model_repository]`."""
+"""Releases of a Triton model repository: from a checkpoint to a running server, and back.
+
+    python -m export release CHECKPOINT      export, check, publish as the next version
+    python -m export rollout --url HOST:PORT make a running server serve it, without a failed request
+
+What a gate refuses, and what goes wrong on the way, leaves the release that serves as it is. Exit code 1, and the
+reason on stderr.
+"""
 
 import argparse
 import sys
 from pathlib import Path
 
+from export.config import released_version
 from export.errors import ExportError
-from export.release import release
+from export.manifest import to_json
+from export.releases import diff_releases, list_releases, prune, rollback, show_release
+from export.repository import find_version
 from training.errors import TrainingError
 
 
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
     """Run one command; 0, or 1 with the reason on stderr."""
-    parser = argparse.ArgumentParser(prog="python -m export", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    command = commands.add_parser("release", help="export a checkpoint as the repository's next release")
-    command.add_argument("checkpoint", type=Path, help="what `python -m training.train` wrote")
-    command.add_argument(
-        "--repository", type=Path, default=Path("model_repository"), help="Triton model repository (%(default)s)"
-    )
-    arguments = parser.parse_args()
+    arguments = _parser().parse_args(argv)
     try:
-        print(release(arguments.checkpoint, arguments.repository))
+        print(arguments.run(arguments))
     except (ExportError, TrainingError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("stopped; the release that serves is as it was", file=sys.stderr)
+        return 130
     return 0
+
+
+def _release(arguments: argparse.Namespace) -> str:
+    from export.release import Options, release  # noqa: PLC0415 - imports torch, which the other commands do without
+
+    options = Options(precision=arguments.precision, data=arguments.data, quality_pictures=arguments.quality_pictures)
+    return str(release(arguments.checkpoint, arguments.repository, options))
+
+
+def _init(arguments: argparse.Namespace) -> str:
+    from export.init import init_repository  # noqa: PLC0415
+
+    init_repository(arguments.directory, arguments.vocabulary, like=arguments.like)
+    return f"wrote {arguments.directory}; next: python -m export release CHECKPOINT --repository {arguments.directory}"
+
+
+def _list(arguments: argparse.Namespace) -> str:
+    return list_releases(arguments.repository)
+
+
+def _show(arguments: argparse.Namespace) -> str:
+    number = arguments.version if arguments.version is not None else released_version(arguments.repository)
+    if number is None:
+        return list_releases(arguments.repository)
+    version = find_version(arguments.repository, number)
+    if version.manifest is None:
+        raise ExportError(f"release {number} has no release.json: it was not published by this project's export")
+    return to_json(version.manifest).rstrip() if arguments.json else show_release(version.manifest, version.state)
+
+
+def _diff(arguments: argparse.Namespace) -> str:
+    return diff_releases(arguments.repository, arguments.first, arguments.second)
+
+
+def _rollback(arguments: argparse.Namespace) -> str:
+    return rollback(arguments.repository, arguments.to)
+
+
+def _prune(arguments: argparse.Namespace) -> str:
+    from export.served import loaded_releases  # noqa: PLC0415
+
+    in_use = frozenset(number for url in arguments.url for number in loaded_releases(url))
+    return prune(arguments.repository, arguments.keep, in_use)
+
+
+def _verify(arguments: argparse.Namespace) -> str:
+    from export.verify import verify, verify_served  # noqa: PLC0415
+
+    if arguments.url is None:
+        return str(verify(arguments.repository, arguments.version))
+    return str(verify_served(arguments.repository, arguments.url, arguments.version))
+
+
+def _rollout(arguments: argparse.Namespace) -> str:
+    from export.rollout import rollout  # noqa: PLC0415
+
+    return str(rollout(arguments.url, arguments.repository, to=arguments.to, drain_timeout_s=arguments.drain_timeout_s))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument(
+        "--repository", type=Path, default=Path("model_repository"), help="Triton model repository (%(default)s)"
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    command = commands.add_parser("release", parents=[shared], help="publish a checkpoint as the next release")
+    command.set_defaults(run=_release)
+    command.add_argument("checkpoint", type=Path, help="what `python -m training.train` wrote")
+    command.add_argument("--precision", choices=("fp32", "fp16", "int8"), default="fp32", help="fp16: GPUs; int8: CPUs")
+    command.add_argument("--data", type=Path, help="data set to measure on (default: the one it was trained on)")
+    command.add_argument(
+        "--quality-pictures", type=int, default=1000, help="test pictures for precision@5, at most (%(default)s)"
+    )
+
+    command = commands.add_parser("init", help="write the configs of a new repository, for another vocabulary")
+    command.set_defaults(run=_init)
+    command.add_argument("directory", type=Path, help="the repository to make")
+    command.add_argument("--vocabulary", type=Path, required=True, help="text file, one tag a line")
+    command.add_argument(
+        "--like", type=Path, default=Path("model_repository"), help="repository whose configs to take (%(default)s)"
+    )
+
+    command = commands.add_parser("list", parents=[shared], help="the releases, with their figures")
+    command.set_defaults(run=_list)
+
+    command = commands.add_parser("show", parents=[shared], help="one release's manifest")
+    command.set_defaults(run=_show)
+    command.add_argument("version", type=int, nargs="?", help="default: the pinned one")
+    command.add_argument("--json", action="store_true", help="as it lies in release.json")
+
+    command = commands.add_parser("diff", parents=[shared], help="what differs between two releases")
+    command.set_defaults(run=_diff)
+    command.add_argument("first", type=int)
+    command.add_argument("second", type=int)
+
+    command = commands.add_parser("rollback", parents=[shared], help="pin an earlier release again")
+    command.set_defaults(run=_rollback)
+    command.add_argument("--to", type=int, required=True, help="the release")
+
+    command = commands.add_parser("prune", parents=[shared], help="remove old releases' weights")
+    command.set_defaults(run=_prune)
+    command.add_argument("--keep", type=int, required=True, help="how many of the newest to keep")
+    command.add_argument(
+        "--url", action="append", default=[], help="host:port of a server whose loaded releases stay; may be repeated"
+    )
+
+    command = commands.add_parser("verify", parents=[shared], help="check a release's files, or a running server")
+    command.set_defaults(run=_verify)
+    command.add_argument("--version", type=int, help="default: the pinned one")
+    command.add_argument("--url", help="host:port of Triton's gRPC: replay the golden set there")
+
+    command = commands.add_parser("rollout", parents=[shared], help="switch a running server without a failed request")
+    command.set_defaults(run=_rollout)
+    command.add_argument("--url", required=True, help="host:port of Triton's gRPC, in explicit model control mode")
+    command.add_argument("--to", type=int, help="the release (default: the pinned one)")
+    command.add_argument(
+        "--drain-timeout-s", type=float, default=60.0, help="for requests of the old release (%(default)s)"
+    )
+    return parser
 
 
 if __name__ == "__main__":

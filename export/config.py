@@ -1,5 +1,11 @@
-"""Triton's `config.pbtxt`: reads and checks the platform team's, writes the ensemble's; protobuf, never strings."""
+"""Triton's model configs: reads and checks the platform team's, writes the ensemble's; protobuf, never strings.
 
+<model>/config.pbtxt         what Triton reads
+<model>/configs/NAME.pbtxt   what it reads instead when started with `--model-config-name NAME`, where there is one
+"""
+
+import re
+from collections.abc import Iterable, MutableMapping
 from pathlib import Path
 
 import onnx
@@ -10,52 +16,102 @@ from tritonclient.grpc import model_config_pb2 as pb
 from export.errors import ConfigError
 
 CONFIG_FILE = "config.pbtxt"
+VARIANTS = "configs/*.pbtxt"
 ENSEMBLE_HEADER = """\
 # The ensemble that clients call. It belongs to the release: `python -m export release` writes it, and it pins exactly
 # the versions that were exported together, so that a rollout never mixes old and new weights.
 """
 
 ELEMENT_TYPES: dict[int, int] = {onnx.TensorProto.UINT8: pb.TYPE_UINT8, onnx.TensorProto.FLOAT: pb.TYPE_FP32}
+VOCABULARY_TENSORS = (contract.USER_HISTORY.name, contract.TAGS.name)
+"""Those of shape [N]."""
+
+Signature = dict[str, tuple[str, list[int]]]
+"""Tensor name to Triton dtype and dims without the batch."""
+
+
+def config_files(repository: Path, model: str) -> list[Path]:
+    """A model's `config.pbtxt`, then its variants."""
+    return [repository / model / CONFIG_FILE, *sorted((repository / model).glob(VARIANTS))]
 
 
 def read_config(repository: Path, model: str) -> pb.ModelConfig:
-    """Parse a model's config; raises ConfigError when it is missing or no protobuf text."""
-    path = repository / model / CONFIG_FILE
+    """Parse a model's `config.pbtxt`; raises ConfigError when it is missing or no protobuf text."""
+    return parse_config(repository / model / CONFIG_FILE)
+
+
+def parse_config(path: Path) -> pb.ModelConfig:
+    """Parse one file; raises ConfigError."""
     try:
         return text_format.Parse(path.read_text(encoding="utf-8"), pb.ModelConfig())
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise ConfigError(f"no {path}: expected a Triton model repository with {_names()}") from error
-    except text_format.ParseError as error:
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    except (text_format.ParseError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is no valid model configuration: {error}") from error
 
 
+def vocabulary_size(repository: Path) -> int:
+    """N, as the preference encoder's `config.pbtxt` has it; raises ConfigError where it has none."""
+    model, tensor = contract.PREFERENCE_ENCODER.name, contract.USER_HISTORY.name
+    dims = [list(entry.dims) for entry in read_config(repository, model).input if entry.name == tensor]
+    if len(dims) != 1 or len(dims[0]) != 1 or dims[0][0] < 1:
+        raise ConfigError(
+            f"{repository / model / CONFIG_FILE}: input {tensor} dims: expected [N], the size of the vocabulary, "
+            f"found {dims[0] if dims else 'no such input'}"
+        )
+    return dims[0][0]
+
+
 def check_vocabulary_size(repository: Path, tags: int) -> None:
-    """Raise ConfigError unless every config has N = `tags` where the contract has the vocabulary."""
+    """Raise ConfigError unless N is `tags` in all configs, variants included."""
     for model in contract.COMPONENTS:
-        config = read_config(repository, model.name)
-        for kind, tensors in (("input", model.inputs), ("output", model.outputs)):
-            for tensor in tensors:
-                dims = [list(entry.dims) for entry in getattr(config, kind) if entry.name == tensor.name]
-                if tensor.dims == (-1,) and dims not in ([], [[tags]]):
-                    raise ConfigError(
-                        f"{repository / model.name / CONFIG_FILE}: {kind} {tensor.name} dims: expected [{tags}], the "
-                        f"checkpoint's vocabulary, found {dims[0]}. Another vocabulary is another repository: copy "
-                        "this one's configs and set the dims there"
-                    )
+        for path in config_files(repository, model.name):
+            config = parse_config(path)
+            for kind, entries in (("input", config.input), ("output", config.output)):
+                for entry in entries:
+                    if entry.name in VOCABULARY_TENSORS and list(entry.dims) != [tags]:
+                        raise ConfigError(
+                            f"{path}: {kind} {entry.name} dims: expected [{tags}], the checkpoint's vocabulary, found "
+                            f"{list(entry.dims)}. Another vocabulary is another repository: `python -m export init` "
+                            "makes one"
+                        )
 
 
 def check_config(repository: Path, model: str, onnx_file: Path) -> None:
-    """Compare a component's config with the ONNX signature; raises ConfigError at the first field that differs."""
-    config = read_config(repository, model)
+    """Compare a component's configs, variants included, with the ONNX signature.
+
+    Raises ConfigError at the first field that differs.
+    """
     graph = onnx.load(onnx_file, load_external_data=False).graph
-    found = {"name": config.name, "backend": config.backend, "dynamic batch": config.max_batch_size > 0}
-    expected = {"name": model, "backend": "onnxruntime", "dynamic batch": True}
-    for kind, entries, values in (("input", config.input, graph.input), ("output", config.output, graph.output)):
-        found[kind] = {entry.name: (pb.DataType.Name(entry.data_type), list(entry.dims)) for entry in entries}
-        expected[kind] = {value.name: _signature(value) for value in values}
-    for field, value in expected.items():
-        if found[field] != value:
-            raise ConfigError(f"{repository / model / CONFIG_FILE}: {field}: expected {value}, found {found[field]}")
+    inputs, outputs = ({value.name: _of_onnx(value) for value in values} for values in (graph.input, graph.output))
+    for path in config_files(repository, model):
+        _check_signature(path, parse_config(path), model, inputs, outputs)
+
+
+def check_repository(repository: Path) -> None:
+    """Compare all configs, variants included, with the contract and with each other.
+
+    Raises ConfigError at the first field with which a release would not load, would not answer, or could not be rolled
+    out: without weights, and for hardware that is not there.
+    """
+    tags = vocabulary_size(repository)
+    request = min(read_config(repository, model.name).max_batch_size for model in contract.COMPONENTS)
+    for model in contract.COMPONENTS:
+        inputs, outputs = (
+            {tensor.name: _of_contract(tensor, tags) for tensor in tensors} for tensors in (model.inputs, model.outputs)
+        )
+        for path in config_files(repository, model.name):
+            config = parse_config(path)
+            _check_signature(path, config, model.name, inputs, outputs)
+            _check_serving(path, config, request)
+            _check_warmup(path, config, inputs)
+            _check_profiles(path, config)
+    for path in config_files(repository, contract.TAG_RECOMMENDER.name)[1:]:
+        raise ConfigError(
+            f"{path}: expected no variant of the ensemble, found one: Triton would not read the pinned one"
+        )
 
 
 def ensemble_config(repository: Path, version: int) -> str:
@@ -91,7 +147,80 @@ def released_version(repository: Path) -> int | None:
     return versions[0] if published else None
 
 
-def _signature(value: onnx.ValueInfoProto) -> tuple[str, list[int]]:
+def tensorrt_parameters(config: pb.ModelConfig) -> list[MutableMapping[str, str]]:
+    """What the config hands to TensorRT, keys as in Triton's onnxruntime backend; to be changed in place."""
+    accelerators = config.optimization.execution_accelerators.gpu_execution_accelerator
+    return [accelerator.parameters for accelerator in accelerators if accelerator.name == "tensorrt"]
+
+
+def _check_signature(path: Path, config: pb.ModelConfig, model: str, inputs: Signature, outputs: Signature) -> None:
+    _expect(path, "name", model, config.name)
+    _expect(path, "backend", "onnxruntime", config.backend)
+    _expect(path, "dynamic batch", True, config.max_batch_size > 0)
+    _expect(path, "input", inputs, _of_config(config.input))
+    _expect(path, "output", outputs, _of_config(config.output))
+
+
+def _check_serving(path: Path, config: pb.ModelConfig, request: int) -> None:
+    """What no file of weights tells: the version policy, the labels, and batches up to the largest `request`."""
+    policy = config.version_policy.WhichOneof("policy_choice") or "none, which means latest"
+    _expect(path, "version_policy", "all", policy, because="the pinned release has to stay while the next one loads")
+    for output in config.output:
+        if output.name == contract.TAGS.name:
+            because = "without it no client can name a tag"
+            _expect(path, f"output {output.name} label_filename", contract.LABELS_FILE, output.label_filename, because)
+    if config.max_batch_size < request:
+        raise ConfigError(
+            f"{path}: max_batch_size: expected at least {request}, the ensemble's, found {config.max_batch_size}"
+        )
+    for size in config.dynamic_batching.preferred_batch_size:
+        _expect_batch(path, config, "dynamic_batching preferred_batch_size", size)
+
+
+def _check_warmup(path: Path, config: pb.ModelConfig, inputs: Signature) -> None:
+    for sample in config.model_warmup:
+        field = f"model_warmup {sample.name!r}"
+        _expect_batch(path, config, f"{field} batch_size", sample.batch_size)
+        found = {
+            name: (pb.DataType.Name(value.data_type), list(value.dims)) for name, value in sorted(sample.inputs.items())
+        }
+        _expect(path, f"{field} inputs", dict(sorted(inputs.items())), found)
+
+
+def _check_profiles(path: Path, config: pb.ModelConfig) -> None:
+    """TensorRT's profile must reach from one to the largest batch: it refuses, or builds anew, what lies outside."""
+    for parameters in tensorrt_parameters(config):
+        given = {name: parameters.get(f"trt_profile_{name}_shapes", "") for name in ("min", "opt", "max")}
+        if not any(given.values()):
+            continue
+        tuned = re.search(r":(\d+)x", given["opt"])
+        batches = {"min": 1, "opt": int(tuned[1]) if tuned else config.max_batch_size, "max": config.max_batch_size}
+        _expect_batch(path, config, "trt_profile_opt_shapes batch", batches["opt"])
+        for name, batch in batches.items():
+            shapes = sorted("x".join(map(str, (f"{entry.name}:{batch}", *entry.dims))) for entry in config.input)
+            _expect(path, f"trt_profile_{name}_shapes", shapes, sorted(given[name].split(",")))
+
+
+def _expect(path: Path, field: str, expected: object, found: object, because: str = "") -> None:
+    if found != expected:
+        reason = f": {because}" if because else ""
+        raise ConfigError(f"{path}: {field}: expected {expected!r}, found {found!r}{reason}")
+
+
+def _expect_batch(path: Path, config: pb.ModelConfig, field: str, found: int) -> None:
+    if not 1 <= found <= config.max_batch_size:
+        raise ConfigError(f"{path}: {field}: expected 1 to {config.max_batch_size}, max_batch_size, found {found}")
+
+
+def _of_config(entries: Iterable[pb.ModelInput] | Iterable[pb.ModelOutput]) -> Signature:
+    return {entry.name: (pb.DataType.Name(entry.data_type), list(entry.dims)) for entry in entries}
+
+
+def _of_contract(tensor: contract.Tensor, tags: int) -> tuple[str, list[int]]:
+    return f"TYPE_{tensor.dtype}", [tags if dim == -1 else dim for dim in tensor.dims]
+
+
+def _of_onnx(value: onnx.ValueInfoProto) -> tuple[str, list[int]]:
     """Dtype and dims of an ONNX tensor without its batch dimension; -1 for a dynamic one."""
     tensor = value.type.tensor_type
     dtype = pb.DataType.Name(ELEMENT_TYPES.get(int(tensor.elem_type), pb.TYPE_INVALID))

@@ -1,98 +1,212 @@
-"""A release: the next version of the three models, then the ensemble that pins exactly those.
-
-Everything is written beside its place and renamed; the ensemble's config is last. Until then a server that starts or
-reloads serves the old release, whole.
-"""
+"""A release: the next version of the three models, checked, then the ensemble that pins exactly those."""
 
 import hashlib
-import os
-import shutil
-from dataclasses import dataclass
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 
+import numpy as np
 from altreco_client import contract
+from torch import nn
 
-from export.config import (
-    CONFIG_FILE,
-    check_config,
-    check_vocabulary_size,
-    ensemble_config,
-    read_config,
-    released_version,
-)
+from export import gates
+from export.config import CONFIG_FILE, check_config, check_vocabulary_size, ensemble_config, read_config
 from export.errors import ExportError, VocabularyError
-from export.onnx_model import export_onnx, metadata_of
-from export.parity import TOLERANCE, check_parity
+from export.golden import GoldenSet, Recommender, save_golden_set
+from export.manifest import Gate, ReleaseManifest, to_json
+from export.onnx_files import onnx_recommender
+from export.onnx_model import OPSET, export_onnx
+from export.precision import Precision, apply_precision
+from export.quality import calibration_pictures, golden_inputs, precision_at_5, torch_recommender
+from export.repository import (
+    discard_leftovers,
+    golden_file,
+    labels_file,
+    locked,
+    manifest_file,
+    model_files,
+    next_version,
+    publish,
+    sha256,
+    staging,
+    versions,
+)
 from export.split import split
 from training.checkpoint import Checkpoint, load_checkpoint
+from training.data.histories import Histories, build_histories
+from training.data.manifest import MANIFEST_FILE, Manifest, read_manifest
 
-MODEL_FILE = "model.onnx"
+TOOLS = ("torch", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "transformers", "altreco")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How to export, and what to measure on: a data set (default: the one that the checkpoint was trained on) and the
+    number of its test pictures.
+    """
+
+    precision: Precision = "fp32"
+    data: Path | None = None
+    quality_pictures: int = 1000
+    quiet: bool = False
+
+
+DEFAULT = Options()
 
 
 @dataclass(frozen=True)
 class Release:
-    """What was published; `max_abs_difference` to PyTorch is None for one that was there already."""
+    """What is published now; `new` is False when it was there already."""
 
     repository: Path
-    version: int
-    max_abs_difference: float | None
+    manifest: ReleaseManifest
+    new: bool
 
     def __str__(self) -> str:
         """For the terminal."""
-        if self.max_abs_difference is None:
-            return f"{self.repository} serves this checkpoint already, as release {self.version}"
-        return (
-            f"max abs difference to PyTorch: {self.max_abs_difference:.1e} (allowed: {TOLERANCE:g})\n"
-            f"published release {self.version} in {self.repository}"
+        if not self.new:
+            return f"{self.repository} serves this checkpoint already, as release {self.manifest.version}"
+        return "\n".join(
+            [
+                *map(str, self.manifest.gates),
+                f"published release {self.manifest.version} ({self.manifest.precision}) in {self.repository}",
+            ]
         )
 
 
-def release(checkpoint_path: Path, repository: Path) -> Release:
+def release(checkpoint_path: Path, repository: Path, options: Options = DEFAULT) -> Release:
     """Publish the checkpoint as the repository's next release, unless it is the current one already.
 
-    Raises ExportError (config, vocabulary, parity) and training's CheckpointError; then the repository is as before.
+    Raises ExportError (config, vocabulary, a gate, a repository that is full, read-only or busy) and training's
+    CheckpointError and DataError; then the repository is as before.
     """
     checkpoint = load_checkpoint(checkpoint_path)
+    modules = split(checkpoint.model)
     check_vocabulary_size(repository, len(checkpoint.vocabulary))
     _check_labels(repository, checkpoint)
-    digest = hashlib.sha256(checkpoint_path.read_bytes()).hexdigest()
-    current = released_version(repository)
-    if current is not None and _checkpoint_of(repository, current) == digest:
-        return Release(repository, current, None)
+    digest = sha256(checkpoint_path)
+    with locked(repository):
+        current = next((version.manifest for version in versions(repository) if version.state == "current"), None)
+        if current and (current.checkpoint_sha256, current.precision) == (digest, options.precision):
+            return Release(repository, current, new=False)
+        source = Source(checkpoint, digest, *_data(checkpoint, options))
+        try:
+            discard_leftovers(repository)
+            version = next_version(repository)
+            with staging(repository) as staged:
+                manifest = _stage(source, modules, version, repository, staged, options)
+                publish(repository, staged, version)
+        except OSError as error:
+            raise ExportError(f"cannot write to {repository}: {error}; the last release is still in place") from error
+    return Release(repository, manifest, new=True)
 
-    version = _next_version(repository)
-    staged = {model.name: repository / model.name / f".{version}.partial" for model in contract.COMPONENTS}
-    try:
-        difference = _stage(checkpoint, repository, staged, {"checkpoint_sha256": digest, "version": str(version)})
-        _publish(checkpoint, repository, staged, version)
-    except OSError as error:
-        raise ExportError(f"cannot write to {repository}: {error}; the last release is still in place") from error
-    finally:
-        for folder in staged.values():
-            shutil.rmtree(folder, ignore_errors=True)
-    return Release(repository, version, difference)
+
+@dataclass(frozen=True)
+class Source:
+    """What a release is made from."""
+
+    checkpoint: Checkpoint
+    checkpoint_sha256: str
+    data: Manifest
+    histories: Histories
 
 
-def _stage(checkpoint: Checkpoint, repository: Path, staged: dict[str, Path], metadata: dict[str, str]) -> float:
-    """Export into the staging folders and check; returns the max abs difference to PyTorch."""
-    modules = split(checkpoint.model)
-    files = {name: folder / MODEL_FILE for name, folder in staged.items()}
+def _data(checkpoint: Checkpoint, options: Options) -> tuple[Manifest, Histories]:
+    """The data set to measure on; raises DataError, and ExportError for another vocabulary's."""
+    root = options.data or checkpoint.data
+    if root is None:
+        raise ExportError("the checkpoint does not say which data it was trained on: name it with --data")
+    if not root.exists():
+        raise ExportError(f"no data set at {root}, which golden set and quality are taken from: name one with --data")
+    manifest = read_manifest(root)
+    if manifest.vocabulary != checkpoint.vocabulary:
+        raise VocabularyError(f"{root} has another vocabulary than the checkpoint: expected the data of its training")
+    return manifest, build_histories(manifest)
+
+
+def _stage(
+    source: Source, modules: dict[str, nn.Module], version: int, repository: Path, staged: Path, options: Options
+) -> ReleaseManifest:
+    """Make the release as a model repository of its own, and check it there; raises GateError and ConfigError."""
+    manifest = _draft(source, version, options)
+    labels_file(staged).write_text(_label_lines(source.checkpoint), encoding="utf-8")
+    files = model_files(staged, version)
     for model in contract.COMPONENTS:
-        shutil.rmtree(staged[model.name], ignore_errors=True)
-        staged[model.name].mkdir()
-        export_onnx(modules[model.name], model, len(checkpoint.vocabulary), files[model.name], metadata)
+        files[model.name].parent.mkdir()
+        export_onnx(modules[model.name], model, manifest.tags, files[model.name], manifest.onnx_metadata())
+    calibration = calibration_pictures(source.data, source.histories)
+    kept_in_float = apply_precision(files, options.precision, calibration)
+    for model in contract.COMPONENTS:
         check_config(repository, model.name, files[model.name])
-    return check_parity(checkpoint.model, files, len(checkpoint.vocabulary))
+
+    inputs, onnx = golden_inputs(source.data, source.histories), onnx_recommender(files)
+    alone = [onnx(inputs.image[i : i + 1], inputs.history[i : i + 1]) for i in range(len(inputs.names))]
+    golden = GoldenSet(version=version, inputs=inputs, tags=np.concatenate(alone))
+    manifest_file(staged, version).parent.mkdir()
+    save_golden_set(golden_file(staged, version), golden)
+    (staged / contract.TAG_RECOMMENDER.name / CONFIG_FILE).write_text(ensemble_config(repository, version))
+
+    quality, measured = _measure(source, staged, golden, onnx, options)
+    manifest = replace(
+        manifest,
+        kept_in_float=kept_in_float,
+        precision_at_5=quality,
+        gates=measured,
+        files={str(path.relative_to(staged)): sha256(path) for path in (*files.values(), golden_file(staged, version))},
+    )
+    manifest_file(staged, version).write_text(to_json(manifest), encoding="utf-8")
+    return manifest
 
 
-def _publish(checkpoint: Checkpoint, repository: Path, staged: dict[str, Path], version: int) -> None:
-    """Rename all into place, the ensemble's config last."""
-    _write(_labels(repository), _label_lines(checkpoint))
-    for name, folder in staged.items():
-        folder.rename(repository / name / str(version))
-    ensemble = repository / contract.TAG_RECOMMENDER.name
-    (ensemble / str(version)).mkdir(exist_ok=True)
-    _write(ensemble / CONFIG_FILE, ensemble_config(repository, version))
+def _measure(
+    source: Source, staged: Path, golden: GoldenSet, onnx: Recommender, options: Options
+) -> tuple[dict[str, float], tuple[Gate, ...]]:
+    """Precision@5 of checkpoint and release, and all gates, cheap ones first; raises GateError."""
+    model = torch_recommender(source.checkpoint.model)
+    pytorch = gates.pytorch_gate(model, golden.inputs, onnx, options.precision)
+    served = gates.served_gate(staged, golden, options.precision)
+    gates.require([pytorch, served])
+    quality = precision_at_5(
+        {"checkpoint": model, "release": onnx},
+        source.data,
+        source.histories,
+        pictures=options.quality_pictures,
+        quiet=options.quiet,
+    )
+    pictures = min(options.quality_pictures, len(source.data.rows("test")))
+    measured = (pytorch, served, gates.quality_gate(quality["checkpoint"], quality["release"], pictures))
+    gates.require(measured)
+    return quality, measured
+
+
+def _draft(source: Source, version: int, options: Options) -> ReleaseManifest:
+    """The manifest as far as it is known before anything is made."""
+    settings = source.checkpoint.settings
+    return ReleaseManifest(
+        version=version,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        preset=settings.preset,
+        checkpoint_sha256=source.checkpoint_sha256,
+        vocabulary_sha256=hashlib.sha256(_label_lines(source.checkpoint).encode()).hexdigest(),
+        data_sha256=sha256(source.data.root / MANIFEST_FILE),
+        tags=len(source.checkpoint.vocabulary),
+        precision=options.precision,
+        opset=OPSET,
+        tools={"python": platform.python_version(), **_installed(TOOLS)},
+        kept_in_float=(),
+        precision_at_5={},
+        quality_pictures=min(options.quality_pictures, len(source.data.rows("test"))),
+        gates=(),
+        files={},
+    )
+
+
+def _installed(packages: Sequence[str]) -> dict[str, str]:
+    """Those that are there, with their versions."""
+    return {each.name: each.version for each in metadata.distributions() if each.name in packages}
 
 
 def _check_labels(repository: Path, checkpoint: Checkpoint) -> None:
@@ -105,41 +219,13 @@ def _check_labels(repository: Path, checkpoint: Checkpoint) -> None:
             f"{repository / contract.CLASSIFIER.name / CONFIG_FILE}: output {contract.TAGS.name} label_filename: "
             f"expected {contract.LABELS_FILE!r}, without which no client can name a tag"
         )
-    labels = _labels(repository)
+    labels = labels_file(repository)
     if labels.exists() and labels.read_text(encoding="utf-8") != _label_lines(checkpoint):
         raise VocabularyError(
             f"{labels} holds another vocabulary than the checkpoint's ({len(checkpoint.vocabulary)} tags). "
-            "A different vocabulary is a different repository: release into a copy of the configs"
+            "A different vocabulary is a different repository: `python -m export init` makes one"
         )
-
-
-def _next_version(repository: Path) -> int:
-    """One above every version that stands in the repository."""
-    folders = [path.name for model in contract.COMPONENTS for path in (repository / model.name).iterdir()]
-    return max((int(name) for name in folders if name.isdecimal()), default=0) + 1
-
-
-def _checkpoint_of(repository: Path, version: int) -> str | None:
-    """The hash of the checkpoint that a release was made from; None when its weights are not all there."""
-    files = [repository / model.name / str(version) / MODEL_FILE for model in contract.COMPONENTS]
-    if not all(file.exists() for file in files):
-        return None
-    return metadata_of(files[0]).get("checkpoint_sha256")
-
-
-def _labels(repository: Path) -> Path:
-    return repository / contract.CLASSIFIER.name / contract.LABELS_FILE
 
 
 def _label_lines(checkpoint: Checkpoint) -> str:
     return "".join(f"{tag}\n" for tag in checkpoint.vocabulary.tags)
-
-
-def _write(path: Path, text: str) -> None:
-    """Write beside, then rename."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)

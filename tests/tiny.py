@@ -3,10 +3,14 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
+import polars as pl
 import torch
 from altreco_client import Vocabulary
+from PIL import Image
 
 from training.checkpoint import Checkpoint, save_checkpoint
+from training.data.manifest import MANIFEST_FILE, SCHEMA, VOCABULARY_FILE
 from training.model import ALTReco
 from training.settings import ModelSettings, TrainSettings, resnet
 
@@ -32,10 +36,29 @@ def tiny_model(tags: int = TAGS, seed: int = 0) -> ALTReco:
 
 
 def save_tiny_checkpoint(path: Path, tags: int = TAGS, seed: int = 0) -> Path:
-    vocabulary = Vocabulary(tuple(f"tag-{i}" for i in range(tags)))
-    model = tiny_model(tags, seed)
-    save_checkpoint(path, Checkpoint(model=model, settings=tiny_settings(), vocabulary=vocabulary, metrics={}))
+    """A checkpoint with random weights, and beside it the data that it says it was trained on."""
+    data = path.with_suffix(".data")
+    vocabulary = write_tiny_data(data, tags)
+    checkpoint = Checkpoint(
+        model=tiny_model(tags, seed), settings=tiny_settings(), vocabulary=vocabulary, metrics={}, data=data
+    )
+    save_checkpoint(path, checkpoint)
     return path
+
+
+def write_tiny_data(folder: Path, tags: int = TAGS) -> Vocabulary:
+    """24 pictures of noise by 4 users, each with 3 tags; every third is for testing."""
+    rng = np.random.default_rng(0)
+    names = [f"tag-{i}" for i in range(tags)]
+    rows = []
+    folder.mkdir()
+    for i in range(24):
+        pixels = rng.integers(0, 256, (14, 14, 3), dtype=np.uint8).repeat(18, 0).repeat(18, 1)
+        Image.fromarray(pixels).save(folder / f"{i}.jpg")
+        rows.append((f"{i}.jpg", f"user-{i % 4}", rng.choice(names, 3).tolist(), "test" if i % 3 == 2 else "train"))
+    pl.DataFrame(rows, schema=SCHEMA, orient="row").write_parquet(folder / MANIFEST_FILE)
+    (folder / VOCABULARY_FILE).write_text("".join(f"{name}\n" for name in names))
+    return Vocabulary(tuple(names))
 
 
 def copy_configs(destination: Path) -> Path:

@@ -23,6 +23,8 @@ class Checkpoint:
     vocabulary: Vocabulary
     metrics: Mapping[str, Mapping[str, float]]
     """Method (with history, without history, ...) to metric to value, on the test split."""
+    data: Path | None = None
+    """The data set that it was trained on, as it was named; where export looks for pictures."""
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -32,6 +34,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "settings": to_json(checkpoint.settings),
         "vocabulary": list(checkpoint.vocabulary.tags),
         "metrics": {name: dict(values) for name, values in checkpoint.metrics.items()},
+        "data": checkpoint.data and str(checkpoint.data),
         "weights": checkpoint.model.state_dict(),
     }
     write_weights(path, content)
@@ -49,6 +52,13 @@ def load_checkpoint(path: Path) -> Checkpoint:
         model = ALTReco(settings.model, len(vocabulary))
         model.load_state_dict(content["weights"])
         metrics = content["metrics"]
+        data = content.get("data")
     except (KeyError, ValueError, RuntimeError, SettingsError) as error:
         raise CheckpointError(f"checkpoint {path} does not fit this version of the model: {error}") from error
-    return Checkpoint(model=model.eval(), settings=settings, vocabulary=vocabulary, metrics=metrics)
+    return Checkpoint(
+        model=model.eval(),
+        settings=settings,
+        vocabulary=vocabulary,
+        metrics=metrics,
+        data=None if data is None else Path(data),
+    )

@@ -79,7 +79,7 @@ def train(
                 quiet=options.quiet,
             )
             run_phases(run, progress, saved)
-        checkpoint = Checkpoint(model=network, settings=settings, vocabulary=manifest.vocabulary, metrics={})
+        checkpoint = Checkpoint(model=network, settings=settings, vocabulary=manifest.vocabulary, metrics={}, data=data)
         if group.first:
             metrics = evaluate(network, manifest, histories, workers=options.workers, quiet=options.quiet)
             checkpoint = replace(checkpoint, metrics=metrics)

@@ -1,36 +1,38 @@
 import os
+import resource
 import shutil
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
-from export import parity
 from export.config import ensemble_config, read_config, released_version
-from export.errors import ConfigError, ParityError, VocabularyError
+from export.errors import ConfigError, ExportError, GateError, RepositoryBusy, VocabularyError
+from export.gates import PYTORCH, QUALITY, SERVED, pytorch_gate, quality_gate, require
+from export.manifest import read_manifest
+from export.onnx_files import onnx_recommender
 from export.onnx_model import metadata_of
-from export.release import release
-from tests.tiny import REPOSITORY, copy_configs, save_tiny_checkpoint
-from training.checkpoint import load_checkpoint
+from export.quality import golden_inputs, precision_at_5, torch_recommender
+from export.release import Options, release
+from export.releases import rollback
+from export.repository import locked, manifest_file, model_files, sha256
+from tests.tiny import REPOSITORY, copy_configs, save_tiny_checkpoint, tiny_model
+from training.checkpoint import load_checkpoint, save_checkpoint
+from training.data.histories import build_histories
+from training.data.manifest import read_manifest as read_data
 from training.errors import CheckpointError
 
 COMPONENTS = ("visual_encoder", "preference_encoder", "classifier")
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny_checkpoint(tmp_path_factory.mktemp("checkpoint") / "tiny.pt")
-
-
-@pytest.fixture(scope="module")
-def released(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Path:
-    """A repository with release 1. Tests that change it copy it."""
-    repository = copy_configs(tmp_path_factory.mktemp("released") / "model_repository")
-    assert release(checkpoint, repository).version == 1
-    return repository
+QUIET = Options(quiet=True)
 
 
 @pytest.fixture
@@ -38,8 +40,18 @@ def repository(tmp_path: Path, released: Path) -> Path:
     return shutil.copytree(released, tmp_path / "model_repository")
 
 
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_checkpoint(tmp_path_factory.mktemp("other") / "other.pt", seed=1)
+
+
 def tree(repository: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(repository)): p.read_bytes() for p in repository.rglob("*") if p.is_file()}
+    """All files but the lock, which is empty and stays."""
+    return {
+        str(p.relative_to(repository)): p.read_bytes()
+        for p in repository.rglob("*")
+        if p.is_file() and p.name != ".lock"
+    }
 
 
 def edit(repository: Path, model: str, old: str, new: str) -> None:
@@ -51,41 +63,60 @@ def edit(repository: Path, model: str, old: str, new: str) -> None:
 
 def test_first_release_is_whole_and_leaves_the_committed_configs_as_they_are(released: Path) -> None:
     assert released_version(released) == 1
-    for model in COMPONENTS:
-        assert (released / model / "1" / "model.onnx").stat().st_size > 0
-        assert metadata_of(released / model / "1" / "model.onnx")["version"] == "1"
     for model in (*COMPONENTS, "tag_recommender"):
         name = f"{model}/config.pbtxt"
         assert (released / name).read_text() == (REPOSITORY / name).read_text()
     assert (released / "classifier" / "tags.txt").read_text().split("\n")[:2] == ["tag-0", "tag-1"]
-    assert not list(released.rglob("*.partial"))
+    assert not (released / "tag_recommender" / ".staging").exists()
+
+
+def test_manifest_says_what_it_is_and_what_was_measured(released: Path, checkpoint: Path) -> None:
+    manifest = read_manifest(manifest_file(released, 1))
+    assert (manifest.version, manifest.precision, manifest.tags, manifest.preset) == (1, "fp32", 1540, "tiny")
+    assert manifest.checkpoint_sha256 == sha256(checkpoint)
+    assert manifest.vocabulary_sha256 == sha256(released / "classifier" / "tags.txt")
+    assert manifest.tools["torch"] == torch.__version__
+    assert set(manifest.files) == {f"{model}/1/model.onnx" for model in COMPONENTS} | {"tag_recommender/1/golden.npz"}
+    assert all(sha256(released / name) == digest for name, digest in manifest.files.items())
+    assert [gate.name for gate in manifest.gates] == [PYTORCH, SERVED, QUALITY]
+    assert 0 < manifest.gate(PYTORCH).measured < 1e-4
+    assert ".jpg" in manifest.gate(PYTORCH).worst
+    assert manifest.gate(QUALITY).worst.endswith("on 8 test pictures")
+    assert manifest.precision_at_5["checkpoint"] == manifest.precision_at_5["release"]
+
+
+def test_the_onnx_files_carry_the_same(released: Path) -> None:
+    manifest = read_manifest(manifest_file(released, 1))
+    for file in model_files(released, 1).values():
+        found = metadata_of(file)
+        assert found["version"] == "1"
+        for name in ("checkpoint_sha256", "vocabulary_sha256", "precision", "created", "preset"):
+            assert found[name] == getattr(manifest, name)
 
 
 def test_the_same_checkpoint_again_changes_nothing(repository: Path, checkpoint: Path) -> None:
     before = tree(repository)
-    again = release(checkpoint, repository)
-    assert (again.version, again.max_abs_difference) == (1, None)
+    again = release(checkpoint, repository, QUIET)
+    assert (again.manifest.version, again.new) == (1, False)
     assert str(again) == f"{repository} serves this checkpoint already, as release 1"
     assert tree(repository) == before
 
 
-def test_next_release_pins_its_own_versions_and_keeps_the_old(repository: Path, tmp_path: Path) -> None:
-    published = release(save_tiny_checkpoint(tmp_path / "other.pt", seed=1), repository)
-    assert published.version == 2
-    assert published.max_abs_difference is not None
-    assert published.max_abs_difference < 1e-4
-    assert str(published).splitlines()[-1] == f"published release 2 in {repository}"
+def test_next_release_pins_its_own_versions_and_keeps_the_old(repository: Path, other: Path) -> None:
+    published = release(other, repository, QUIET)
+    assert (published.manifest.version, published.new) == (2, True)
+    assert str(published).splitlines()[-1] == f"published release 2 (fp32) in {repository}"
     ensemble = read_config(repository, "tag_recommender")
     assert [step.model_version for step in ensemble.ensemble_scheduling.step] == [2, 2, 2]
     assert list(ensemble.version_policy.specific.versions) == [2]
     assert (repository / "visual_encoder" / "1" / "model.onnx").exists()
 
 
-def test_another_vocabulary_is_refused(repository: Path, tmp_path: Path) -> None:
+def test_another_vocabulary_is_refused(repository: Path, other: Path) -> None:
     (repository / "classifier" / "tags.txt").write_text("other\n" * 1540)
     before = tree(repository)
     with pytest.raises(VocabularyError, match=r"tags\.txt holds another vocabulary"):
-        release(save_tiny_checkpoint(tmp_path / "other.pt", seed=1), repository)
+        release(other, repository, QUIET)
     assert tree(repository) == before
 
 
@@ -95,80 +126,155 @@ def test_a_vocabulary_of_another_size_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         ConfigError, match=r"preference_encoder/config\.pbtxt: input USER_HISTORY dims: expected \[60\].*found \[1540\]"
     ):
-        release(save_tiny_checkpoint(tmp_path / "small.pt", tags=60), repository)
+        release(save_tiny_checkpoint(tmp_path / "small.pt", tags=60), repository, QUIET)
     assert tree(repository) == before
 
 
-@pytest.mark.parametrize(
-    ("model", "old", "new", "message"),
-    [
-        (
-            "visual_encoder",
-            "TYPE_UINT8 dims",
-            "TYPE_FP32 dims",
-            r"visual_encoder/config\.pbtxt: input: expected .*UINT8",
-        ),
-        (
-            "visual_encoder",
-            "[ 64, 7, 7 ]",
-            "[ 64, 14, 14 ]",
-            r"output: expected .*\[64, 7, 7\].*found .*\[64, 14, 14\]",
-        ),
-        ("visual_encoder", "max_batch_size: 32", "max_batch_size: 0", "dynamic batch: expected True, found False"),
-        ("classifier", '"USER_PREFERENCE"', '"PREFERENCE"', "input: expected .*USER_PREFERENCE"),
-        (
-            "classifier",
-            "max_batch_size: 32",
-            "max_batch: 32",
-            "classifier/config.pbtxt is no valid model configuration",
-        ),
-        ("classifier", ' label_filename: "tags.txt"', "", "label_filename: expected 'tags.txt'"),
-    ],
-)
-def test_a_config_that_does_not_fit_is_refused_and_nothing_is_published(
-    tmp_path: Path, checkpoint: Path, model: str, old: str, new: str, message: str
-) -> None:
+def test_a_config_that_does_not_fit_is_refused_and_nothing_is_published(tmp_path: Path, checkpoint: Path) -> None:
     repository = copy_configs(tmp_path / "model_repository")
-    edit(repository, model, old, new)
+    edit(repository, "visual_encoder", "dims: [ 64, 7, 7 ]", "dims: [ 64, 14, 14 ]")
     before = tree(repository)
-    with pytest.raises((ConfigError, VocabularyError), match=message):
-        release(checkpoint, repository)
+    with pytest.raises(ConfigError, match=r"visual_encoder/config\.pbtxt: .*64, 7, 7.*64, 14, 14"):
+        release(checkpoint, repository, QUIET)
     assert tree(repository) == before
 
 
-def test_a_difference_over_the_tolerance_is_refused(
-    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(parity, "TOLERANCE", 0.0)
+def test_labels_must_be_named_in_the_config(tmp_path: Path, checkpoint: Path) -> None:
+    repository = copy_configs(tmp_path / "model_repository")
+    edit(repository, "classifier", ' label_filename: "tags.txt"', "")
+    with pytest.raises(VocabularyError, match=r"label_filename: expected 'tags\.txt'"):
+        release(checkpoint, repository, QUIET)
+
+
+def test_a_model_that_answers_nonsense_is_refused(repository: Path, other: Path, tmp_path: Path) -> None:
+    broken = load_checkpoint(other)
+    with torch.no_grad():
+        broken.model.classifier.fc2.weight[3] = float("nan")
+    save_checkpoint(tmp_path / "broken.pt", broken)
     before = tree(repository)
-    with pytest.raises(ParityError, match=r"differ from the PyTorch model by .* at batch 1"):
-        release(save_tiny_checkpoint(tmp_path / "other.pt", seed=1), repository)
+    with pytest.raises(GateError, match=rf"nothing was published\. {PYTORCH}: inf, allowed are 0\.0001 \(at \d+\.jpg"):
+        release(tmp_path / "broken.pt", repository, QUIET)
     assert tree(repository) == before
 
 
-def test_parity_tells_other_weights_apart(released: Path, tmp_path: Path) -> None:
-    other = load_checkpoint(save_tiny_checkpoint(tmp_path / "other.pt", seed=1)).model
-    files = {model: released / model / "1" / "model.onnx" for model in COMPONENTS}
-    with pytest.raises(ParityError):
-        parity.check_parity(other, files, 1540)
+def test_the_gate_tells_other_weights_apart(released: Path, checkpoint: Path) -> None:
+    data = read_data(load_checkpoint(checkpoint).data)
+    inputs = golden_inputs(data, build_histories(data))
+    assert sum("cold start" in name for name in inputs.names) == 4
+    assert not inputs.history[-4:].any()
+    onnx = onnx_recommender(model_files(released, 1))
+    assert pytorch_gate(torch_recommender(tiny_model()), inputs, onnx, "fp32").passed
+    gate = pytorch_gate(torch_recommender(tiny_model(seed=1)), inputs, onnx, "fp32")
+    with pytest.raises(GateError) as caught:
+        require([gate])
+    assert caught.value.gates == (gate,)
+
+
+def test_the_quality_gate_compares_on_the_same_pictures(checkpoint: Path) -> None:
+    data = read_data(load_checkpoint(checkpoint).data)
+    histories = build_histories(data)
+    truth = np.stack([data.multi_hot(row) for row in data.rows("test")])
+    one_less = truth.copy()
+    one_less[0, truth[0].argmax()] = 0  # a hit of 3 on one of 8 pictures: 0.2 / 8 less
+    recommenders = {"all": lambda image, _: truth[: len(image)], "one less": lambda image, _: one_less[: len(image)]}
+    found = precision_at_5(recommenders, data, histories, pictures=1000, quiet=True)
+    assert found == {"all": pytest.approx(0.6), "one less": pytest.approx(0.575)}
+    with pytest.raises(GateError, match=rf"{QUALITY}: 0\.025, allowed are 0\.005 \(0\.600 to 0\.575 on 8 test"):
+        require([quality_gate(found["all"], found["one less"], 8)])
+    require([quality_gate(0.5, 0.496, 8), quality_gate(0.5, 0.6, 8)])
 
 
 def test_no_repository(tmp_path: Path, checkpoint: Path) -> None:
     with pytest.raises(ConfigError, match="expected a Triton model repository"):
-        release(checkpoint, tmp_path)
+        release(checkpoint, tmp_path, QUIET)
+
+
+def test_data_that_is_gone_or_another_vocabularys(repository: Path, other: Path, tmp_path: Path) -> None:
+    checkpoint = load_checkpoint(other)
+    save_checkpoint(tmp_path / "moved.pt", replace(checkpoint, data=tmp_path / "gone"))
+    with pytest.raises(ExportError, match=r"no data set at .*gone.*--data"):
+        release(tmp_path / "moved.pt", repository, QUIET)
+    save_checkpoint(tmp_path / "old.pt", replace(checkpoint, data=None))
+    with pytest.raises(ExportError, match="name it with --data"):
+        release(tmp_path / "old.pt", repository, QUIET)
+    small = load_checkpoint(save_tiny_checkpoint(tmp_path / "small.pt", tags=60)).data
+    with pytest.raises(VocabularyError, match="another vocabulary than the checkpoint"):
+        release(other, repository, replace(QUIET, data=small))
+
+
+@pytest.mark.parametrize("keep", [0, 100, -1000])
+def test_a_missing_or_truncated_checkpoint(repository: Path, other: Path, tmp_path: Path, keep: int) -> None:
+    cut = tmp_path / "cut.pt"
+    if keep:
+        cut.write_bytes(other.read_bytes()[:keep])
+    before = tree(repository)
+    with pytest.raises(CheckpointError, match="no readable checkpoint" if keep else "no checkpoint"):
+        release(cut, repository, QUIET)
+    assert tree(repository) == before
+
+
+def test_two_at_once_one_is_refused(repository: Path, other: Path) -> None:
+    with locked(repository), pytest.raises(RepositoryBusy, match="another command is writing"):
+        release(other, repository, QUIET)
+
+
+def run(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "export", *arguments]
+    environment = {**os.environ, "PYTHONPATH": ".", "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, **options)  # type: ignore[call-overload]
+
+
+@contextmanager
+def nobody() -> Iterator[None]:
+    """Root may write anywhere: be somebody else for a while."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_a_read_only_repository(repository: Path, other: Path) -> None:
+    before = tree(repository)
+    other = Path(shutil.copy(other, repository.parent))
+    for path in (repository, *repository.rglob("*")):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    for path in repository.parents[:3]:  # pytest's own, for its user alone
+        path.chmod(path.stat().st_mode | 0o055)
+    message = rf"cannot write to {repository}: Permission denied; nothing was changed"
+    with nobody():
+        with pytest.raises(ExportError, match=message):
+            release(other, repository, QUIET)
+        with pytest.raises(ExportError, match=message):
+            rollback(repository, 1)
+    for path in (repository, *repository.rglob("*")):
+        path.chmod(0o755)
+    assert tree(repository) == before
+
+
+def limit_file_size() -> None:
+    """What a full disk is to one process: writes beyond a megabyte fail."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+
+
+def test_a_full_disk(repository: Path, other: Path) -> None:
+    before = tree(repository)
+    done = run("release", str(other), "--repository", str(repository), preexec_fn=limit_file_size)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith(f"error: cannot write to {repository}: ")
+    assert "Traceback" not in done.stderr
+    assert tree(repository) == before
 
 
 def test_command_line_says_what_is_wrong_in_one_line(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "export", "release", str(tmp_path / "none.pt"), "--repository", str(REPOSITORY)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": "."})
+    done = run("release", str(tmp_path / "none.pt"), "--repository", str(REPOSITORY))
     assert done.returncode == 1
     assert done.stderr.startswith("error: no checkpoint at")
     assert len(done.stderr.splitlines()) == 1
-
-
-def test_missing_checkpoint(repository: Path, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="no checkpoint"):
-        release(tmp_path / "none.pt", repository)
 
 
 def test_ensemble_config_parses_back_and_connects_the_contract() -> None:

@@ -1,0 +1,119 @@
+"""Measure what split, precision and cache are worth, served, and report it: `python -m export.benchmark`.
+
+Each section is kept as soon as it is measured, in `benchmarks.json`, from which the report is rendered. Nothing else
+should run meanwhile.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from deploy.local import ServerError
+from export.benchmark.cache import measure_cache
+from export.benchmark.machine import describe_machine, versions
+from export.benchmark.precision import measure_precision
+from export.benchmark.quality import measure_quality, trained
+from export.benchmark.report import read_results, write_report, write_results
+from export.benchmark.settings import FULL, QUICK, SECTIONS, Settings
+from export.benchmark.split import measure_split
+from export.errors import ExportError
+from training.errors import TrainingError
+from training.presets import SIZES
+
+QUICK_FOLDER = Path("build/benchmark-quick")
+
+
+def main() -> int:
+    """Measure and report; 0, or 1 with the reason on stderr."""
+    parser = _parser()
+    arguments = parser.parse_args()
+    if (arguments.checkpoint is None) != (arguments.data is None):
+        parser.error("--checkpoint and --data belong together: give both, or none")
+    out: Path = arguments.out or (QUICK_FOLDER if arguments.quick else Path("docs"))
+    try:
+        if not arguments.render:
+            _measure(arguments, out)
+        print(f"wrote {write_report(out)}")
+    except (ExportError, TrainingError, ServerError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; the sections that were finished are kept", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _measure(arguments: argparse.Namespace, out: Path) -> None:
+    settings = QUICK if arguments.quick else FULL
+    if arguments.preset:
+        settings = replace(settings, preset=arguments.preset)
+    if arguments.cache_size is not None:
+        settings = replace(settings, cache_size_bytes=arguments.cache_size)
+    results = read_results(out)
+    out.mkdir(parents=True, exist_ok=True)
+    for section in arguments.only or SECTIONS:
+        print(f"== {section}", flush=True)
+        started = time.monotonic()
+        measured = _section(section, settings, arguments)
+        minutes = (time.monotonic() - started) / 60
+        results[section] = {"conditions": _conditions(section, settings, arguments, minutes), **measured}
+        write_results(out, results)
+        print(f"   {section}: {minutes:.1f} minutes", flush=True)
+
+
+def _section(section: str, settings: Settings, arguments: argparse.Namespace) -> dict[str, Any]:
+    configs: Path = arguments.repository
+    with tempfile.TemporaryDirectory(prefix="altreco-benchmark-") as name:
+        folder = Path(name)
+        if section == "split":
+            return measure_split(settings, configs, folder)
+        if section == "precision":
+            return measure_precision(settings, configs, folder)
+        if section == "cache":
+            return measure_cache(settings, configs, folder)
+        work: Path = arguments.work or (QUICK_FOLDER if arguments.quick else Path("build/benchmark"))
+        checkpoint, data = (arguments.checkpoint, arguments.data) if arguments.data else trained(settings, work)
+        return measure_quality(settings, checkpoint, data, folder)
+
+
+def _conditions(section: str, settings: Settings, arguments: argparse.Namespace, minutes: float) -> dict[str, Any]:
+    """What the figures hold for, and the command that reproduces them."""
+    given = {"--preset": arguments.preset, "--cache-size": arguments.cache_size}
+    if section == "quality":
+        given |= {"--checkpoint": arguments.checkpoint, "--data": arguments.data}
+    options = "".join(f" {option} {value}" for option, value in given.items() if value is not None)
+    return {
+        "command": f".venv/bin/python -m export.benchmark --only {section}{' --quick' * arguments.quick}{options}",
+        "minutes": minutes,
+        "machine": describe_machine(),
+        "versions": versions(),
+        "preset": settings.preset,
+        "rounds": settings.rounds,
+        "window_s": settings.window_s,
+        "clients": settings.clients,
+        "cache_size_bytes": settings.cache_size_bytes,
+    }
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m export.benchmark", description=__doc__)
+    option = parser.add_argument
+    option("--only", action="append", choices=tuple(SECTIONS), help="a section; again for another (default: all)")
+    option("--render", action="store_true", help="measure nothing: write the report from the results that are there")
+    option("--quick", action="store_true", help="a minute, for a look: a small model, short windows, into build/")
+    option("--preset", choices=tuple(SIZES), help="of the served model (default: paper)")
+    option("--cache-size", type=int, metavar="BYTES", help="of Triton's cache, under load (default: 64 MiB)")
+    option("--checkpoint", type=Path, help="trained, for precision@5 (default: trains one, once)")
+    option("--data", type=Path, help="the data set that it was trained on")
+    option("--repository", type=Path, default=Path("model_repository"), help="where the configs are (%(default)s)")
+    option("--work", type=Path, help="folder of the model that it trains (default: build/benchmark)")
+    option("--out", type=Path, help="folder of results and report (default: docs)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

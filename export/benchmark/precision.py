@@ -1,0 +1,63 @@
+"""fp32 against int8, and fp16, which a CPU can only check: sizes, loading, load."""
+
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from altreco_client import contract
+from tqdm import tqdm
+
+from deploy.local import serve
+from export.benchmark.contestants import VERSION, random_model, vocabulary_size, write_folded
+from export.benchmark.measure import phases, served, server_settings, take_turns
+from export.benchmark.settings import Settings
+from export.precision import Precision, apply_precision
+from export.repository import model_files
+from export.served import DEADLINE_S, connected
+
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
+SERVED = ("fp32", "int8")
+"""A CPU computes fp16 in fp32: its speed there says nothing."""
+
+
+def measure_precision(settings: Settings, configs: Path, folder: Path) -> dict[str, Any]:
+    """Of a model with random weights, for which noise does as calibration; raises ExportError, ServerError."""
+    tags = vocabulary_size(configs)
+    repositories: dict[str, Path] = {precision: folder / precision for precision in PRECISIONS}
+    write_folded(configs, repositories["fp32"], random_model(settings.preset, tags))
+    for precision in PRECISIONS[1:]:
+        shutil.copytree(repositories["fp32"], repositories[precision])
+    files = {precision: model_files(repositories[precision], VERSION) for precision in PRECISIONS}
+    noise = np.random.default_rng(0).integers(0, 256, (settings.calibration_pictures, *contract.IMAGE.dims), np.uint8)
+    kept = {precision: apply_precision(files[precision], precision, noise) for precision in PRECISIONS}
+    contestants = {precision: repositories[precision] for precision in SERVED}
+    loading = _loading(contestants, settings)
+    with served(contestants, settings.cache_size_bytes) as servers:
+        load = take_turns(servers, phases("new picture", 0.0, settings), tags, settings, "precision")
+    return {
+        "bytes": {
+            precision: {name: file.stat().st_size for name, file in files[precision].items()}
+            for precision in PRECISIONS
+        },
+        "kept_in_float": kept["int8"],
+        "loading_s": loading,
+        "load": load,
+    }
+
+
+def _loading(repositories: Mapping[str, Path], settings: Settings) -> dict[str, list[float]]:
+    """Seconds until a running server has loaded and warmed the ensemble and its models, a value a round."""
+    seconds: dict[str, list[float]] = {name: [] for name in repositories}
+    with tqdm(total=settings.rounds * len(repositories), desc="loading", unit="server") as bar:
+        for number in range(settings.rounds):
+            for name in list(repositories)[:: -1 if number % 2 else 1]:
+                explicit = server_settings(repositories[name], model_control="explicit")
+                with serve(explicit) as server, connected(server.grpc_url) as client:
+                    started = time.perf_counter()
+                    client.load_model(contract.TAG_RECOMMENDER.name, client_timeout=DEADLINE_S)
+                    seconds[name].append(time.perf_counter() - started)
+                bar.update()
+    return seconds

@@ -1,0 +1,57 @@
+"""precision@5 of a trained model and of its ONNX files in every precision."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from altreco_client import contract
+
+from export.benchmark.precision import PRECISIONS
+from export.benchmark.settings import Settings
+from export.onnx_files import onnx_recommender
+from export.onnx_model import export_onnx
+from export.precision import apply_precision
+from export.quality import calibration_pictures, precision_at_5, torch_recommender
+from export.split import split
+from training.checkpoint import load_checkpoint
+from training.data.histories import build_histories
+from training.data.manifest import read_manifest
+from training.data.synthetic import generate
+from training.errors import CheckpointError
+from training.train import train
+
+
+def measure_quality(settings: Settings, checkpoint_path: Path, data: Path, folder: Path) -> dict[str, Any]:
+    """On the test pictures, with their users' histories; raises ExportError, TrainingError."""
+    checkpoint, manifest = load_checkpoint(checkpoint_path), read_manifest(data)
+    if manifest.vocabulary != checkpoint.vocabulary:
+        raise CheckpointError(f"{checkpoint_path} was trained on another vocabulary than {data}: give the data it had")
+    histories = build_histories(manifest)
+    calibration = calibration_pictures(manifest, histories)
+    recommenders, kept = {"checkpoint": torch_recommender(checkpoint.model)}, {}
+    exported = folder / "exported"
+    exported.mkdir()
+    modules = split(checkpoint.model)
+    for model in contract.COMPONENTS:
+        export_onnx(modules[model.name], model, len(checkpoint.vocabulary), exported / model.name, {})
+    for precision in PRECISIONS:
+        shutil.copytree(exported, folder / precision)
+        files = {model.name: folder / precision / model.name for model in contract.COMPONENTS}
+        kept[precision] = apply_precision(files, precision, calibration)
+        recommenders[precision] = onnx_recommender(files)
+    pictures = settings.quality_pictures
+    return {
+        "preset": checkpoint.settings.preset,
+        "pictures": min(pictures, len(manifest.rows("test"))),
+        "kept_in_float": kept["int8"],
+        "precision_at_5": precision_at_5(recommenders, manifest, histories, pictures=pictures, quiet=False),
+    }
+
+
+def trained(settings: Settings, work: Path) -> tuple[Path, Path]:
+    """Checkpoint and data of the benchmark's own, made in `work` unless they are there; raises TrainingError."""
+    data, checkpoint = work / "data", work / "small.pt"
+    generate(data, settings.data)
+    if not (checkpoint.exists() and load_checkpoint(checkpoint).settings == settings.training):
+        train(settings.training, data, checkpoint)
+    return checkpoint, data

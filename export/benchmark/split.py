@@ -1,0 +1,56 @@
+"""The folded split against the unfolded one."""
+
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tritonclient.grpc as triton
+from altreco_client import contract
+
+from deploy.local import Server
+from export.benchmark.contestants import random_model, vocabulary_size, write_folded, write_unfolded
+from export.benchmark.load import Request, new_requests
+from export.benchmark.measure import ask_all, held_pictures, phases, served, take_turns
+from export.benchmark.settings import Settings
+from export.served import DEADLINE_S, connected
+
+
+def measure_split(settings: Settings, configs: Path, folder: Path) -> dict[str, Any]:
+    """Bytes, cache, load and answers of both; raises ExportError, ServerError."""
+    tags = vocabulary_size(configs)
+    model = random_model(settings.preset, tags)
+    repositories = {"folded": folder / "folded", "unfolded": folder / "unfolded"}
+    write_folded(configs, repositories["folded"], model)
+    write_unfolded(configs, repositories["unfolded"], model)
+    loads = [*phases("new picture", 0.0, settings), *phases("repeat picture", 1.0, settings)]
+    requests = list(islice(new_requests(tags), settings.compared_pictures))
+    with served(repositories, settings.cache_size_bytes) as servers:
+        passed = {name: _encoding_bytes(server, requests[0]) for name, server in servers.items()}
+        difference = _difference(servers["folded"], servers["unfolded"], requests)
+        load = take_turns(servers, loads, tags, settings, "split")
+    return {
+        "bytes_between_models": passed,
+        "max_abs_difference": difference,
+        "cache": {name: _cache(repositories[name], tags, settings, passed[name]) for name in repositories},
+        "load": load,
+    }
+
+
+def _encoding_bytes(server: Server, request: Request) -> int:
+    """What the visual encoder answers, on the wire, for one picture."""
+    image = [entry for entry in request if entry.name() == contract.IMAGE.name]
+    with connected(server.grpc_url) as client:
+        answer: triton.InferResult = client.infer(contract.VISUAL_ENCODER.name, image, client_timeout=DEADLINE_S)
+        return len(answer.get_response().raw_output_contents[0])
+
+
+def _difference(one: Server, other: Server, requests: list[Request]) -> float:
+    with connected(one.grpc_url) as first, connected(other.grpc_url) as second:
+        return float(np.abs(np.array(ask_all(first, requests)) - np.array(ask_all(second, requests))).max())
+
+
+def _cache(repository: Path, tags: int, settings: Settings, encoding_bytes: int) -> dict[str, float]:
+    size = settings.capacity_encodings * encoding_bytes
+    held = held_pictures(repository, tags, cache_size_bytes=size, encoding_bytes=encoding_bytes)
+    return {"size_bytes": size, "pictures": held, "bytes_a_picture": size / held}

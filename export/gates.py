@@ -1,0 +1,82 @@
+"""The gates that a release has to pass: what it answers, and how well, compared step by step with the checkpoint.
+
+PyTorch = ONNX Runtime = served ensemble over the golden set, and precision@5 on the test pictures.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.local import ServerError, ServerSettings, serve
+from export.errors import ExportError, GateError
+from export.golden import GoldenSet, Inputs, Recommender, replay
+from export.manifest import Gate
+from export.served import connected, ensemble_recommender
+
+PYTORCH, SERVED, QUALITY = "PyTorch to ONNX Runtime", "ONNX Runtime to served ensemble", "precision@5 lost"
+
+QUALITY_ALLOWED = 0.005
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """Largest accepted difference of any tag's probability."""
+
+    pytorch: float
+    served: float
+
+
+TOLERANCES = {
+    "fp32": Tolerance(1e-4, 1e-4),
+    "fp16": Tolerance(2e-2, 2e-2),
+    # Rounding moves single scores; whether it costs tags, only the quality says. A wrong model is further off.
+    "int8": Tolerance(0.5, 2e-2),
+}
+
+
+def pytorch_gate(pytorch: Recommender, inputs: Inputs, onnx: Recommender, precision: str) -> Gate:
+    """The ONNX files against the checkpoint."""
+    expected = pytorch(inputs.image, inputs.history)
+    difference = replay(inputs, expected, onnx)
+    return Gate(name=PYTORCH, measured=difference.value, allowed=TOLERANCES[precision].pytorch, worst=difference.where)
+
+
+def served_gate(repository: Path, golden: GoldenSet, precision: str) -> Gate:
+    """A Triton over the repository (the staged one), in strict mode, against ONNX Runtime; raises ExportError."""
+    settings = ServerSettings(
+        repository=repository, grpc_port=0, http_port=0, metrics_port=0, strict=True, stop_timeout_s=1
+    )
+    try:
+        with serve(settings) as server:
+            return replay_gate(server.grpc_url, golden, TOLERANCES[precision].served)
+    except ServerError as error:
+        raise ExportError(f"the exported models cannot be served: {error}") from error
+
+
+def replay_gate(url: str, golden: GoldenSet, allowed: float) -> Gate:
+    """Whatever server answers there against the golden set; raises ServerFailure."""
+    with connected(url) as client:
+        config = client.get_model_config("tag_recommender").config
+        recommend = ensemble_recommender(client, golden.version)
+        difference = replay(golden.inputs, golden.tags, recommend, max_batch=config.max_batch_size)
+    return Gate(name=SERVED, measured=difference.value, allowed=allowed, worst=difference.where)
+
+
+def quality_gate(checkpoint: float, release: float, pictures: int) -> Gate:
+    """Precision@5 of the checkpoint and of the ONNX files."""
+    return Gate(
+        name=QUALITY,
+        measured=max(0.0, checkpoint - release),
+        allowed=QUALITY_ALLOWED,
+        worst=f"{checkpoint:.3f} to {release:.3f} on {pictures} test pictures",
+    )
+
+
+def require(gates: Sequence[Gate]) -> None:
+    """Raise GateError, with the gates that failed, by how much and where, unless all passed."""
+    failed = [gate for gate in gates if not gate.passed]
+    if failed:
+        reasons = "; ".join(
+            f"{gate.name}: {gate.measured:.2g}, allowed are {gate.allowed:g} ({gate.worst})" for gate in failed
+        )
+        raise GateError(f"refused, nothing was published. {reasons}", tuple(gates))

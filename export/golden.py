@@ -1,0 +1,92 @@
+"""The golden set of a release: real inputs, and what its models answered when it was made."""
+
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from altreco_client import contract
+from numpy.typing import NDArray
+
+from export.errors import GoldenSetError
+
+GOLDEN_FILE = "golden.npz"
+BATCH_SIZES = (1, 3, 8)
+"""None is the size that the export was traced with; 3 does not divide the set."""
+
+Recommender = Callable[[NDArray[np.uint8], NDArray[np.float32]], NDArray[np.float32]]
+"""IMAGE uint8 [batch, 224, 224, 3] and USER_HISTORY float32 [batch, N] to TAGS float32 [batch, N]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """G inputs as they cross the wire: `image` uint8 [G, 224, 224, 3], `history` float32 [G, N], a name each."""
+
+    names: tuple[str, ...]
+    image: NDArray[np.uint8]
+    history: NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GoldenSet:
+    """`tags`, float32 [G, N]: what release `version`'s ONNX files answered to `inputs`, one at a time."""
+
+    version: int
+    inputs: Inputs
+    tags: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The largest absolute difference of any tag's probability (NaN counts as infinite), and where it was."""
+
+    value: float
+    where: str
+
+
+def replay(inputs: Inputs, expected: NDArray[np.float32], recommend: Recommender, *, max_batch: int = 8) -> Difference:
+    """Ask for all inputs one at a time and in batches of at most `max_batch`, and compare with `expected` [G, N]."""
+    worst = Difference(-1.0, "")
+    for size in (size for size in BATCH_SIZES if size <= max_batch):
+        for start in range(0, len(inputs.names), size):
+            part = slice(start, start + size)
+            answer = recommend(inputs.image[part], inputs.history[part])
+            by_input = np.nan_to_num(np.abs(answer - expected[part]), nan=np.inf).max(1)
+            i = int(by_input.argmax())
+            if by_input[i] > worst.value:
+                alone = "alone" if size == 1 else f"in a batch of {len(by_input)}"
+                worst = Difference(float(by_input[i]), f"at {inputs.names[start + i]}, {alone}")
+    return worst
+
+
+def save_golden_set(path: Path, golden: GoldenSet) -> None:
+    """Write the file; the caller renames."""
+    inputs = golden.inputs
+    np.savez_compressed(
+        path,
+        version=np.array(golden.version),
+        names=np.array(inputs.names),
+        image=inputs.image,
+        history=inputs.history,
+        tags=golden.tags,
+    )
+
+
+def load_golden_set(path: Path, *, version: int) -> GoldenSet:
+    """Read the golden set of a release; raises GoldenSetError for a missing, damaged or another release's file."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            found = int(arrays["version"])
+            inputs = Inputs(names=tuple(map(str, arrays["names"])), image=arrays["image"], history=arrays["history"])
+            golden = GoldenSet(version=found, inputs=inputs, tags=arrays["tags"])
+    except FileNotFoundError as error:
+        raise GoldenSetError(f"no golden set at {path}; was release {version} pruned?") from error
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise GoldenSetError(f"{path} is no readable golden set: {error}") from error
+    count = len(inputs.names)
+    if inputs.image.shape != (count, *contract.IMAGE.dims) or inputs.history.shape != golden.tags.shape:
+        raise GoldenSetError(f"{path}: images {inputs.image.shape}, histories {inputs.history.shape}: they do not fit")
+    if found != version:
+        raise GoldenSetError(f"{path} belongs to release {found}, expected release {version}'s")
+    return golden

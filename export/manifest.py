@@ -1,0 +1,89 @@
+"""`release.json`: what a release is, what it was made from and by, and what its gates measured."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from export.errors import ExportError
+
+FORMAT = "altreco-release-1"
+MANIFEST_FILE = "release.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate:
+    """One check of a release: `measured` may be at most `allowed`; `worst` names the input that decided it."""
+
+    name: str
+    measured: float
+    allowed: float
+    worst: str
+
+    @property
+    def passed(self) -> bool:
+        """False for NaN too."""
+        return self.measured <= self.allowed
+
+    def __str__(self) -> str:
+        """For the terminal."""
+        sign = "ok " if self.passed else "NO "
+        return f"{sign} {self.name}: {self.measured:.2g} (allowed {self.allowed:g}) {self.worst}".rstrip()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleaseManifest:
+    """A release; hashes are SHA-256 in hexadecimal."""
+
+    version: int
+    created: str
+    """UTC, ISO 8601."""
+    preset: str
+    """Of the training."""
+    checkpoint_sha256: str
+    vocabulary_sha256: str
+    """Of the label file."""
+    data_sha256: str
+    """Of the manifest of the data set that golden set, calibration and quality were taken from."""
+    tags: int
+    """N, the size of the vocabulary."""
+    precision: str
+    kept_in_float: tuple[str, ...]
+    """Layers of the visual encoder that int8 would have hurt."""
+    opset: int
+    tools: Mapping[str, str]
+    """Package to version."""
+    precision_at_5: Mapping[str, float]
+    """`checkpoint` and `release`, on the same test pictures."""
+    quality_pictures: int
+    gates: tuple[Gate, ...]
+    files: Mapping[str, str]
+    """Path in the repository to hash: the models, and the golden set."""
+
+    def gate(self, name: str) -> Gate:
+        """The gate of that name."""
+        return next(gate for gate in self.gates if gate.name == name)
+
+    def onnx_metadata(self) -> dict[str, str]:
+        """What the ONNX files say of themselves: all that is known before they are measured and hashed."""
+        names = ("version", "created", "preset", "checkpoint_sha256", "vocabulary_sha256", "precision", "opset")
+        return {name: str(getattr(self, name)) for name in names} | {"tools": json.dumps(dict(self.tools))}
+
+
+def to_json(manifest: ReleaseManifest) -> str:
+    """The manifest as JSON."""
+    return json.dumps({"format": FORMAT, **asdict(manifest)}, indent=2) + "\n"
+
+
+def read_manifest(path: Path) -> ReleaseManifest:
+    """The manifest that `to_json` wrote; raises ExportError for a missing, damaged or foreign file."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if values.pop("format") != FORMAT:
+            raise ValueError(f"its format is not {FORMAT}")
+        gates = tuple(Gate(**gate) for gate in values.pop("gates"))
+        return ReleaseManifest(**{**values, "gates": gates, "kept_in_float": tuple(values["kept_in_float"])})
+    except FileNotFoundError as error:
+        raise ExportError(f"no release manifest at {path}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ExportError(f"{path} is no release manifest of this version of the project: {error}") from error

@@ -1,0 +1,31 @@
+"""The three ONNX files of a release, run by ONNX Runtime in this process."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from altreco_client import contract
+from numpy.typing import NDArray
+
+from export.golden import Recommender
+
+
+def onnx_recommender(files: Mapping[str, Path]) -> Recommender:
+    """The models (name to file) chained as the ensemble chains them, on the CPU."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # float16 files: a warning for every weight that the CPU has to convert
+    sessions = {
+        name: onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        for name, path in files.items()
+    }
+
+    def recommend(image: NDArray[np.uint8], history: NDArray[np.float32]) -> NDArray[np.float32]:
+        tensors: dict[str, NDArray] = {contract.IMAGE.name: image, contract.USER_HISTORY.name: history}
+        for model in contract.COMPONENTS:
+            feed = {tensor.name: tensors[tensor.name] for tensor in model.inputs}
+            names = [tensor.name for tensor in model.outputs]
+            tensors.update(zip(names, sessions[model.name].run(names, feed), strict=True))
+        return tensors[contract.TAGS.name]
+
+    return recommend

@@ -1,0 +1,73 @@
+"""The pictures that a release is measured on, and how well models tag them."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from export.errors import ExportError
+from export.golden import Inputs, Recommender
+from training.data.dataset import EvaluationPictures, evaluation_batches
+from training.data.histories import Histories
+from training.data.manifest import Manifest
+from training.metrics import Ranked, merge, rank, summarize
+from training.model import ALTReco
+
+GOLDEN_PICTURES = 12
+GOLDEN_COLD = 4
+CALIBRATION_PICTURES = 128
+
+
+def golden_inputs(manifest: Manifest, histories: Histories) -> Inputs:
+    """Test pictures with their users' histories, then some of them again without: cold start."""
+    rows = spread(manifest.rows("test"), GOLDEN_PICTURES)
+    if len(rows) == 0:
+        raise ExportError(f"{manifest.root} has no test pictures: give some rows of the manifest the split test")
+    pictures = EvaluationPictures(manifest, histories, rows)
+    items = [pictures[i] for i in range(len(rows))]
+    image, history = np.stack([item[0] for item in items]), np.stack([item[1] for item in items])
+    names = [manifest.images[int(row)] for row in rows]
+    cold = slice(0, GOLDEN_COLD)
+    return Inputs(
+        names=(*names, *(f"{name} (cold start)" for name in names[cold])),
+        image=np.concatenate([image, image[cold]]),
+        history=np.concatenate([history, np.zeros_like(history[cold])]),
+    )
+
+
+def calibration_pictures(manifest: Manifest, histories: Histories) -> NDArray[np.uint8]:
+    """Training pictures as they cross the wire, uint8 [pictures, 224, 224, 3]."""
+    rows = spread(manifest.rows("train"), CALIBRATION_PICTURES)
+    pictures = EvaluationPictures(manifest, histories, rows)
+    return np.stack([pictures[i][0] for i in range(len(rows))])
+
+
+def torch_recommender(model: ALTReco) -> Recommender:
+    """The checkpoint's model, on the CPU."""
+
+    @torch.inference_mode()
+    def recommend(image: NDArray[np.uint8], history: NDArray[np.float32]) -> NDArray[np.float32]:
+        return model.recommend(torch.from_numpy(image), torch.from_numpy(history)).numpy()
+
+    return recommend
+
+
+def precision_at_5(
+    recommenders: Mapping[str, Recommender], manifest: Manifest, histories: Histories, *, pictures: int, quiet: bool
+) -> dict[str, float]:
+    """Precision@5 of each model on the same test pictures, at most so many, spread over the split."""
+    rows = spread(manifest.rows("test"), pictures)
+    ranked: dict[str, list[Ranked]] = {name: [] for name in recommenders}
+    batches = evaluation_batches(manifest, histories, rows, workers=0, batch_size=25)
+    for batch in tqdm(batches, "quality", total=-(-len(rows) // 25), unit="batch", disable=quiet):
+        for name, recommend in recommenders.items():
+            scores = torch.from_numpy(recommend(batch.image.numpy(), batch.history.numpy()))
+            ranked[name].append(rank(scores, batch.tags, batch.user, ks=(5,)))
+    return {name: summarize(merge(parts))["precision@5"] for name, parts in ranked.items()}
+
+
+def spread(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """At most `count` of them, evenly."""
+    return rows[np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(np.int64))] if len(rows) else rows

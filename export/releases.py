@@ -1,0 +1,173 @@
+"""The releases of a repository, for people: list, show, compare, go back to an earlier one, remove old ones."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from export.errors import ExportError, ReleaseError
+from export.golden import load_golden_set
+from export.manifest import Gate, ReleaseManifest
+from export.repository import (
+    Version,
+    check_files,
+    discard,
+    discard_leftovers,
+    find_version,
+    golden_file,
+    locked,
+    model_files,
+    pin,
+    versions,
+)
+
+HASH = 12
+"""Characters of a hash that tell two apart."""
+
+EXPLAINED = {
+    "current": "the ensemble pins it",
+    "ready": "can be rolled back to",
+    "pruned": "only its manifest is left",
+    "unfinished": "its publish was cut off; the next release or prune removes it",
+    "foreign": "it has no release.json: not published by this project, left alone",
+}
+
+
+def list_releases(repository: Path) -> str:
+    """A table, newest last."""
+    found = versions(repository)
+    if not found:
+        return f"{repository} has no release yet: `python -m export release CHECKPOINT` makes one"
+    rows: list[tuple[str, ...]] = [
+        ("release", "created", "preset", "precision", "precision@5", "MB", "checkpoint", "state")
+    ]
+    rows.extend(_row(repository, version) for version in found)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join(lines)
+
+
+def show_release(manifest: ReleaseManifest, state: str) -> str:
+    """All that its manifest says."""
+    values = {name: value for name, value in asdict(manifest).items() if name not in ("gates", "files", "tools")}
+    values["state"] = f"{state}: {EXPLAINED[state]}"
+    lines = [f"{name:18} {_text(value)}" for name, value in values.items()]
+    lines += ["tools", *(f"  {name:16} {value}" for name, value in manifest.tools.items())]
+    lines += ["gates", *(f"  {gate}" for gate in manifest.gates)]
+    lines += ["files", *(f"  {digest[:HASH]}  {name}" for name, digest in manifest.files.items())]
+    return "\n".join(lines)
+
+
+def diff_releases(repository: Path, first: int, second: int) -> str:
+    """What differs: manifest fields, files' hashes, and the answers to the golden inputs that both have."""
+    old, new = _manifest(repository, first), _manifest(repository, second)
+    lines = [*_differences(_flat(old), _flat(new)), *_answers(repository, first, second)]
+    return "\n".join([f"release {first} -> {second}", *lines])
+
+
+def rollback(repository: Path, to: int) -> str:
+    """Pin an earlier (or later) whole release; raises ReleaseError. A running server follows by `rollout`."""
+    with locked(repository):
+        version = find_version(repository, to)
+        if version.state == "current":
+            return f"{repository} pins release {to} already"
+        if version.state != "ready" or version.manifest is None:
+            raise ReleaseError(f"release {to} is {version.state}: {EXPLAINED[version.state]}; it cannot be served")
+        check_files(repository, version.manifest)
+        try:
+            pin(repository, to)
+        except OSError as error:
+            raise ExportError(f"cannot write to {repository}: {error}; the pinned release is the same") from error
+    return f"{repository} pins release {to} now; a running server follows by `python -m export rollout`"
+
+
+def prune(repository: Path, keep: int, in_use: frozenset[int] = frozenset()) -> str:
+    """Remove the weights of all but the newest `keep` releases; never the pinned one, nor those `in_use`."""
+    if keep < 1:
+        raise ReleaseError(f"keep is {keep}: expected at least 1")
+    with locked(repository):
+        whole = [version.number for version in versions(repository) if version.state in ("current", "ready")]
+        pinned = {version.number for version in versions(repository) if version.state == "current"}
+        removed = [number for number in whole[:-keep] if number not in pinned | in_use]
+        try:
+            discard_leftovers(repository)
+            for number in removed:
+                discard(repository, number)
+        except OSError as error:
+            raise ExportError(f"cannot write to {repository}: {error}; the pinned release is whole") from error
+    names = ", ".join(map(str, removed)) or "none"
+    return f"removed: {names}; kept: {', '.join(str(number) for number in whole if number not in removed)}"
+
+
+def _row(repository: Path, version: Version) -> tuple[str, ...]:
+    manifest, number = version.manifest, str(version.number)
+    if manifest is None:
+        return (number, *("-" for _ in range(6)), version.state)
+    files = [file for file in model_files(repository, version.number).values() if file.exists()]
+    return (
+        number,
+        manifest.created.replace("+00:00", "Z"),
+        manifest.preset,
+        manifest.precision,
+        f"{manifest.precision_at_5['release']:.3f}",
+        f"{sum(file.stat().st_size for file in files) / 1e6:.0f}",
+        manifest.checkpoint_sha256[:HASH],
+        version.state,
+    )
+
+
+def _manifest(repository: Path, number: int) -> ReleaseManifest:
+    manifest = find_version(repository, number).manifest
+    if manifest is None:
+        raise ReleaseError(f"release {number} has no manifest: {EXPLAINED['foreign']}")
+    return manifest
+
+
+def _flat(manifest: ReleaseManifest) -> dict[str, str]:
+    """Fields as text, one level deep; versions left out of the paths, so that files compare."""
+    flat: dict[str, str] = {}
+    for name, value in asdict(manifest).items():
+        if name == "gates":
+            flat |= {gate.name: _measured(gate) for gate in manifest.gates}
+        elif name == "files":
+            flat |= {file.replace(f"/{manifest.version}/", "/"): digest[:HASH] for file, digest in value.items()}
+        elif isinstance(value, Mapping):
+            flat |= {f"{name} {key}": _text(entry) for key, entry in value.items()}
+        else:
+            flat[name] = _text(value)[: HASH if name.endswith("sha256") else None]
+    return flat
+
+
+def _measured(gate: Gate) -> str:
+    return f"{gate.measured:.2g}"
+
+
+def _text(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_text(entry)}" for key, entry in value.items())
+    return ", ".join(map(str, value)) or "none" if isinstance(value, tuple) else str(value)
+
+
+def _differences(old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[str]:
+    for name in dict.fromkeys([*old, *new]):
+        if old.get(name) != new.get(name):
+            yield f"  {name:34} {old.get(name, '-')} -> {new.get(name, '-')}"
+
+
+def _answers(repository: Path, first: int, second: int) -> Iterator[str]:
+    paths = golden_file(repository, first), golden_file(repository, second)
+    if not all(path.exists() for path in paths):
+        yield "  answers: not compared, a golden set was pruned"
+        return
+    old, new = (load_golden_set(path, version=v) for path, v in zip(paths, (first, second), strict=True))
+    same = old.inputs.names == new.inputs.names and np.array_equal(old.inputs.image, new.inputs.image)
+    if not same or not np.array_equal(old.inputs.history, new.inputs.history):
+        yield "  answers: not compared, the golden inputs differ"
+        return
+    best = [np.argsort(-golden.tags, 1)[:, :5] for golden in (old, new)]
+    common = np.mean([len(set(a) & set(b)) for a, b in zip(*best, strict=True)])
+    yield f"  answers to {len(old.inputs.names)} golden inputs: {common:.1f} of the best 5 tags in common on average,"
+    yield f"    max abs difference {np.abs(old.tags - new.tags).max():.2g}"

@@ -1,0 +1,86 @@
+"""A running Triton, asked over gRPC: what it serves, and what its models answer."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import tritonclient.grpc as triton
+from altreco_client import contract
+from numpy.typing import NDArray
+from tritonclient.utils import InferenceServerException
+
+from export.errors import ServerFailure
+from export.golden import Recommender
+
+DEADLINE_S = 60.0
+"""For one answer: a release's first ones, on a CPU that is busy with the old release."""
+
+
+@contextmanager
+def connected(url: str) -> Iterator[triton.InferenceServerClient]:
+    """A client for host:port; whatever Triton or gRPC raises meanwhile becomes a ServerFailure."""
+    if "/" in url:
+        raise ServerFailure(f"url {url!r}: expected host:port of the gRPC endpoint, such as localhost:8001")
+    try:
+        with triton.InferenceServerClient(url) as client:
+            yield client
+    except InferenceServerException as error:
+        hint = ": is Triton running, is this its gRPC port?" if "UNAVAILABLE" in str(error.status()) else ""
+        raise ServerFailure(f"{url}: {error.message()}{hint}") from error
+
+
+def loaded_releases(url: str) -> set[int]:
+    """Every version of any of the models that the server at host:port has loaded; raises ServerFailure."""
+    with connected(url) as client:
+        models = (*contract.COMPONENTS, contract.TAG_RECOMMENDER)
+        return {version for model in models for version in ready_versions(client, model.name)}
+
+
+def served_version(client: triton.InferenceServerClient) -> int | None:
+    """The release that clients are answered by; None when no ensemble is ready."""
+    ready = ready_versions(client, contract.TAG_RECOMMENDER.name)
+    return max(ready, default=None)
+
+
+def ready_versions(client: triton.InferenceServerClient, model: str) -> set[int]:
+    """The versions of a model that are loaded."""
+    index = client.get_model_repository_index(client_timeout=DEADLINE_S).models
+    return {int(entry.version) for entry in index if entry.name == model and entry.state == "READY"}
+
+
+def ensemble_recommender(client: triton.InferenceServerClient, version: int) -> Recommender:
+    """The ensemble; raises ServerFailure when another release than `version` answers."""
+
+    def recommend(image: NDArray[np.uint8], history: NDArray[np.float32]) -> NDArray[np.float32]:
+        tensors: dict[str, NDArray] = {contract.IMAGE.name: image, contract.USER_HISTORY.name: history}
+        result = _infer(client, contract.TAG_RECOMMENDER, tensors, "")
+        if result.get_response().model_version != str(version):
+            raise ServerFailure(f"release {result.get_response().model_version} answered, expected release {version}")
+        return result.as_numpy(contract.TAGS.name)
+
+    return recommend
+
+
+def component_recommender(client: triton.InferenceServerClient, version: int) -> Recommender:
+    """The components of one version, one after the other: what the ensemble will do once it pins them."""
+
+    def recommend(image: NDArray[np.uint8], history: NDArray[np.float32]) -> NDArray[np.float32]:
+        tensors: dict[str, NDArray] = {contract.IMAGE.name: image, contract.USER_HISTORY.name: history}
+        for model in contract.COMPONENTS:
+            result = _infer(client, model, tensors, str(version))
+            tensors.update({tensor.name: result.as_numpy(tensor.name) for tensor in model.outputs})
+        return tensors[contract.TAGS.name]
+
+    return recommend
+
+
+def _infer(
+    client: triton.InferenceServerClient, model: contract.Model, tensors: dict[str, NDArray], version: str
+) -> triton.InferResult:
+    inputs = []
+    for tensor in model.inputs:
+        array = np.ascontiguousarray(tensors[tensor.name])
+        entry = triton.InferInput(tensor.name, array.shape, tensor.dtype)
+        entry.set_data_from_numpy(array)
+        inputs.append(entry)
+    return client.infer(model.name, inputs, model_version=version, client_timeout=DEADLINE_S)

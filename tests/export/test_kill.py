@@ -1,0 +1,195 @@
+"""Killed by SIGKILL before every single change of the file system: the release that served is whole, and served."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy.local import ServerSettings, serve
+from export.config import released_version
+from export.gates import replay_gate
+from export.golden import load_golden_set
+from export.release import Options, release
+from export.releases import prune, rollback
+from export.repository import check_files, find_version, golden_file, versions
+from tests.tiny import save_tiny_checkpoint
+
+# Counts what changes files under the folder, and ends the process before the one of that number.
+KILL_BEFORE = """
+import os, signal, sys
+folder, number = os.path.realpath(sys.argv[1]), int(sys.argv[2])
+seen = 0
+def before(event, arguments):
+    global seen
+    changes = event in ("os.rename", "os.mkdir", "os.remove", "os.rmdir") or (
+        event == "open" and (set("wax+") & set(arguments[1] or "") or (arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR)))
+    if changes and os.path.realpath(str(arguments[0])).startswith(folder):
+        if seen == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        seen += 1
+sys.addaudithook(before)
+"""
+PUBLISH = """
+from pathlib import Path
+from export.repository import locked, publish
+with locked(Path(folder)):
+    publish(Path(folder), Path(folder, "tag_recommender", ".staging"), 2)
+"""
+COMMAND = """
+from export.__main__ import main
+sys.exit(main(sys.argv[3:]))
+"""
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_checkpoint(tmp_path_factory.mktemp("other") / "other.pt", seed=1)
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory, released: Path, other: Path) -> Path:
+    """A repository with releases 1 and 2, which is pinned."""
+    repository = shutil.copytree(released, tmp_path_factory.mktemp("two") / "model_repository")
+    assert release(other, repository, Options(quiet=True)).manifest.version == 2
+    return repository
+
+
+@pytest.fixture
+def staged(tmp_path: Path, two: Path, released: Path) -> Path:
+    """A repository with release 1, in whose staging folder a checked release 2 waits to be published."""
+    repository = shutil.copytree(released, tmp_path / "model_repository")
+    stage_second(repository, two)
+    return repository
+
+
+def stage_second(repository: Path, two: Path) -> None:
+    staging = repository / "tag_recommender" / ".staging"
+    for folder in two.glob("*/2"):
+        shutil.copytree(folder, staging / folder.relative_to(two))
+    shutil.copy(two / "classifier" / "tags.txt", staging / "classifier" / "tags.txt")
+
+
+def killed_before(number: int, repository: Path, code: str, *arguments: str) -> bool:
+    """Run until that change; False when the command was done before."""
+    done = subprocess.run(
+        [sys.executable, "-c", KILL_BEFORE + code, str(repository), str(number), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": ".", "PYTHONDONTWRITEBYTECODE": "1"},
+    )
+    assert done.returncode in (0, -signal.SIGKILL), done.stderr
+    return done.returncode != 0
+
+
+def every_state(
+    repository: Path, tmp_path: Path, code: str, *arguments: str, first: int = 0, step: int = 1
+) -> Iterator[Path]:
+    """Copies of the repository, each after a kill one change later; the last is that of the command that ended."""
+    number, killed = first, True
+    while killed:
+        copy = shutil.copytree(repository, tmp_path / f"killed-{number}" / "model_repository")
+        killed = killed_before(number, copy, code, *(a.replace("REPOSITORY", str(copy)) for a in arguments))
+        yield copy
+        shutil.rmtree(copy.parent)
+        number += step
+
+
+def names(repository: Path) -> frozenset[str]:
+    """What Triton would see."""
+    paths = {path.relative_to(repository) for path in repository.rglob("*")}
+    return frozenset(str(path) for path in paths if not any(part.startswith(".") for part in path.parts))
+
+
+def assert_whole(repository: Path) -> int:
+    current = released_version(repository)
+    assert current is not None
+    manifest = find_version(repository, current).manifest
+    assert manifest is not None
+    check_files(repository, manifest)
+    return current
+
+
+def assert_served(repository: Path, version: int) -> None:
+    settings = ServerSettings(
+        repository=repository, grpc_port=0, http_port=0, metrics_port=0, strict=True, stop_timeout_s=1
+    )
+    with serve(settings) as server:
+        golden = load_golden_set(golden_file(repository, version), version=version)
+        assert replay_gate(server.grpc_url, golden, 1e-4).passed
+
+
+def test_publish_killed_at_every_step(staged: Path, two: Path, tmp_path: Path, other: Path) -> None:
+    served: dict[tuple[int, frozenset[str]], int] = {}
+    pinned = []
+    for state in every_state(staged, tmp_path, PUBLISH):
+        current = assert_whole(state)
+        pinned.append(current)
+        if (current, names(state)) not in served:  # states that look the same to Triton are served once
+            served[current, names(state)] = current
+            assert_served(state, current)
+        # The next publish is not in the way of what was left.
+        if current == 1:
+            left = [version.state for version in versions(state)]
+            prune(state, keep=5)
+            assert [version.state for version in versions(state)][: len(left)] in (
+                ["current"],
+                ["current", "pruned"],
+                ["current", "ready"],
+            )
+    assert len(pinned) >= 8
+    assert pinned == sorted(pinned)
+    assert set(pinned) == {1, 2}
+    assert len(served) >= 5
+
+
+def test_release_killed_while_it_is_made(released: Path, other: Path, tmp_path: Path) -> None:
+    """A sample: all of it happens in a folder that nobody looks into."""
+    command = ("release", str(other), "--repository", "REPOSITORY")
+    states = 0
+    for state in every_state(released, tmp_path, COMMAND, *command, first=1, step=11):
+        states += 1
+        assert assert_whole(state) in (1, 2)
+        if released_version(state) == 1:
+            assert names(state) == names(released)
+    assert states >= 4
+
+
+def test_the_next_release_cleans_up_after_a_killed_one(staged: Path, other: Path) -> None:
+    assert killed_before(4, staged, PUBLISH)
+    assert [version.state for version in versions(staged)] == ["current", "unfinished"]
+    assert release(other, staged, Options(quiet=True)).manifest.version == 3, "a number is never used twice"
+    assert [version.state for version in versions(staged)] == ["ready", "pruned", "current"]
+    assert not (staged / "tag_recommender" / ".staging").exists()
+
+
+def test_rollback_killed_at_every_step(two: Path, tmp_path: Path) -> None:
+    pinned = [
+        assert_whole(state)
+        for state in every_state(two, tmp_path, COMMAND, "rollback", "--to", "1", "--repository", "REPOSITORY")
+    ]
+    assert pinned == sorted(pinned, reverse=True)
+    assert set(pinned) == {1, 2}
+
+
+def test_prune_killed_at_every_step(two: Path, tmp_path: Path) -> None:
+    states = []
+    for state in every_state(two, tmp_path, COMMAND, "prune", "--keep", "1", "--repository", "REPOSITORY"):
+        assert assert_whole(state) == 2
+        prune(state, keep=1)
+        states.append([version.state for version in versions(state)])
+        assert not list(state.rglob("*.gone"))
+    assert len(states) > 5
+    assert all(state == ["pruned", "current"] for state in states)
+
+
+def test_rolled_back_release_is_served(two: Path, tmp_path: Path) -> None:
+    repository = shutil.copytree(two, tmp_path / "model_repository")
+    rollback(repository, 1)
+    assert assert_whole(repository) == 1
+    assert_served(repository, 1)
