@@ -17,7 +17,8 @@ serve: .venv/.installed ## start a real Triton on loopback over model_repository
 ablation: .venv/.installed ## train and evaluate every variant and comparison method, three seeds each, into docs/
 	$(BIN)/python -m training.ablation
 
-bench: .venv/.installed ## time and memory of an import of 5 million lines
+bench: .venv/.installed ## split, precision and cache, served, into docs/benchmarks.md; and an import of 5 million lines
+	$(BIN)/python -m export.benchmark
 	$(BIN)/python -m training.data.importers.benchmark --lines 5000000
 
 test: .venv/.installed ## unit tests and the end-to-end test against a real Triton

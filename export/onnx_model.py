@@ -58,6 +58,30 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
+def make_names_unique(path: Path, prefix: str) -> None:
+    """Put `prefix/` before the name of every tensor inside the graph.
+
+    ONNX Runtime's TensorRT provider finds a cached engine by the names in the graph and not by the weights: without
+    this, a release would answer with the engine of the one before.
+    """
+    proto = onnx.load(path)
+    graph = proto.graph
+    outside = {"", *(value.name for value in (*graph.input, *graph.output, *graph.initializer))}
+
+    def unique(name: str) -> str:
+        return name if name in outside else f"{prefix}/{name}"
+
+    for node in graph.node:
+        node.input[:] = map(unique, node.input)
+        node.output[:] = map(unique, node.output)
+    for value in graph.value_info:
+        value.name = unique(value.name)
+    onnx.checker.check_model(proto)
+    partial = path.with_name(path.name + ".partial")
+    onnx.save(proto, partial)
+    partial.replace(path)
+
+
 def metadata_of(path: Path) -> dict[str, str]:
     """What `export_onnx` was given as metadata."""
     return {entry.key: entry.value for entry in onnx.load(path, load_external_data=False).metadata_props}

@@ -91,6 +91,7 @@ class _Quantization:
             nodes_to_quantize=[],
             nodes_to_exclude=[*self.front, *in_float],
             op_types_to_quantize=list(QUANTIZED),
+            extra_options={},
         )
         return quantizer.quantize_model()
 

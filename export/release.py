@@ -13,12 +13,12 @@ from altreco_client import contract
 from torch import nn
 
 from export import gates
-from export.config import CONFIG_FILE, check_config, check_vocabulary_size, ensemble_config, read_config
+from export.config import CONFIG_FILE, check_config, check_repository, check_vocabulary_size, ensemble_config
 from export.errors import ExportError, VocabularyError
 from export.golden import GoldenSet, Recommender, save_golden_set
 from export.manifest import Gate, ReleaseManifest, to_json
 from export.onnx_files import onnx_recommender
-from export.onnx_model import OPSET, export_onnx
+from export.onnx_model import OPSET, export_onnx, make_names_unique
 from export.precision import Precision, apply_precision
 from export.quality import calibration_pictures, golden_inputs, precision_at_5, torch_recommender
 from export.repository import (
@@ -86,6 +86,7 @@ def release(checkpoint_path: Path, repository: Path, options: Options = DEFAULT)
     checkpoint = load_checkpoint(checkpoint_path)
     modules = split(checkpoint.model)
     check_vocabulary_size(repository, len(checkpoint.vocabulary))
+    check_repository(repository)
     _check_labels(repository, checkpoint)
     digest = sha256(checkpoint_path)
     with locked(repository):
@@ -140,6 +141,7 @@ def _stage(
     calibration = calibration_pictures(source.data, source.histories)
     kept_in_float = apply_precision(files, options.precision, calibration)
     for model in contract.COMPONENTS:
+        make_names_unique(files[model.name], f"{source.checkpoint_sha256[:12]}-{options.precision}")
         check_config(repository, model.name, files[model.name])
 
     inputs, onnx = golden_inputs(source.data, source.histories), onnx_recommender(files)
@@ -213,12 +215,6 @@ def _check_labels(repository: Path, checkpoint: Checkpoint) -> None:
     """Labels are per model in Triton, not per version: another vocabulary must not be published over this one."""
     if any("\n" in tag or not tag for tag in checkpoint.vocabulary.tags):
         raise VocabularyError("a tag is empty or holds a line break: Triton's label file has one tag a line")
-    config = read_config(repository, contract.CLASSIFIER.name)
-    if contract.LABELS_FILE not in [output.label_filename for output in config.output]:
-        raise VocabularyError(
-            f"{repository / contract.CLASSIFIER.name / CONFIG_FILE}: output {contract.TAGS.name} label_filename: "
-            f"expected {contract.LABELS_FILE!r}, without which no client can name a tag"
-        )
     labels = labels_file(repository)
     if labels.exists() and labels.read_text(encoding="utf-8") != _label_lines(checkpoint):
         raise VocabularyError(

@@ -55,29 +55,24 @@ def _measure(arguments: argparse.Namespace, out: Path) -> None:
         settings = replace(settings, cache_size_bytes=arguments.cache_size)
     results = read_results(out)
     out.mkdir(parents=True, exist_ok=True)
-    for section in arguments.only or SECTIONS:
-        print(f"== {section}", flush=True)
-        started = time.monotonic()
-        measured = _section(section, settings, arguments)
-        minutes = (time.monotonic() - started) / 60
-        results[section] = {"conditions": _conditions(section, settings, arguments, minutes), **measured}
-        write_results(out, results)
-        print(f"   {section}: {minutes:.1f} minutes", flush=True)
+    with tempfile.TemporaryDirectory(prefix="altreco-benchmark-") as folder:
+        for section in arguments.only or SECTIONS:
+            print(f"== {section}", flush=True)
+            started = time.monotonic()
+            measured = _section(section, settings, arguments, Path(folder))
+            minutes = (time.monotonic() - started) / 60
+            results[section] = {"conditions": _conditions(section, settings, arguments, minutes), **measured}
+            write_results(out, results)
+            print(f"   {section}: {minutes:.1f} minutes", flush=True)
 
 
-def _section(section: str, settings: Settings, arguments: argparse.Namespace) -> dict[str, Any]:
-    configs: Path = arguments.repository
-    with tempfile.TemporaryDirectory(prefix="altreco-benchmark-") as name:
-        folder = Path(name)
-        if section == "split":
-            return measure_split(settings, configs, folder)
-        if section == "precision":
-            return measure_precision(settings, configs, folder)
-        if section == "cache":
-            return measure_cache(settings, configs, folder)
+def _section(section: str, settings: Settings, arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    if section == "quality":
         work: Path = arguments.work or (QUICK_FOLDER if arguments.quick else Path("build/benchmark"))
         checkpoint, data = (arguments.checkpoint, arguments.data) if arguments.data else trained(settings, work)
         return measure_quality(settings, checkpoint, data, folder)
+    measure = {"split": measure_split, "precision": measure_precision, "cache": measure_cache}[section]
+    return measure(settings, arguments.repository, folder)
 
 
 def _conditions(section: str, settings: Settings, arguments: argparse.Namespace, minutes: float) -> dict[str, Any]:
@@ -104,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     option = parser.add_argument
     option("--only", action="append", choices=tuple(SECTIONS), help="a section; again for another (default: all)")
     option("--render", action="store_true", help="measure nothing: write the report from the results that are there")
-    option("--quick", action="store_true", help="a minute, for a look: a small model, short windows, into build/")
+    option("--quick", action="store_true", help="about a minute, for a look: a small model, short windows, into build/")
     option("--preset", choices=tuple(SIZES), help="of the served model (default: paper)")
     option("--cache-size", type=int, metavar="BYTES", help="of Triton's cache, under load (default: 64 MiB)")
     option("--checkpoint", type=Path, help="trained, for precision@5 (default: trains one, once)")

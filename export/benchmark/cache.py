@@ -6,7 +6,7 @@ from typing import Any
 
 from altreco_client import contract
 
-from export.benchmark.contestants import random_model, vocabulary_size, write_folded
+from export.benchmark.contestants import folded, vocabulary_size
 from export.benchmark.measure import held_pictures, phases, served, take_turns
 from export.benchmark.settings import Settings
 
@@ -16,8 +16,7 @@ ENCODING_BYTES = 4 * math.prod(contract.ENCODING_SHAPE)
 def measure_cache(settings: Settings, configs: Path, folder: Path) -> dict[str, Any]:
     """Load at several shares of repeat pictures, and the pictures that caches hold; raises ExportError, ServerError."""
     tags = vocabulary_size(configs)
-    repository = folder / "folded"
-    write_folded(configs, repository, random_model(settings.preset, tags))
+    repository = folded(settings.preset, configs, folder)
     loads = [
         phase for repeated in settings.hit_rates for phase in phases(f"{repeated:.0%} repeated", repeated, settings)
     ]

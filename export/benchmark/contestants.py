@@ -52,14 +52,20 @@ def vocabulary_size(configs: Path) -> int:
     return int(read_config(configs, contract.PREFERENCE_ENCODER.name).input[0].dims[0])
 
 
-def write_folded(configs: Path, repository: Path, model: ALTReco) -> dict[str, Path]:
-    """A repository with the split that is released; model name to ONNX file."""
-    _copy_configs(configs, repository)
-    return _write(repository, contract.COMPONENTS, split(model))
+def folded(preset_name: str, configs: Path, folder: Path) -> Path:
+    """A repository in `folder` with the split that is released; the sections of a run share it. Raises ExportError."""
+    repository = folder / "folded"
+    if not repository.exists():
+        model = random_model(preset_name, vocabulary_size(configs))
+        _copy_configs(configs, repository)
+        _write(repository, contract.COMPONENTS, split(model))
+    return repository
 
 
-def write_unfolded(configs: Path, repository: Path, model: ALTReco) -> dict[str, Path]:
+def unfolded(preset_name: str, configs: Path, folder: Path) -> Path:
     """The same with a visual encoder that ends in e, [channels, 7, 7]: the whole first convolution is in C."""
+    repository = folder / "unfolded"
+    model = random_model(preset_name, vocabulary_size(configs))
     _copy_configs(configs, repository)
     dims = (model.visual_encoder.channels, *contract.ENCODING_SHAPE[1:])
     for component in contract.COMPONENTS:
@@ -80,7 +86,8 @@ def write_unfolded(configs: Path, repository: Path, model: ALTReco) -> dict[str,
         replace(component, inputs=_with(component.inputs, encoding), outputs=_with(component.outputs, encoding))
         for component in contract.COMPONENTS
     ]
-    return _write(repository, models, {name: module.eval() for name, module in modules.items()})
+    _write(repository, models, {name: module.eval() for name, module in modules.items()})
+    return repository
 
 
 def _copy_configs(configs: Path, repository: Path) -> None:
@@ -89,7 +96,7 @@ def _copy_configs(configs: Path, repository: Path) -> None:
         shutil.copy(configs / model.name / CONFIG_FILE, repository / model.name)
 
 
-def _write(repository: Path, models: Sequence[contract.Model], modules: dict[str, nn.Module]) -> dict[str, Path]:
+def _write(repository: Path, models: Sequence[contract.Model], modules: dict[str, nn.Module]) -> None:
     tags = vocabulary_size(repository)
     labels = "".join(f"tag-{i}\n" for i in range(tags))
     (repository / contract.CLASSIFIER.name / contract.LABELS_FILE).write_text(labels, encoding="utf-8")
@@ -98,7 +105,6 @@ def _write(repository: Path, models: Sequence[contract.Model], modules: dict[str
         export_onnx(modules[model.name], model, tags, files[model.name], {})
     ensemble = repository / contract.TAG_RECOMMENDER.name / CONFIG_FILE
     ensemble.write_text(ensemble_config(repository, VERSION), encoding="utf-8")
-    return files
 
 
 def _with(tensors: Sequence[contract.Tensor], changed: contract.Tensor) -> tuple[contract.Tensor, ...]:

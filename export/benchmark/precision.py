@@ -11,7 +11,7 @@ from altreco_client import contract
 from tqdm import tqdm
 
 from deploy.local import serve
-from export.benchmark.contestants import VERSION, random_model, vocabulary_size, write_folded
+from export.benchmark.contestants import VERSION, folded, vocabulary_size
 from export.benchmark.measure import phases, served, server_settings, take_turns
 from export.benchmark.settings import Settings
 from export.precision import Precision, apply_precision
@@ -26,10 +26,10 @@ SERVED = ("fp32", "int8")
 def measure_precision(settings: Settings, configs: Path, folder: Path) -> dict[str, Any]:
     """Of a model with random weights, for which noise does as calibration; raises ExportError, ServerError."""
     tags = vocabulary_size(configs)
-    repositories: dict[str, Path] = {precision: folder / precision for precision in PRECISIONS}
-    write_folded(configs, repositories["fp32"], random_model(settings.preset, tags))
-    for precision in PRECISIONS[1:]:
-        shutil.copytree(repositories["fp32"], repositories[precision])
+    repositories: dict[str, Path] = {
+        precision: shutil.copytree(folded(settings.preset, configs, folder), folder / precision)
+        for precision in PRECISIONS
+    }
     files = {precision: model_files(repositories[precision], VERSION) for precision in PRECISIONS}
     noise = np.random.default_rng(0).integers(0, 256, (settings.calibration_pictures, *contract.IMAGE.dims), np.uint8)
     kept = {precision: apply_precision(files[precision], precision, noise) for precision in PRECISIONS}

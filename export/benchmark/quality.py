@@ -29,14 +29,14 @@ def measure_quality(settings: Settings, checkpoint_path: Path, data: Path, folde
     histories = build_histories(manifest)
     calibration = calibration_pictures(manifest, histories)
     recommenders, kept = {"checkpoint": torch_recommender(checkpoint.model)}, {}
-    exported = folder / "exported"
+    exported = folder / "quality"
     exported.mkdir()
     modules = split(checkpoint.model)
     for model in contract.COMPONENTS:
-        export_onnx(modules[model.name], model, len(checkpoint.vocabulary), exported / model.name, {})
+        export_onnx(modules[model.name], model, len(checkpoint.vocabulary), exported / f"{model.name}.onnx", {})
     for precision in PRECISIONS:
-        shutil.copytree(exported, folder / precision)
-        files = {model.name: folder / precision / model.name for model in contract.COMPONENTS}
+        shutil.copytree(exported, folder / f"quality-{precision}")
+        files = {model.name: folder / f"quality-{precision}" / f"{model.name}.onnx" for model in contract.COMPONENTS}
         kept[precision] = apply_precision(files, precision, calibration)
         recommenders[precision] = onnx_recommender(files)
     pictures = settings.quality_pictures

@@ -9,7 +9,7 @@ import tritonclient.grpc as triton
 from altreco_client import contract
 
 from deploy.local import Server
-from export.benchmark.contestants import random_model, vocabulary_size, write_folded, write_unfolded
+from export.benchmark.contestants import folded, unfolded, vocabulary_size
 from export.benchmark.load import Request, new_requests
 from export.benchmark.measure import ask_all, held_pictures, phases, served, take_turns
 from export.benchmark.settings import Settings
@@ -19,10 +19,10 @@ from export.served import DEADLINE_S, connected
 def measure_split(settings: Settings, configs: Path, folder: Path) -> dict[str, Any]:
     """Bytes, cache, load and answers of both; raises ExportError, ServerError."""
     tags = vocabulary_size(configs)
-    model = random_model(settings.preset, tags)
-    repositories = {"folded": folder / "folded", "unfolded": folder / "unfolded"}
-    write_folded(configs, repositories["folded"], model)
-    write_unfolded(configs, repositories["unfolded"], model)
+    repositories = {
+        "folded": folded(settings.preset, configs, folder),
+        "unfolded": unfolded(settings.preset, configs, folder),
+    }
     loads = [*phases("new picture", 0.0, settings), *phases("repeat picture", 1.0, settings)]
     requests = list(islice(new_requests(tags), settings.compared_pictures))
     with served(repositories, settings.cache_size_bytes) as servers:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from google.protobuf import text_format
@@ -94,6 +95,15 @@ def test_the_onnx_files_carry_the_same(released: Path) -> None:
             assert found[name] == getattr(manifest, name)
 
 
+def test_names_inside_the_graphs_are_the_releases_own(released: Path, checkpoint: Path) -> None:
+    prefix = f"{sha256(checkpoint)[:12]}-fp32/"
+    for file in model_files(released, 1).values():
+        graph = onnx.load(file).graph
+        outputs = {name for node in graph.node for name in node.output} - {value.name for value in graph.output}
+        assert outputs
+        assert all(name.startswith(prefix) for name in outputs)
+
+
 def test_the_same_checkpoint_again_changes_nothing(repository: Path, checkpoint: Path) -> None:
     before = tree(repository)
     again = release(checkpoint, repository, QUIET)
@@ -142,7 +152,7 @@ def test_a_config_that_does_not_fit_is_refused_and_nothing_is_published(tmp_path
 def test_labels_must_be_named_in_the_config(tmp_path: Path, checkpoint: Path) -> None:
     repository = copy_configs(tmp_path / "model_repository")
     edit(repository, "classifier", ' label_filename: "tags.txt"', "")
-    with pytest.raises(VocabularyError, match=r"label_filename: expected 'tags\.txt'"):
+    with pytest.raises(ConfigError, match=r"classifier/config\.pbtxt: .*label_filename: expected 'tags\.txt'"):
         release(checkpoint, repository, QUIET)
 
 
