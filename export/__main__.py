@@ -80,14 +80,21 @@ def _verify(arguments: argparse.Namespace) -> str:
     from export.verify import verify, verify_served  # noqa: PLC0415
 
     if arguments.url is None:
-        return str(verify(arguments.repository, arguments.version))
-    return str(verify_served(arguments.repository, arguments.url, arguments.version))
+        return str(verify(arguments.repository, arguments.version, allowed=arguments.allowed))
+    return str(verify_served(arguments.repository, arguments.url, arguments.version, allowed=arguments.allowed))
 
 
 def _rollout(arguments: argparse.Namespace) -> str:
     from export.rollout import rollout  # noqa: PLC0415
 
-    return str(rollout(arguments.url, arguments.repository, to=arguments.to, drain_timeout_s=arguments.drain_timeout_s))
+    moved = rollout(
+        arguments.url,
+        arguments.repository,
+        to=arguments.to,
+        allowed=arguments.allowed,
+        drain_timeout_s=arguments.drain_timeout_s,
+    )
+    return str(moved)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -143,17 +150,27 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("verify", parents=[shared], help="check a release's files, or a running server")
     command.set_defaults(run=_verify)
+    _add_allowed(command)
     command.add_argument("--version", type=int, help="default: the pinned one")
     command.add_argument("--url", help="host:port of Triton's gRPC: replay the golden set there")
 
     command = commands.add_parser("rollout", parents=[shared], help="switch a running server without a failed request")
     command.set_defaults(run=_rollout)
+    _add_allowed(command)
     command.add_argument("--url", required=True, help="host:port of Triton's gRPC, in explicit model control mode")
     command.add_argument("--to", type=int, help="the release (default: the pinned one)")
     command.add_argument(
         "--drain-timeout-s", type=float, default=60.0, help="for requests of the old release (%(default)s)"
     )
     return parser
+
+
+def _add_allowed(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--allowed",
+        type=float,
+        help="difference to the golden set (default: the release's own); TensorRT FP16 needs 0.02",
+    )
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import onnxruntime
 from altreco_client import contract
 from numpy.typing import NDArray
 from onnxruntime.transformers.float16 import convert_float_to_float16
+from onnxruntime.transformers.onnx_model import OnnxModel
 
 from export.quantize import quantize
 
@@ -75,6 +76,7 @@ def _replace(files: Mapping[str, Path], models: Mapping[str, onnx.ModelProto]) -
     beside = {name: path.with_name(f".{path.name}.partial") for name, path in files.items()}
     try:
         for name, model in models.items():
+            OnnxModel.graph_topological_sort(model.graph)  # converters append what they insert
             onnx.checker.check_model(model, full_check=True)
             onnx.save(model, beside[name])
         for name, path in files.items():

@@ -19,6 +19,7 @@ from export.repository import (
     locked,
     model_files,
     pin,
+    restore,
     versions,
 )
 
@@ -28,6 +29,7 @@ HASH = 12
 EXPLAINED = {
     "current": "the ensemble pins it",
     "ready": "can be rolled back to",
+    "withdrawn": "a server could not load it; rollback or rollout to it tries again",
     "pruned": "only its manifest is left",
     "unfinished": "its publish was cut off; the next release or prune removes it",
     "foreign": "it has no release.json: not published by this project, left alone",
@@ -72,10 +74,11 @@ def rollback(repository: Path, to: int) -> str:
         version = find_version(repository, to)
         if version.state == "current":
             return f"{repository} pins release {to} already"
-        if version.state != "ready" or version.manifest is None:
+        if version.state not in ("ready", "withdrawn") or version.manifest is None:
             raise ReleaseError(f"release {to} is {version.state}: {EXPLAINED[version.state]}; it cannot be served")
-        check_files(repository, version.manifest)
         try:
+            restore(repository, to)
+            check_files(repository, version.manifest)
             pin(repository, to)
         except OSError as error:
             raise ExportError(f"cannot write to {repository}: {error}; the pinned release is the same") from error
@@ -87,7 +90,9 @@ def prune(repository: Path, keep: int, in_use: frozenset[int] = frozenset()) -> 
     if keep < 1:
         raise ReleaseError(f"keep is {keep}: expected at least 1")
     with locked(repository):
-        whole = [version.number for version in versions(repository) if version.state in ("current", "ready")]
+        whole = [
+            version.number for version in versions(repository) if version.state in ("current", "ready", "withdrawn")
+        ]
         pinned = {version.number for version in versions(repository) if version.state == "current"}
         removed = [number for number in whole[:-keep] if number not in pinned | in_use]
         try:

@@ -23,15 +23,15 @@ from altreco_client import contract
 
 from export.config import CONFIG_FILE, ensemble_config, read_config, released_version
 from export.errors import ExportError, ReleaseError, RepositoryBusy
-from export.golden import GOLDEN_FILE
+from export.golden import GOLDEN_FILE, GoldenSet, load_golden_set
 from export.manifest import MANIFEST_FILE, ReleaseManifest, read_manifest
 
 MODEL_FILE = "model.onnx"
 STAGING = ".staging"
 LOCK_FILE = ".lock"
 
-State = Literal["current", "ready", "pruned", "unfinished", "foreign"]
-"""Pinned; whole; only its manifest is left; a publish was cut off; weights that have no manifest."""
+State = Literal["current", "ready", "withdrawn", "pruned", "unfinished", "foreign"]
+"""Pinned; whole; whole, but where no server looks; only its manifest is left; a publish was cut off; no manifest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +74,18 @@ def find_version(repository: Path, number: int) -> Version:
         known = ", ".join(str(version.number) for version in versions(repository) if version.manifest) or "none"
         raise ReleaseError(f"{repository} has no release {number}; its releases: {known}")
     return _version(repository, number, released_version(repository))
+
+
+def load_release(repository: Path, number: int | None = None) -> tuple[ReleaseManifest, GoldenSet]:
+    """A release (default: the pinned one) and its golden set; raises ReleaseError and GoldenSetError."""
+    if number is None:
+        number = released_version(repository)
+    if number is None:
+        raise ReleaseError(f"{repository} has no release yet: `python -m export release CHECKPOINT` makes one")
+    manifest = find_version(repository, number).manifest
+    if manifest is None:
+        raise ReleaseError(f"release {number} has no {MANIFEST_FILE}: it was not published by this project's export")
+    return manifest, load_golden_set(golden_file(repository, number), version=number)
 
 
 def next_version(repository: Path) -> int:
@@ -131,8 +143,22 @@ def pin(repository: Path, version: int) -> None:
         _synchronize_one(repository / model.name)
 
 
+def withdraw(repository: Path, version: int) -> None:
+    """Put a version's weights where no server looks: one that does not load would keep a server from starting."""
+    for model in contract.COMPONENTS:
+        (repository / model.name / str(version)).rename(_withdrawn(repository, model, version))
+
+
+def restore(repository: Path, version: int) -> None:
+    """Take back a `withdraw`, if there was one."""
+    for model in contract.COMPONENTS:
+        if _withdrawn(repository, model, version).exists():
+            _withdrawn(repository, model, version).rename(repository / model.name / str(version))
+
+
 def discard(repository: Path, version: int) -> None:
     """Remove a version's weights and golden set; its manifest stays, as a record and to keep the number taken."""
+    restore(repository, version)
     for model in contract.COMPONENTS:
         folder = repository / model.name / str(version)
         if folder.exists():
@@ -208,11 +234,17 @@ def _version(repository: Path, number: int, current: int | None) -> Version:
 def _state(repository: Path, number: int, current: int | None) -> State:
     if number == current:
         return "current"
+    if any(_withdrawn(repository, model, number).exists() for model in contract.COMPONENTS):
+        return "withdrawn"
     there = [file.exists() for file in model_files(repository, number).values()]
     golden = golden_file(repository, number).exists()
     if all(there) and golden:
         return "ready"
     return "unfinished" if golden or any(there) else "pruned"
+
+
+def _withdrawn(repository: Path, model: contract.Model, number: int) -> Path:
+    return repository / model.name / f".{number}.withdrawn"
 
 
 def _numbers(repository: Path) -> set[int]:

@@ -2,41 +2,47 @@
 
 from pathlib import Path
 
-from export.config import check_config, released_version
-from export.errors import GoldenSetError, ReleaseError, ServerFailure
+from export.config import check_config
+from export.errors import GoldenSetError, ServerFailure
 from export.gates import SERVED, replay_gate, require
-from export.golden import GoldenSet, load_golden_set, replay
-from export.manifest import Gate, ReleaseManifest
+from export.golden import replay
+from export.manifest import Gate
 from export.onnx_files import onnx_recommender
-from export.repository import check_files, find_version, golden_file, model_files
+from export.repository import check_files, load_release, model_files
 from export.served import connected, served_version
 
 FILES = "ONNX files to golden set"
 
 
-def verify(repository: Path, number: int | None = None) -> Gate:
+def verify(repository: Path, number: int | None = None, *, allowed: float | None = None) -> Gate:
     """A release's files (default: the pinned one) have their hashes, fit their configs, and answer the golden set.
+
+    `allowed`: what it may differ by, if not the release's own.
 
     Raises ReleaseError, GoldenSetError, ConfigError and GateError.
     """
-    manifest, golden = _release(repository, number)
+    manifest, golden = load_release(repository, number)
     check_files(repository, manifest)
     files = model_files(repository, manifest.version)
     for model, file in files.items():
         check_config(repository, model, file)
     difference = replay(golden.inputs, golden.tags, onnx_recommender(files))
-    allowed = manifest.gate(SERVED).allowed
-    gate = Gate(name=FILES, measured=difference.value, allowed=allowed, worst=difference.where)
+    gate = Gate(
+        name=FILES,
+        measured=difference.value,
+        allowed=manifest.gate(SERVED).allowed if allowed is None else allowed,
+        worst=difference.where,
+    )
     require([gate])
     return gate
 
 
-def verify_served(repository: Path, url: str, number: int | None = None) -> Gate:
+def verify_served(repository: Path, url: str, number: int | None = None, *, allowed: float | None = None) -> Gate:
     """The server at host:port serves this release (default: the pinned one) and answers its golden set.
 
     Raises ServerFailure, GoldenSetError and GateError.
     """
-    manifest, golden = _release(repository, number)
+    manifest, golden = load_release(repository, number)
     with connected(url) as client:
         served = served_version(client)
     if served is None:
@@ -46,17 +52,6 @@ def verify_served(repository: Path, url: str, number: int | None = None) -> Gate
             f"{url} serves release {served}, the golden set is release {manifest.version}'s: "
             f"roll out, or verify release {served}"
         )
-    gate = replay_gate(url, golden, manifest.gate(SERVED).allowed)
+    gate = replay_gate(url, golden, manifest.gate(SERVED).allowed if allowed is None else allowed)
     require([gate])
     return gate
-
-
-def _release(repository: Path, number: int | None) -> tuple[ReleaseManifest, GoldenSet]:
-    if number is None:
-        number = released_version(repository)
-    if number is None:
-        raise ReleaseError(f"{repository} has no release yet: `python -m export release CHECKPOINT` makes one")
-    version = find_version(repository, number)
-    if version.manifest is None:
-        raise ReleaseError(f"release {number} has no release.json: it was not published by this project's export")
-    return version.manifest, load_golden_set(golden_file(repository, number), version=number)

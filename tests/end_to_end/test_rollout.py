@@ -1,0 +1,294 @@
+"""Rollouts on a real Triton in explicit control mode, while clients ask without pause."""
+
+import json
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pytest
+import tritonclient.grpc as triton
+from numpy.typing import NDArray
+
+from deploy.local import Server, ServerSettings, serve
+from export.__main__ import main
+from export.config import released_version
+from export.errors import GateError, ReleaseError, RepositoryBusy, ServerFailure
+from export.golden import Inputs, load_golden_set
+from export.onnx_files import onnx_recommender
+from export.release import Options, release
+from export.releases import rollback
+from export.repository import golden_file, locked, manifest_file, model_files, restore, sha256, versions
+from export.rollout import rollout
+from export.served import connected, loaded_releases, ready_versions, served_version
+from tests.tiny import copy_configs, save_tiny_checkpoint
+
+CLIENTS = 4
+QUIET = Options(quiet=True)
+
+
+def silent(step: str) -> None:
+    """In place of print."""
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Releases 1 and 2, which is pinned. Tests copy it."""
+    folder = tmp_path_factory.mktemp("two")
+    repository = copy_configs(folder / "model_repository")
+    for seed in (0, 1):
+        release(save_tiny_checkpoint(folder / f"{seed}.pt", seed=seed), repository, QUIET)
+    return repository
+
+
+@pytest.fixture
+def repository(tmp_path: Path, two: Path) -> Path:
+    """Release 1 is pinned."""
+    copy = shutil.copytree(two, tmp_path / "model_repository")
+    rollback(copy, 1)
+    return copy
+
+
+def served(repository: Path, model_control: Literal["none", "explicit"] = "explicit") -> AbstractContextManager[Server]:
+    flags = ("--load-model=*",) if model_control == "explicit" else ()
+    return serve(
+        ServerSettings(
+            repository=repository,
+            grpc_port=0,
+            http_port=0,
+            metrics_port=0,
+            strict=True,
+            stop_timeout_s=1,
+            model_control=model_control,
+            extra_args=flags,
+        )
+    )
+
+
+@pytest.fixture
+def server(repository: Path) -> Iterator[Server]:
+    with served(repository) as server:
+        yield server
+
+
+def damage(repository: Path, version: int, model: str, change: Callable[[Path], None]) -> None:
+    """Change a model and give it its new hash: only the server and the golden set can notice."""
+    restore(repository, version)
+    file = model_files(repository, version)[model]
+    change(file)
+    path = manifest_file(repository, version)
+    manifest = json.loads(path.read_text())
+    manifest["files"][str(file.relative_to(repository))] = sha256(file)
+    path.write_text(json.dumps(manifest))
+
+
+@dataclass
+class Load:
+    """What the clients got: the release that answered, and which releases' answer it was."""
+
+    answered: list[tuple[int, frozenset[int]]] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    slowest_s: float = 0.0
+
+    def releases(self) -> set[int]:
+        return {version for version, _ in self.answered}
+
+
+@contextmanager
+def load(server: Server, repository: Path, versions: tuple[int, ...]) -> Iterator[Load]:
+    """Clients that ask for golden inputs without pause, and hold each answer against all releases'."""
+    golden = {version: load_golden_set(golden_file(repository, version), version=version) for version in versions}
+    inputs = next(iter(golden.values())).inputs
+    expected = {version: of.tags for version, of in golden.items()}
+    assert_nothing_is_like_anything_else(repository, inputs, expected)
+    seen, stop = Load(), threading.Event()
+
+    def ask(seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        with triton.InferenceServerClient(server.grpc_url) as client:
+            while not stop.is_set():
+                i = int(rng.integers(len(inputs.names)))
+                started = time.monotonic()
+                try:
+                    result = infer(client, inputs, i)
+                except Exception as error:  # noqa: BLE001 - whatever it is, it is a request that failed
+                    seen.failures.append(str(error))
+                    continue
+                seen.slowest_s = max(seen.slowest_s, time.monotonic() - started)
+                answer = result.as_numpy("TAGS")[0]
+                like = {version for version, tags in expected.items() if np.abs(answer - tags[i]).max() < 1e-4}
+                seen.answered.append((int(result.get_response().model_version), frozenset(like)))
+
+    threads = [threading.Thread(target=ask, args=(seed,)) for seed in range(CLIENTS)]
+    for thread in threads:
+        thread.start()
+    try:
+        wait_for(lambda: len(seen.answered) > 20 * CLIENTS)
+        yield seen
+        before = len(seen.answered)
+        wait_for(lambda: len(seen.answered) > before + 20 * CLIENTS)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def infer(client: triton.InferenceServerClient, inputs: Inputs, i: int) -> triton.InferResult:
+    image = triton.InferInput("IMAGE", [1, 224, 224, 3], "UINT8")
+    image.set_data_from_numpy(inputs.image[i : i + 1])
+    history = triton.InferInput("USER_HISTORY", [1, inputs.history.shape[1]], "FP32")
+    history.set_data_from_numpy(inputs.history[i : i + 1])
+    return client.infer("tag_recommender", [image, history], client_timeout=30)
+
+
+def assert_nothing_is_like_anything_else(repository: Path, inputs: Inputs, expected: dict[int, NDArray]) -> None:
+    """Two releases, and every mix of their models, answer so differently that a mix could not be missed."""
+    answers = list(expected.values())
+    if len(expected) == 2:
+        one, other = (model_files(repository, version) for version in expected)
+        for visual in (one, other):
+            for preference in (one, other):
+                for classifier in (one, other):
+                    files = {name: of[name] for name, of in zip(one, (visual, preference, classifier), strict=True)}
+                    if files not in (one, other):
+                        answers.append(onnx_recommender(files)(inputs.image, inputs.history))
+    history = inputs.history.any(1)  # without one, the preference encoders differ little
+    for a in range(len(answers)):
+        for b in range(a):
+            assert np.abs(answers[a] - answers[b])[history].max(1).min() > 1e-3
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def assert_no_failure_and_no_mix(seen: Load) -> None:
+    assert seen.failures == []
+    assert len(seen.answered) > 100 * CLIENTS
+    wrong = [(version, like) for version, like in seen.answered if version not in like]
+    assert wrong == [], f"{len(wrong)} of {len(seen.answered)} answers"
+
+
+def assert_serves_only(server: Server, repository: Path, version: int) -> None:
+    assert loaded_releases(server.grpc_url) == {version}
+    assert released_version(repository) == version
+    with connected(server.grpc_url) as client:
+        assert ready_versions(client, "visual_encoder") == {version}
+        golden = load_golden_set(golden_file(repository, version), version=version)
+        answer = infer(client, golden.inputs, 0)
+    assert answer.get_response().model_version == str(version)
+    np.testing.assert_allclose(answer.as_numpy("TAGS")[0], golden.tags[0], atol=1e-4)
+
+
+def test_rollout_and_rollback_under_load(repository: Path, server: Server) -> None:
+    with load(server, repository, (1, 2)) as seen:
+        forward = rollout(server.grpc_url, repository, to=2, say=silent)
+        assert_serves_only(server, repository, 2)
+        back = rollout(server.grpc_url, repository, to=1, say=silent)
+        assert_serves_only(server, repository, 1)
+    assert_no_failure_and_no_mix(seen)
+    assert seen.releases() == {1, 2}
+    assert (forward.old, forward.version, back.old, back.version) == (1, 2, 2, 1)
+    assert forward.gate.passed
+    assert "release 1 -> release 2" in str(forward)
+
+
+def test_a_release_published_meanwhile_is_rolled_out_from_the_command_line(
+    repository: Path, server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    release(save_tiny_checkpoint(tmp_path / "3.pt", seed=2), repository, QUIET)
+    with connected(server.grpc_url) as client:
+        assert served_version(client) == 1, "publishing alone changes nothing"
+    arguments = ["--url", server.grpc_url, "--repository", str(repository)]
+    assert main(["rollout", *arguments]) == 0
+    assert "release 1 -> release 3" in capsys.readouterr().out
+    assert_serves_only(server, repository, 3)
+    assert main(["rollout", *arguments]) == 0
+    assert "serves release 3 already" in capsys.readouterr().out
+    assert main(["verify", *arguments]) == 0
+
+
+def test_a_release_that_answers_otherwise_is_refused_under_load(repository: Path, server: Server) -> None:
+    other = model_files(repository, 1)["classifier"]
+    damage(repository, 2, "classifier", lambda file: shutil.copy(other, file))
+    with load(server, repository, (1,)) as seen:
+        with pytest.raises(
+            GateError, match=r"release 2 was not rolled out, release 1 goes on serving and is pinned: .*jpg"
+        ):
+            rollout(server.grpc_url, repository, to=2, say=silent)
+        assert_serves_only(server, repository, 1)
+    assert seen.failures == []
+    assert set(seen.answered) == {(1, frozenset({1}))}
+
+
+def test_a_release_that_does_not_load_is_refused_under_load(repository: Path, server: Server, two: Path) -> None:
+    rollback(repository, 2)  # as after its publishing
+    damage(repository, 2, "classifier", lambda file: file.write_bytes(b"no ONNX"))
+    with load(server, repository, (1,)) as seen:
+        with pytest.raises(ServerFailure, match=r"release 1 goes on serving and is pinned: .*classifier"):
+            rollout(server.grpc_url, repository, say=silent)
+        assert_serves_only(server, repository, 1)
+    assert seen.failures == []
+    assert set(seen.answered) == {(1, frozenset({1}))}
+    with served(repository, "none") as again, connected(again.grpc_url) as client:
+        assert served_version(client) == 1, "a server that starts anew is not kept from it by the release"
+    assert [version.state for version in versions(repository)] == ["current", "withdrawn"]
+    damage(repository, 2, "classifier", lambda file: shutil.copy(two / "classifier" / "2" / "model.onnx", file))
+    rollout(server.grpc_url, repository, to=2, say=silent)
+    assert_serves_only(server, repository, 2)
+
+
+def test_a_damaged_file_is_found_before_the_server_is_asked(repository: Path, server: Server) -> None:
+    model_files(repository, 2)["classifier"].write_bytes(b"no ONNX")
+    with pytest.raises(ReleaseError, match=r"classifier/2/model\.onnx is not the file that was published"):
+        rollout(server.grpc_url, repository, to=2, say=silent)
+    with pytest.raises(ReleaseError, match="has no release 9"):
+        rollout(server.grpc_url, repository, to=9, say=silent)
+    with locked(repository), pytest.raises(RepositoryBusy):
+        rollout(server.grpc_url, repository, to=2, say=silent)
+    assert released_version(repository) == 1
+
+
+@pytest.mark.parametrize("step", ["load preference_encoder", "golden set on the new models", "switch"])
+def test_a_server_that_dies_half_way(repository: Path, step: str) -> None:
+    rollback(repository, 2)
+    with served(repository) as server:
+        rollout(server.grpc_url, repository, to=1, say=silent)
+
+        def kill(name: str) -> None:
+            if name.startswith(step):
+                os.kill(server.pid, signal.SIGKILL)
+
+        with pytest.raises(ServerFailure, match=r"release 2 was not rolled out: .* release 1 is pinned again, start"):
+            rollout(server.grpc_url, repository, to=2, say=kill)
+    assert released_version(repository) == 1
+    with served(repository) as again, connected(again.grpc_url) as client:
+        assert served_version(client) == 1
+
+
+def test_a_server_that_may_not_be_controlled(repository: Path) -> None:
+    with served(repository, "none") as server:
+        with pytest.raises(ServerFailure, match="--model-control-mode=explicit"):
+            rollout(server.grpc_url, repository, to=2, say=silent)
+        with connected(server.grpc_url) as client:
+            assert served_version(client) == 1
+    assert released_version(repository) == 1
+
+
+def test_a_server_that_serves_nothing_yet(repository: Path) -> None:
+    settings = ServerSettings(
+        repository=repository, grpc_port=0, http_port=0, metrics_port=0, stop_timeout_s=1, model_control="explicit"
+    )
+    with serve(settings) as server:
+        assert rollout(server.grpc_url, repository, to=2, say=silent).old is None
+        assert_serves_only(server, repository, 2)
