@@ -8,6 +8,7 @@ ExportError
 |- ReleaseError       a release is not there, or not whole
 |- RepositoryBusy     another command is writing to the repository
 `- ServerFailure      a running server does not answer, or not as it should
+   `- LoadRefused     it refused to load a version of a model
 """
 
 from __future__ import annotations
@@ -53,3 +54,7 @@ class RepositoryBusy(ExportError):
 
 class ServerFailure(ExportError):
     """A running server does not answer, or not as it should."""
+
+
+class LoadRefused(ServerFailure):
+    """A running server refused to load a version of a model."""

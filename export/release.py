@@ -135,6 +135,7 @@ def _stage(
     manifest = _draft(source, version, options)
     labels_file(staged).write_text(_label_lines(source.checkpoint), encoding="utf-8")
     files = model_files(staged, version)
+    _say(options, f"export release {version} in {options.precision}")
     for model in contract.COMPONENTS:
         files[model.name].parent.mkdir()
         export_onnx(modules[model.name], model, manifest.tags, files[model.name], manifest.onnx_metadata())
@@ -167,6 +168,7 @@ def _measure(
     source: Source, staged: Path, golden: GoldenSet, onnx: Recommender, options: Options
 ) -> tuple[dict[str, float], tuple[Gate, ...]]:
     """Precision@5 of checkpoint and release, and all gates, cheap ones first; raises GateError."""
+    _say(options, f"compare the answers to {len(golden.inputs.names)} golden inputs: PyTorch, ONNX Runtime, Triton")
     model = torch_recommender(source.checkpoint.model)
     pytorch = gates.pytorch_gate(model, golden.inputs, onnx, options.precision)
     served = gates.served_gate(staged, golden, options.precision)
@@ -182,6 +184,11 @@ def _measure(
     measured = (pytorch, served, gates.quality_gate(quality["checkpoint"], quality["release"], pictures))
     gates.require(measured)
     return quality, measured
+
+
+def _say(options: Options, step: str) -> None:
+    if not options.quiet:
+        print(step, flush=True)
 
 
 def _draft(source: Source, version: int, options: Options) -> ReleaseManifest:

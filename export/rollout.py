@@ -13,13 +13,15 @@ from pathlib import Path
 import tritonclient.grpc as triton
 from altreco_client import contract
 from google.protobuf import json_format
+from tritonclient.grpc import model_config_pb2 as pb
 from tritonclient.utils import InferenceServerException
 
-from export.errors import GateError, ServerFailure
+from export.config import CONFIG_FILE, check_repository, read_config, released_version
+from export.errors import ConfigError, ExportError, GateError, LoadRefused, ReleaseError, ServerFailure
 from export.gates import SERVED, require
 from export.golden import GoldenSet, Recommender, replay
 from export.manifest import Gate
-from export.repository import check_files, load_release, locked, pin, restore, withdraw
+from export.repository import check_files, find_version, load_release, locked, model_files, pin, restore, withdraw
 from export.served import (
     DEADLINE_S,
     component_recommender,
@@ -68,121 +70,206 @@ def rollout(
     """Make the server at host:port serve the pinned release, or `to`, which is pinned then.
 
     `allowed`: difference to the golden set, if not the release's own. Raises GateError, ServerFailure, ReleaseError,
-    GoldenSetError and RepositoryBusy; unless the message says otherwise, the old release serves and is pinned.
+    ConfigError, GoldenSetError and RepositoryBusy; unless the message says otherwise, the old release serves.
     """
     with locked(repository), connected(url) as client:
         started = time.monotonic()
         manifest, golden = load_release(repository, to)
-        restore(repository, manifest.version)
-        check_files(repository, manifest)
         version, old = manifest.version, served_version(client)
+        if old is not None:
+            _check_old_release(repository, old)
         allowed = manifest.gate(SERVED).allowed if allowed is None else allowed
         with _old_release_kept(client, repository, old, version):
+            restore(repository, version)
+            check_files(repository, manifest)
+            check_repository(repository)
             keep = {version} if old is None else {old, version}
             for model in contract.COMPONENTS:
                 say(f"load {model.name}, releases {', '.join(map(str, sorted(keep)))}")
                 _load_versions(client, model.name, keep)
             say("golden set on the new models")
             _require(golden, client, component_recommender(client, version), allowed)
+            _check_running(client, repository)
             say(f"switch to release {version}")
             pin(repository, version)
             client.load_model(ENSEMBLE, client_timeout=LOAD_DEADLINE_S)
             say("golden set on the ensemble")
             gate = _require(golden, client, ensemble_recommender(client, version), allowed)
         say("wait for the old release's last request")
-        _drain(client, version, drain_timeout_s)
-        for model in contract.COMPONENTS:
-            _load_versions(client, model.name, {version})
+        _retire_others(client, version, drain_timeout_s)
     return Rollout(url=url, old=old, version=version, gate=gate, seconds=time.monotonic() - started)
+
+
+def _check_old_release(repository: Path, old: int) -> None:
+    """A model is loaded with all that the repository has of the wanted versions: one that it lacks is unloaded."""
+    for path in model_files(repository, old).values():
+        if not path.is_file():
+            raise ReleaseError(
+                f"release {old} serves, but {path} is gone: loading another release beside it would end it. Nothing "
+                f"was changed; restore the file, or start the server anew, which then serves the pinned release"
+            )
+
+
+def _check_running(client: triton.InferenceServerClient, repository: Path) -> None:
+    """Raise ConfigError where the server runs with other configs than the repository has, whence the ensemble's comes.
+
+    Triton takes an ensemble down that does not fit: the old one, too.
+    """
+    batch = min(read_config(repository, model.name).max_batch_size for model in contract.COMPONENTS)
+    for model in contract.COMPONENTS:
+        written = read_config(repository, model.name)
+        runs = client.get_model_config(model.name, client_timeout=DEADLINE_S).config
+        if runs.max_batch_size < batch or _dims(runs) != _dims(written):
+            raise ConfigError(
+                f"{repository / model.name / CONFIG_FILE}: expected what the server runs with, max_batch_size "
+                f"{runs.max_batch_size} and dims {_dims(runs)}, found max_batch_size {written.max_batch_size} and dims "
+                f"{_dims(written)}: undo the change, or start the server anew before the rollout"
+            )
+
+
+def _dims(config: pb.ModelConfig) -> dict[str, list[int]]:
+    return {entry.name: list(entry.dims) for entry in (*config.input, *config.output)}
 
 
 @contextmanager
 def _old_release_kept(
     client: triton.InferenceServerClient, repository: Path, old: int | None, version: int
 ) -> Iterator[None]:
-    """Whatever goes wrong inside, the old release is pinned and serves; the pin first, in case the server is gone."""
+    """Whatever goes wrong inside, the old release serves, and is pinned where the new one was."""
+    withdrawn = find_version(repository, version).state == "withdrawn"
     try:
         yield
     except BaseException as error:
+        if isinstance(error, InferenceServerException) and NOT_EXPLICIT in error.message():
+            raise ServerFailure(
+                "the server does not take loads: start it with --model-control-mode=explicit. Nothing was changed; "
+                "started anew in any mode, it serves the pinned release"
+            ) from error
         if old is None or old == version:
             raise
-        pin(repository, old)
-        try:
-            _go_back(client, old)
-        except InferenceServerException as gone:
-            raise ServerFailure(_refusal(error, version, old, gone)) from error
-        if isinstance(error, GateError):
-            raise GateError(_refusal(error, version, old), error.gates) from error
-        if isinstance(error, InferenceServerException):
+        unpinned, gone = _pin_again(repository, old, version), _go_back(client, old)
+        # An older release has been loaded before: it is not its files' fault.
+        if withdrawn or (isinstance(error, LoadRefused) and version > old):
             withdraw(repository, version)
-            raise ServerFailure(_refusal(error, version, old)) from error
+        message = _refusal(error, version, old, unpinned=unpinned, gone=gone)
+        if isinstance(error, GateError):
+            raise GateError(message, error.gates) from error
+        if isinstance(error, InferenceServerException) or gone is not None:
+            raise ServerFailure(message) from error
+        if isinstance(error, ExportError | OSError):
+            raise (type(error) if isinstance(error, ExportError) else ExportError)(message) from error
         raise
 
 
-def _go_back(client: triton.InferenceServerClient, old: int) -> None:
-    if served_version(client) != old:
-        client.load_model(ENSEMBLE, client_timeout=LOAD_DEADLINE_S)
-    for model in contract.COMPONENTS:
-        _load_versions(client, model.name, {old})
+def _pin_again(repository: Path, old: int, version: int) -> str | None:
+    """First of all, in case that the server is gone; what went wrong, if anything."""
+    try:
+        if released_version(repository) == version:
+            pin(repository, old)
+    except (ExportError, OSError) as error:
+        return str(error)
+    return None
 
 
-def _refusal(error: BaseException, version: int, old: int, gone: InferenceServerException | None = None) -> str:
-    reason = error.message() if isinstance(error, InferenceServerException) else str(error)
-    if NOT_EXPLICIT in reason:
+def _go_back(client: triton.InferenceServerClient, old: int) -> str | None:
+    """What went wrong, if anything."""
+    try:
+        if served_version(client) != old:
+            client.load_model(ENSEMBLE, client_timeout=LOAD_DEADLINE_S)
+        for model in contract.COMPONENTS:
+            _load_versions(client, model.name, {old})
+    except (InferenceServerException, ServerFailure) as error:
+        return _reason(error)
+    return None
+
+
+def _refusal(error: BaseException, version: int, old: int, *, unpinned: str | None, gone: str | None) -> str:
+    refused = f"release {version} was not rolled out"
+    if unpinned is not None:
         return (
-            f"the server does not take loads: start it with --model-control-mode=explicit. Release {old} goes on "
-            f"serving and is pinned, release {version} was not rolled out"
+            f"{refused}: {_reason(error)}. Release {old} could not be pinned again ({unpinned}): "
+            f"`python -m export rollback --to {old}` before the server starts anew"
         )
     if gone is not None:
         return (
-            f"release {version} was not rolled out: {reason}. The server does not answer any more ({gone.message()}); "
+            f"{refused}: {_reason(error)}. The server cannot be taken back ({gone}); "
             f"release {old} is pinned again, start the server anew"
         )
-    return f"release {version} was not rolled out, release {old} goes on serving and is pinned: {reason}"
+    return f"{refused}, release {old} goes on serving and is pinned: {_reason(error)}"
+
+
+def _reason(error: BaseException) -> str:
+    """Without the Python backend's traceback."""
+    text = error.message() if isinstance(error, InferenceServerException) else str(error)
+    return text.partition("\n\nAt:")[0].strip()
 
 
 def _load_versions(client: triton.InferenceServerClient, model: str, versions: Collection[int]) -> None:
-    """Make exactly these versions of a model loaded; those that are stay so while others load.
+    """Make exactly these versions of a model loaded; those that are stay as they are while others load.
 
     By an override of the policy: with the repository's own, `all`, every release that was ever made would be loaded.
     """
-    if not ready_versions(client, model):
-        client.load_model(model, client_timeout=LOAD_DEADLINE_S)
-    # The server's own config, which may be a variant (--model-config-name), and not the repository's.
-    config = client.get_model_config(model, client_timeout=DEADLINE_S).config
-    config.version_policy.Clear()
-    config.version_policy.specific.versions.extend(sorted(versions))
-    text = json_format.MessageToJson(config, preserving_proto_field_name=True)
-    client.load_model(model, config=text, client_timeout=LOAD_DEADLINE_S)
+    try:
+        if not ready_versions(client, model):
+            client.load_model(model, client_timeout=LOAD_DEADLINE_S)
+        # The server's own config, which may be a variant (--model-config-name), and not the repository's. Without
+        # what Triton adds to it after loading: it would take that for a change, and load the old release once more.
+        config = client.get_model_config(model, client_timeout=DEADLINE_S).config
+        config.ClearField("runtime")
+        config.version_policy.Clear()
+        config.version_policy.specific.versions.extend(sorted(versions))
+        text = json_format.MessageToJson(config, preserving_proto_field_name=True)
+        client.load_model(model, config=text, client_timeout=LOAD_DEADLINE_S)
+    except InferenceServerException as error:
+        if error.status() == "StatusCode.INVALID_ARGUMENT":
+            raise LoadRefused(f"Triton does not load it: {_reason(error)}") from error
+        raise
+    if missing := set(versions) - ready_versions(client, model):
+        raise ServerFailure(
+            f"the server finds no version {min(missing)} of {model}: does it read the same repository, as it is now?"
+        )
 
 
 def _require(golden: GoldenSet, client: triton.InferenceServerClient, recommend: Recommender, allowed: float) -> Gate:
-    max_batch = client.get_model_config(contract.VISUAL_ENCODER.name).config.max_batch_size
+    configs = [client.get_model_config(model.name, client_timeout=DEADLINE_S).config for model in contract.COMPONENTS]
+    max_batch = min(config.max_batch_size for config in configs)
     difference = replay(golden.inputs, golden.tags, recommend, max_batch=max_batch)
     gate = Gate(name=SERVED, measured=difference.value, allowed=allowed, worst=difference.where)
     require([gate])
     return gate
 
 
-def _drain(client: triton.InferenceServerClient, version: int, timeout_s: float) -> None:
-    """Wait until no ensemble but this one has a request under way.
+def _retire_others(client: triton.InferenceServerClient, version: int, timeout_s: float) -> None:
+    """Unload all but this version once no ensemble but this one has a request under way, and see it gone.
 
-    Only then may components go: an ensemble looks each of them up when it comes to that step.
+    A request holds the models of all its steps from its first one on, so that Triton keeps an unloaded model until the
+    last such request has been answered: also one of an ensemble that was loaded again meanwhile, which no index shows.
     """
     deadline = time.monotonic() + timeout_s
-    while others := _not_gone(client, version):
+    try:
+        _wait_until_gone(client, ENSEMBLE, version, deadline)
+        for model in contract.COMPONENTS:
+            _load_versions(client, model.name, {version})
+        for model in contract.COMPONENTS:
+            _wait_until_gone(client, model.name, version, deadline)
+    except (InferenceServerException, ServerFailure) as error:
+        raise ServerFailure(
+            f"release {version} serves and is pinned, but the others are not unloaded: {_reason(error)}; "
+            f"the same command again unloads them"
+        ) from error
+
+
+def _wait_until_gone(client: triton.InferenceServerClient, model: str, version: int, deadline: float) -> None:
+    while others := _not_gone(client, model, version):
         if time.monotonic() > deadline:
-            raise ServerFailure(
-                f"release {version} serves, but release {others[0]} still has requests under way after "
-                f"{timeout_s:g} s: run the same command again to unload it"
-            )
+            raise ServerFailure(f"{model} {others[0]} still has requests under way")
         time.sleep(POLL_S)
 
 
-def _not_gone(client: triton.InferenceServerClient, version: int) -> list[str]:
+def _not_gone(client: triton.InferenceServerClient, model: str, version: int) -> list[str]:
     index = client.get_model_repository_index(client_timeout=DEADLINE_S).models
     return [
         entry.version
         for entry in index
-        if entry.name == ENSEMBLE and entry.version != str(version) and entry.state in ("READY", "UNLOADING")
+        if entry.name == model and entry.version != str(version) and entry.state in ("READY", "UNLOADING")
     ]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import threading
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from deploy.local import Server, ServerSettings, serve
 from export.__main__ import main
 from export.config import released_version
-from export.errors import GateError, ReleaseError, RepositoryBusy, ServerFailure
+from export.errors import ConfigError, ExportError, GateError, LoadRefused, ReleaseError, RepositoryBusy, ServerFailure
 from export.golden import Inputs, load_golden_set
 from export.onnx_files import onnx_recommender
 from export.release import Options, release
@@ -87,6 +88,13 @@ def damage(repository: Path, version: int, model: str, change: Callable[[Path], 
     manifest = json.loads(path.read_text())
     manifest["files"][str(file.relative_to(repository))] = sha256(file)
     path.write_text(json.dumps(manifest))
+
+
+def edit(paths: list[Path], old: str, new: str) -> None:
+    for path in paths:
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new))
 
 
 @dataclass
@@ -198,6 +206,9 @@ def test_rollout_and_rollback_under_load(repository: Path, server: Server) -> No
         assert_serves_only(server, repository, 1)
     assert_no_failure_and_no_mix(seen)
     assert seen.releases() == {1, 2}
+    # Each was unloaded once and so had been loaded once, beside the other: at the start, and 1 again on the way back.
+    unloaded = re.findall(r"successfully unloaded '(\w+_encoder|classifier)' version (\d)", server.log_path.read_text())
+    assert sorted(unloaded) == sorted((model, version) for model in model_files(repository, 1) for version in "12")
     assert (forward.old, forward.version, back.old, back.version) == (1, 2, 2, 1)
     assert forward.gate.passed
     assert "release 1 -> release 2" in str(forward)
@@ -257,6 +268,63 @@ def test_a_damaged_file_is_found_before_the_server_is_asked(repository: Path, se
     with locked(repository), pytest.raises(RepositoryBusy):
         rollout(server.grpc_url, repository, to=2, say=silent)
     assert released_version(repository) == 1
+
+
+def test_what_would_end_the_old_release_is_refused_before_it_does(
+    repository: Path, server: Server, tmp_path: Path
+) -> None:
+    rollback(repository, 2)
+    rollout(server.grpc_url, repository, to=1, say=silent)
+    with load(server, repository, (1,)) as seen:
+        gone = model_files(repository, 1)["classifier"].rename(tmp_path / "model.onnx")
+        with pytest.raises(ReleaseError, match=r"release 1 serves, but .*classifier/1/model\.onnx is gone"):
+            rollout(server.grpc_url, repository, to=2, say=silent)
+        gone.rename(model_files(repository, 1)["classifier"])
+
+        configs = [repository / model / "config.pbtxt" for model in model_files(repository, 1)]
+        edit(configs, "max_batch_size: 32", "max_batch_size: 64")
+        with pytest.raises(
+            ConfigError, match="what the server runs with, max_batch_size 32 .* found max_batch_size 64"
+        ):
+            rollout(server.grpc_url, repository, to=2, say=silent)
+        edit(configs, "max_batch_size: 64", "max_batch_size: 32")
+
+        partial = repository / "tag_recommender" / ".config.pbtxt.partial"
+        partial.mkdir()  # in the way of the new pin
+        with pytest.raises(ExportError, match=r"release 1 goes on serving and is pinned: .*\.config\.pbtxt\.partial"):
+            rollout(server.grpc_url, repository, to=2, say=silent)
+        partial.rmdir()
+
+        elsewhere = shutil.copytree(repository, tmp_path / "elsewhere")
+        for folder in repository.glob("*/2"):
+            folder.rename(tmp_path / f"{folder.parent.name}-2")
+        with pytest.raises(ServerFailure, match="no version 2 of visual_encoder: does it read the same repository"):
+            rollout(server.grpc_url, elsewhere, to=2, say=silent)
+        assert [version.state for version in versions(elsewhere)] == ["current", "ready"], "the release is not to blame"
+        assert_serves_only(server, repository, 1)
+    assert seen.failures == []
+    assert set(seen.answered) == {(1, frozenset({1}))}
+
+
+def test_an_older_release_that_does_not_load_stays_in_the_repository(repository: Path, server: Server) -> None:
+    rollout(server.grpc_url, repository, to=2, say=silent)
+    damage(repository, 1, "classifier", lambda file: file.write_bytes(b"no ONNX"))
+    with pytest.raises(LoadRefused, match="release 2 goes on serving and is pinned"):
+        rollout(server.grpc_url, repository, to=1, say=silent)
+    assert_serves_only(server, repository, 2)
+    assert [version.state for version in versions(repository)] == ["ready", "current"]
+
+
+def test_a_server_that_dies_after_the_switch_serves_the_new_release_next(repository: Path) -> None:
+    with served(repository) as server:
+
+        def kill(name: str) -> None:
+            if name.startswith("wait"):
+                os.kill(server.pid, signal.SIGKILL)
+
+        with pytest.raises(ServerFailure, match="release 2 serves and is pinned, but the others are not unloaded"):
+            rollout(server.grpc_url, repository, to=2, say=kill)
+    assert released_version(repository) == 2
 
 
 @pytest.mark.parametrize("step", ["load preference_encoder", "golden set on the new models", "switch"])

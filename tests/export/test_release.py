@@ -22,6 +22,7 @@ from export.gates import PYTORCH, QUALITY, SERVED, pytorch_gate, quality_gate, r
 from export.manifest import read_manifest
 from export.onnx_files import onnx_recommender
 from export.onnx_model import metadata_of
+from export.precision import Precision
 from export.quality import golden_inputs, precision_at_5, torch_recommender
 from export.release import Options, release
 from export.releases import rollback
@@ -120,6 +121,18 @@ def test_next_release_pins_its_own_versions_and_keeps_the_old(repository: Path, 
     assert [step.model_version for step in ensemble.ensemble_scheduling.step] == [2, 2, 2]
     assert list(ensemble.version_policy.specific.versions) == [2]
     assert (repository / "visual_encoder" / "1" / "model.onnx").exists()
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_the_same_checkpoint_in_another_precision_is_another_release(
+    repository: Path, checkpoint: Path, precision: Precision
+) -> None:
+    manifest = release(checkpoint, repository, replace(QUIET, precision=precision)).manifest
+    assert (manifest.version, manifest.precision) == (2, precision)
+    assert all(gate.passed for gate in manifest.gates)
+    sizes = [sum(file.stat().st_size for file in model_files(repository, version).values()) for version in (1, 2)]
+    assert sizes[1] < sizes[0]
+    assert {metadata_of(file)["precision"] for file in model_files(repository, 2).values()} == {precision}
 
 
 def test_another_vocabulary_is_refused(repository: Path, other: Path) -> None:

@@ -1,0 +1,184 @@
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from altreco_client import contract
+from numpy.typing import NDArray
+from onnx import TensorProto
+
+from export.config import check_config
+from export.errors import ExportError
+from export.gates import TOLERANCES
+from export.onnx_files import onnx_recommender
+from export.onnx_model import OPSET, export_onnx, metadata_of
+from export.precision import PRECISIONS, Precision, apply_precision
+from export.split import split
+from tests.tiny import REPOSITORY, TAGS, tiny_model
+from training.model import ALTReco
+
+METADATA = {"origin": "a test", "version": "7"}
+MEAN_BOUNDS = {"fp32": 1e-6, "fp16": 1e-3, "int8": 0.02}
+"""Of the differences of the tags' probabilities from those of the files as exported; the largest: the gate's bound."""
+
+Files = dict[str, Path]
+
+
+def pictures(count: int, seed: int = 0) -> NDArray[np.uint8]:
+    """Patches of 16 x 16 pixels: noise of single pixels is all the same to a convolution."""
+    small = np.random.default_rng(seed).integers(0, 256, (count, 14, 14, 3), np.uint8)
+    return small.repeat(16, 1).repeat(16, 2)
+
+
+def export(model: ALTReco, folder: Path) -> Files:
+    modules = split(model)
+    files = {component.name: folder / component.name / "model.onnx" for component in contract.COMPONENTS}
+    for component in contract.COMPONENTS:
+        files[component.name].parent.mkdir(parents=True)
+        export_onnx(modules[component.name], component, TAGS, files[component.name], METADATA)
+    return files
+
+
+def copy(files: Files, folder: Path) -> Files:
+    for name, path in files.items():
+        (folder / name).mkdir(parents=True)
+        shutil.copy(path, folder / name)
+    return {name: folder / name / path.name for name, path in files.items()}
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    return export(tiny_model(), tmp_path_factory.mktemp("exported"))
+
+
+@pytest.fixture(scope="module")
+def converted(exported: Files, tmp_path_factory: pytest.TempPathFactory) -> dict[Precision, Files]:
+    folder = tmp_path_factory.mktemp("converted")
+    files = {precision: copy(exported, folder / precision) for precision in PRECISIONS}
+    assert [apply_precision(files[precision], precision, pictures(16)) for precision in PRECISIONS] == [(), (), ()]
+    return files
+
+
+def weights(path: Path) -> set[int]:
+    """Element types of the tensors with more than a few numbers."""
+    return {tensor.data_type for tensor in onnx.load(path).graph.initializer if np.prod(tensor.dims) > 64}
+
+
+def assert_near(answer: NDArray[np.float32], expected: NDArray[np.float32], precision: Precision) -> None:
+    difference = np.abs(answer - expected)
+    print(f"{precision}: max {difference.max():.2g}, mean {difference.mean():.2g}")
+    assert difference.max() <= TOLERANCES[precision].pytorch
+    assert difference.mean() <= MEAN_BOUNDS[precision]
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_answers_as_the_exported_files(
+    exported: Files, converted: dict[Precision, Files], precision: Precision, batch: int
+) -> None:
+    images, histories = pictures(batch, seed=1), np.random.default_rng(1).random((batch, TAGS), np.float32)
+    expected = onnx_recommender(exported)(images, histories)
+    answer = onnx_recommender(converted[precision])(images, histories)
+    assert expected.std() > 0.1  # or any answer would be near
+    assert_near(answer, expected, precision)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_signature_config_operator_sets_and_metadata_stay(
+    exported: Files, converted: dict[Precision, Files], precision: Precision
+) -> None:
+    for name, path in converted[precision].items():
+        before, after = onnx.load(exported[name]), onnx.load(path)
+        for kind in ("input", "output"):
+            values = [[(v.name, v.type) for v in getattr(model.graph, kind)] for model in (before, after)]
+            assert values[0] == values[1]
+        assert [(entry.domain, entry.version) for entry in after.opset_import] == [("", OPSET)]
+        assert {node.domain for node in after.graph.node} == {""}
+        assert metadata_of(path) == METADATA
+        check_config(REPOSITORY, name, path)
+
+
+def test_fp16_holds_float16(exported: Files, converted: dict[Precision, Files]) -> None:
+    for name, path in converted["fp16"].items():
+        assert (weights(exported[name]), weights(path)) == ({TensorProto.FLOAT}, {TensorProto.FLOAT16})
+    sizes = [sum(path.stat().st_size for path in files.values()) for files in (converted["fp16"], exported)]
+    assert sizes[0] < 0.55 * sizes[1]
+
+
+def test_int8_holds_signed_weights_per_channel_and_unsigned_activations(converted: dict[Precision, Files]) -> None:
+    graph = onnx.load(converted["int8"]["visual_encoder"]).graph
+    types = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    dims = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
+    producers = {name: node for node in graph.node for name in node.output}
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    assert len(convolutions) == 13
+    for node in convolutions:
+        activation, weight = (producers[name] for name in node.input[:2])
+        assert (activation.op_type, weight.op_type) == ("DequantizeLinear", "DequantizeLinear")
+        assert (types[activation.input[2]], dims[activation.input[2]]) == (TensorProto.UINT8, [])
+        channels = dims[weight.input[0]][0]
+        assert (types[weight.input[0]], dims[weight.input[1]]) == (TensorProto.INT8, [channels])
+
+
+def test_int8_leaves_the_small_models_in_float(converted: dict[Precision, Files]) -> None:
+    for name in ("preference_encoder", "classifier"):
+        assert weights(converted["int8"][name]) == {TensorProto.FLOAT}
+        assert converted["int8"][name].read_bytes() == converted["fp32"][name].read_bytes()
+
+
+def test_what_quantization_ruins_stays_in_float(tmp_path: Path) -> None:
+    model = tiny_model()
+    first, second = (layer.convolution for layer in model.visual_encoder.backbone.encoder.stages[2].layers[0].layer)
+    norm = model.visual_encoder.backbone.encoder.stages[2].layers[0].layer[0].normalization
+    # One channel is 10,000 times as large, and used as much less: the same function, but all other channels round to 0.
+    for parameter in (norm.weight, norm.bias):
+        parameter.data[0] *= 1e4
+    second.weight.data[:, 0] /= 1e4
+    files = export(model, tmp_path / "fp32")
+    ruined = copy(files, tmp_path / "int8")
+    kept = apply_precision(ruined, "int8", pictures(16))
+
+    graph = onnx.load(files["visual_encoder"]).graph
+    names = {node.name: node.input[1] for node in graph.node if node.op_type == "Conv"}
+    layers = [name for name, weight in names.items() if "stages.2.layers.0.layer" in weight]
+    assert (len(layers), first.out_channels) == (2, 16)
+    assert set(layers) <= set(kept)
+    assert len(kept) <= 4
+    quantized = {
+        node.name: node.input[1] for node in onnx.load(ruined["visual_encoder"]).graph.node if node.name in layers
+    }
+    assert all(quantized[name] == names[name] for name in layers)  # the float weights, not a DequantizeLinear's
+
+    images, histories = pictures(2, seed=1), np.random.default_rng(1).random((2, TAGS), np.float32)
+    assert_near(onnx_recommender(ruined)(images, histories), onnx_recommender(files)(images, histories), "int8")
+
+
+@pytest.mark.parametrize(
+    ("calibration", "found"),
+    [(pictures(15), r"found 15 of \[224, 224, 3\]"), (pictures(16)[:, :112], r"found 16 of \[112, 224, 3\]")],
+)
+def test_too_few_pictures_are_refused(
+    exported: Files, tmp_path: Path, calibration: NDArray[np.uint8], found: str
+) -> None:
+    files = copy(exported, tmp_path)
+    with pytest.raises(ExportError, match=rf"at least 16 of \[224, 224, 3\], {found}; name a data set"):
+        apply_precision(files, "int8", calibration)
+    assert_untouched(exported, files)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_an_error_leaves_all_files_as_they_were(exported: Files, tmp_path: Path, precision: Precision) -> None:
+    files = copy(exported, tmp_path)
+    # The last file cannot be written beside: by then the others are.
+    (files["classifier"].parent / ".model.onnx.partial").mkdir()
+    with pytest.raises(OSError, match="partial"):
+        apply_precision(files, precision, pictures(16))
+    (files["classifier"].parent / ".model.onnx.partial").rmdir()
+    assert_untouched(exported, files)
+
+
+def assert_untouched(exported: Files, files: Files) -> None:
+    for name, path in files.items():
+        assert path.read_bytes() == exported[name].read_bytes()
+        assert [entry.name for entry in path.parent.iterdir()] == ["model.onnx"]
