@@ -283,9 +283,7 @@ def test_what_would_end_the_old_release_is_refused_before_it_does(
 
         configs = [repository / model / "config.pbtxt" for model in model_files(repository, 1)]
         edit(configs, "max_batch_size: 32", "max_batch_size: 64")
-        with pytest.raises(
-            ConfigError, match="what the server runs with, max_batch_size 32 .* found max_batch_size 64"
-        ):
+        with pytest.raises(ConfigError, match=r"server runs with, max_batch_size 32 .* found max_batch_size 64"):
             rollout(server.grpc_url, repository, to=2, say=silent)
         edit(configs, "max_batch_size: 64", "max_batch_size: 32")
 
