@@ -79,4 +79,4 @@ def require(gates: Sequence[Gate]) -> None:
         reasons = "; ".join(
             f"{gate.name}: {gate.measured:.2g}, allowed are {gate.allowed:g} ({gate.worst})" for gate in failed
         )
-        raise GateError(f"refused, nothing was published. {reasons}", tuple(gates))
+        raise GateError(f"refused: {reasons}", tuple(gates))

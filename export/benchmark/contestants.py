@@ -50,7 +50,7 @@ def random_model(preset_name: str, tags: int) -> ALTReco:
         # not: the export would keep layers in float, and what is timed would not be an int8 model.
         for name, weight in model.visual_encoder.named_parameters():
             if name.endswith("layer.2.normalization.weight"):
-                weight *= DAMPING
+                weight.mul_(DAMPING)
     return model.eval()
 
 

@@ -175,7 +175,7 @@ def test_a_model_that_answers_nonsense_is_refused(repository: Path, other: Path,
         broken.model.classifier.fc2.weight[3] = float("nan")
     save_checkpoint(tmp_path / "broken.pt", broken)
     before = tree(repository)
-    with pytest.raises(GateError, match=rf"nothing was published\. {PYTORCH}: inf, allowed are 0\.0001 \(at \d+\.jpg"):
+    with pytest.raises(GateError, match=rf"refused: {PYTORCH}: inf, allowed are 0\.0001 \(at \d+\.jpg"):
         release(tmp_path / "broken.pt", repository, QUIET)
     assert tree(repository) == before
 
