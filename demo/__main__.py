@@ -10,16 +10,16 @@ from altreco_client import AltrecoError, TagRecommender
 
 from demo.contact_sheet import write_contact_sheet
 from demo.recommend import Row, recommend_rows
-from deploy.local import ServerError, ServerSettings, serve
+from deploy.local import ServerError, on_free_ports, serve
 from export.errors import ExportError
 from export.release import release
-from training.checkpoint import Checkpoint, load_checkpoint
+from training.checkpoint import Checkpoint
 from training.data.histories import build_histories
 from training.data.manifest import read_manifest
 from training.data.synthetic import SyntheticSettings, generate
 from training.errors import TrainingError
 from training.presets import preset
-from training.train import train
+from training.train import train_unless_done
 
 BUILD = Path("build/demo")
 REPOSITORY = Path("model_repository")
@@ -44,7 +44,7 @@ def _run() -> None:
     with _timed("data"):
         data = generate(BUILD / "data", DATA)
     with _timed("train"):
-        checkpoint = _trained(data, BUILD / "small.pt")
+        checkpoint = train_unless_done(TRAINING, data, BUILD / "small.pt")
     with _timed("export"):
         print(release(BUILD / "small.pt", REPOSITORY))
     with _timed("serve and recommend"):
@@ -57,22 +57,10 @@ def _run() -> None:
     print(f"\n{_figures(checkpoint)}\n\nThe same as a picture: {sheet}\n{_what_next(data, rows[0])}")
 
 
-def _trained(data: Path, path: Path) -> Checkpoint:
-    """The checkpoint of these settings: the one that is there, or a new one."""
-    if path.exists():
-        checkpoint = load_checkpoint(path)
-        if checkpoint.settings == TRAINING and checkpoint.vocabulary == read_manifest(data).vocabulary:
-            print(f"using {path}")
-            return checkpoint
-    return train(TRAINING, data, path)
-
-
 def _recommended(data: Path) -> list[Row]:
     """Ask a Triton that lives as long as this takes."""
     manifest = read_manifest(data)
-    settings = ServerSettings(
-        repository=REPOSITORY, grpc_port=0, http_port=0, metrics_port=0, strict=True, stop_timeout_s=1
-    )
+    settings = on_free_ports(REPOSITORY, strict=True, stop_timeout_s=1)
     with serve(settings) as server, TagRecommender(server.grpc_url) as recommender:
         print(f"Triton is ready on {server.grpc_url}")
         return recommend_rows(recommender, manifest, build_histories(manifest))

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from export.config import released_version
 from export.errors import ExportError
-from export.manifest import to_json
+from export.manifest import PRECISIONS, to_json
 from export.releases import diff_releases, list_releases, prune, rollback, show_release
-from export.repository import find_version
+from export.repository import find_manifest, find_version
 from training.errors import TrainingError
 
 
@@ -55,10 +55,10 @@ def _show(arguments: argparse.Namespace) -> str:
     number = arguments.version if arguments.version is not None else released_version(arguments.repository)
     if number is None:
         return list_releases(arguments.repository)
-    version = find_version(arguments.repository, number)
-    if version.manifest is None:
-        raise ExportError(f"release {number} has no release.json: it was not published by this project's export")
-    return to_json(version.manifest).rstrip() if arguments.json else show_release(version.manifest, version.state)
+    manifest = find_manifest(arguments.repository, number)
+    if arguments.json:
+        return to_json(manifest).rstrip()
+    return show_release(manifest, find_version(arguments.repository, number).state)
 
 
 def _diff(arguments: argparse.Namespace) -> str:
@@ -110,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("release", parents=[shared], help="publish a checkpoint as the next release")
     command.set_defaults(run=_release)
     command.add_argument("checkpoint", type=Path, help="what `python -m training.train` wrote")
-    command.add_argument("--precision", choices=("fp32", "fp16", "int8"), default="fp32", help="fp16: GPUs; int8: CPUs")
+    command.add_argument("--precision", choices=PRECISIONS, default="fp32", help="fp16: GPUs; int8: CPUs")
     command.add_argument("--data", type=Path, help="data set to measure on (default: the one it was trained on)")
     command.add_argument(
         "--quality-pictures", type=int, default=1000, help="test pictures for precision@5, at most (%(default)s)"

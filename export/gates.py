@@ -7,9 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.local import ServerError, ServerSettings, serve
+import numpy as np
+from altreco_client import contract
+from numpy.typing import NDArray
+
+from deploy.local import ServerError, on_free_ports, serve
 from export.errors import ExportError, GateError
-from export.golden import GoldenSet, Inputs, Recommender, replay
+from export.golden import BATCH_SIZES, GoldenSet, Inputs, Recommender, replay
 from export.manifest import Gate
 from export.served import connected, ensemble_recommender
 
@@ -37,17 +41,13 @@ TOLERANCES = {
 def pytorch_gate(pytorch: Recommender, inputs: Inputs, onnx: Recommender, precision: str) -> Gate:
     """The ONNX files against the checkpoint."""
     expected = pytorch(inputs.image, inputs.history)
-    difference = replay(inputs, expected, onnx)
-    return Gate(name=PYTORCH, measured=difference.value, allowed=TOLERANCES[precision].pytorch, worst=difference.where)
+    return answers_gate(PYTORCH, inputs, expected, onnx, TOLERANCES[precision].pytorch)
 
 
 def served_gate(repository: Path, golden: GoldenSet, precision: str) -> Gate:
     """A Triton over the repository (the staged one), in strict mode, against ONNX Runtime; raises ExportError."""
-    settings = ServerSettings(
-        repository=repository, grpc_port=0, http_port=0, metrics_port=0, strict=True, stop_timeout_s=1
-    )
     try:
-        with serve(settings) as server:
+        with serve(on_free_ports(repository, strict=True, stop_timeout_s=1)) as server:
             return replay_gate(server.grpc_url, golden, TOLERANCES[precision].served)
     except ServerError as error:
         raise ExportError(f"the exported models cannot be served: {error}") from error
@@ -56,10 +56,23 @@ def served_gate(repository: Path, golden: GoldenSet, precision: str) -> Gate:
 def replay_gate(url: str, golden: GoldenSet, allowed: float) -> Gate:
     """Whatever server answers there against the golden set; raises ServerFailure."""
     with connected(url) as client:
-        config = client.get_model_config("tag_recommender").config
+        max_batch = client.get_model_config(contract.TAG_RECOMMENDER.name).config.max_batch_size
         recommend = ensemble_recommender(client, golden.version)
-        difference = replay(golden.inputs, golden.tags, recommend, max_batch=config.max_batch_size)
-    return Gate(name=SERVED, measured=difference.value, allowed=allowed, worst=difference.where)
+        return answers_gate(SERVED, golden.inputs, golden.tags, recommend, allowed, max_batch=max_batch)
+
+
+def answers_gate(
+    name: str,
+    inputs: Inputs,
+    expected: NDArray[np.float32],
+    recommend: Recommender,
+    allowed: float,
+    *,
+    max_batch: int = max(BATCH_SIZES),
+) -> Gate:
+    """Answers against `expected` [G, N], by the largest difference."""
+    difference = replay(inputs, expected, recommend, max_batch=max_batch)
+    return Gate(name=name, measured=difference.value, allowed=allowed, worst=difference.where)
 
 
 def quality_gate(checkpoint: float, release: float, pictures: int) -> Gate:

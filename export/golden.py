@@ -45,7 +45,9 @@ class Difference:
     where: str
 
 
-def replay(inputs: Inputs, expected: NDArray[np.float32], recommend: Recommender, *, max_batch: int = 8) -> Difference:
+def replay(
+    inputs: Inputs, expected: NDArray[np.float32], recommend: Recommender, *, max_batch: int = max(BATCH_SIZES)
+) -> Difference:
     """Ask for all inputs one at a time and in batches of at most `max_batch`, and compare with `expected` [G, N]."""
     worst = Difference(-1.0, "")
     for size in (size for size in BATCH_SIZES if size <= max_batch):

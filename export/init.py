@@ -1,7 +1,6 @@
 """A new model repository for another vocabulary: the configs of one that is there, with its tuning and comments."""
 
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,6 +20,8 @@ from export.config import (
     vocabulary_size,
 )
 from export.errors import ConfigError, ExportError, VocabularyError
+from export.repository import label_lines, labels_file
+from training.data.folder import is_free, renamed
 
 FIRST_VERSION = 1
 
@@ -41,8 +42,7 @@ def init_repository(directory: Path, vocabulary: Path, *, like: Path) -> None:
         for name, text in texts.items():
             (partial / name).parent.mkdir(parents=True, exist_ok=True)
             (partial / name).write_text(text, encoding="utf-8")
-        labels = "".join(f"{tag}\n" for tag in tags)
-        (partial / contract.CLASSIFIER.name / contract.LABELS_FILE).write_text(labels, encoding="utf-8")
+        labels_file(partial).write_text(label_lines(tags), encoding="utf-8")
         ensemble = partial / contract.TAG_RECOMMENDER.name
         ensemble.mkdir()
         (ensemble / CONFIG_FILE).write_text(ensemble_config(partial, FIRST_VERSION), encoding="utf-8")
@@ -112,13 +112,9 @@ def _whole_or_absent(directory: Path) -> Iterator[Path]:
     directory = directory.resolve()
     partial = directory.with_name(f".{directory.name}.init.partial")
     try:
-        if directory.is_file() or (directory.is_dir() and any(directory.iterdir())):
+        if not is_free(directory):
             raise ExportError(f"{directory} exists: expected a new or an empty directory; choose another, or remove it")
-        shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
-        partial.mkdir(parents=True)
-        yield partial
-        partial.rename(directory)
+        with renamed(partial, directory):
+            yield partial
     except OSError as error:
         raise ExportError(f"cannot write {directory}: {error}; nothing was made") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)

@@ -4,8 +4,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 from export.errors import ExportError
+
+Precision = Literal["fp32", "fp16", "int8"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 FORMAT = "altreco-release-1"
 MANIFEST_FILE = "release.json"
@@ -47,7 +51,7 @@ class ReleaseManifest:
     """Of the manifest of the data set that golden set, calibration and quality were taken from."""
     tags: int
     """N, the size of the vocabulary."""
-    precision: str
+    precision: Precision
     kept_in_float: tuple[str, ...]
     """Layers of the visual encoder that int8 would have hurt."""
     opset: int

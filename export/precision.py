@@ -9,9 +9,8 @@ ONNX Runtime: TensorRT or an older container would refuse the file. ONNX Runtime
 
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal, get_args
 
 import numpy as np
 import onnx
@@ -21,17 +20,17 @@ from numpy.typing import NDArray
 from onnxruntime.transformers.float16 import convert_float_to_float16
 from onnxruntime.transformers.onnx_model import OnnxModel
 
+from export.manifest import Precision
 from export.quantize import quantize
 
-Precision = Literal["fp32", "fp16", "int8"]
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
-
-def apply_precision(files: Mapping[str, Path], precision: Precision, calibration: NDArray[np.uint8]) -> tuple[str, ...]:
+def apply_precision(
+    files: Mapping[str, Path], precision: Precision, calibration: Callable[[], NDArray[np.uint8]]
+) -> tuple[str, ...]:
     """Optimize the float32 files (model name to file) and convert them in place, all of them or, on an error, none.
 
-    `calibration`: training pictures, uint8 [pictures, 224, 224, 3], for int8. Answers with the names of the nodes that
-    int8 kept in float because quantization hurts there. Raises ExportError for too few pictures.
+    `calibration` gives training pictures, uint8 [pictures, 224, 224, 3]; only int8 asks for them. Answers with the
+    names of the nodes that int8 kept in float as quantization hurts there. Raises ExportError for too few pictures.
 
     Names, types and shapes of inputs and outputs stay, and so does the metadata. int8 is the visual encoder's alone,
     which is 95 % of the time; the other models stay float32.
@@ -42,7 +41,7 @@ def apply_precision(files: Mapping[str, Path], precision: Precision, calibration
         models = {name: _half(model) for name, model in models.items()}
     if precision == "int8":
         name = contract.VISUAL_ENCODER.name
-        models[name], kept_in_float = quantize(models[name], calibration)
+        models[name], kept_in_float = quantize(models[name], calibration())
     _replace(files, models)
     return kept_in_float
 

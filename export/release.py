@@ -16,14 +16,15 @@ from export import gates
 from export.config import CONFIG_FILE, check_config, check_repository, check_vocabulary_size, ensemble_config
 from export.errors import ExportError, VocabularyError
 from export.golden import GoldenSet, Recommender, save_golden_set
-from export.manifest import Gate, ReleaseManifest, to_json
+from export.manifest import Gate, Precision, ReleaseManifest, to_json
 from export.onnx_files import onnx_recommender
 from export.onnx_model import OPSET, export_onnx, make_names_unique
-from export.precision import Precision, apply_precision
+from export.precision import apply_precision
 from export.quality import calibration_pictures, golden_inputs, precision_at_5, torch_recommender
 from export.repository import (
     discard_leftovers,
     golden_file,
+    label_lines,
     labels_file,
     locked,
     manifest_file,
@@ -133,14 +134,15 @@ def _stage(
 ) -> ReleaseManifest:
     """Make the release as a model repository of its own, and check it there; raises GateError and ConfigError."""
     manifest = _draft(source, version, options)
-    labels_file(staged).write_text(_label_lines(source.checkpoint), encoding="utf-8")
+    labels_file(staged).write_text(label_lines(source.checkpoint.vocabulary.tags), encoding="utf-8")
     files = model_files(staged, version)
     _say(options, f"export release {version} in {options.precision}")
     for model in contract.COMPONENTS:
         files[model.name].parent.mkdir()
         export_onnx(modules[model.name], model, manifest.tags, files[model.name], manifest.onnx_metadata())
-    calibration = calibration_pictures(source.data, source.histories)
-    kept_in_float = apply_precision(files, options.precision, calibration)
+    kept_in_float = apply_precision(
+        files, options.precision, lambda: calibration_pictures(source.data, source.histories)
+    )
     for model in contract.COMPONENTS:
         make_names_unique(files[model.name], f"{source.checkpoint_sha256[:12]}-{options.precision}")
         check_config(repository, model.name, files[model.name])
@@ -152,7 +154,7 @@ def _stage(
     save_golden_set(golden_file(staged, version), golden)
     (staged / contract.TAG_RECOMMENDER.name / CONFIG_FILE).write_text(ensemble_config(repository, version))
 
-    quality, measured = _measure(source, staged, golden, onnx, options)
+    quality, measured = _measure(source, staged, golden, onnx, manifest.quality_pictures, options)
     manifest = replace(
         manifest,
         kept_in_float=kept_in_float,
@@ -165,7 +167,7 @@ def _stage(
 
 
 def _measure(
-    source: Source, staged: Path, golden: GoldenSet, onnx: Recommender, options: Options
+    source: Source, staged: Path, golden: GoldenSet, onnx: Recommender, pictures: int, options: Options
 ) -> tuple[dict[str, float], tuple[Gate, ...]]:
     """Precision@5 of checkpoint and release, and all gates, cheap ones first; raises GateError."""
     _say(options, f"compare the answers to {len(golden.inputs.names)} golden inputs: PyTorch, ONNX Runtime, Triton")
@@ -177,10 +179,9 @@ def _measure(
         {"checkpoint": model, "release": onnx},
         source.data,
         source.histories,
-        pictures=options.quality_pictures,
+        pictures=pictures,
         quiet=options.quiet,
     )
-    pictures = min(options.quality_pictures, len(source.data.rows("test")))
     measured = (pytorch, served, gates.quality_gate(quality["checkpoint"], quality["release"], pictures))
     gates.require(measured)
     return quality, measured
@@ -199,7 +200,7 @@ def _draft(source: Source, version: int, options: Options) -> ReleaseManifest:
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         preset=settings.preset,
         checkpoint_sha256=source.checkpoint_sha256,
-        vocabulary_sha256=hashlib.sha256(_label_lines(source.checkpoint).encode()).hexdigest(),
+        vocabulary_sha256=hashlib.sha256(label_lines(source.checkpoint.vocabulary.tags).encode()).hexdigest(),
         data_sha256=sha256(source.data.root / MANIFEST_FILE),
         tags=len(source.checkpoint.vocabulary),
         precision=options.precision,
@@ -223,12 +224,8 @@ def _check_labels(repository: Path, checkpoint: Checkpoint) -> None:
     if any("\n" in tag or not tag for tag in checkpoint.vocabulary.tags):
         raise VocabularyError("a tag is empty or holds a line break: Triton's label file has one tag a line")
     labels = labels_file(repository)
-    if labels.exists() and labels.read_text(encoding="utf-8") != _label_lines(checkpoint):
+    if labels.exists() and labels.read_text(encoding="utf-8") != label_lines(checkpoint.vocabulary.tags):
         raise VocabularyError(
             f"{labels} holds another vocabulary than the checkpoint's ({len(checkpoint.vocabulary)} tags). "
             "A different vocabulary is a different repository: `python -m export init` makes one"
         )
-
-
-def _label_lines(checkpoint: Checkpoint) -> str:
-    return "".join(f"{tag}\n" for tag in checkpoint.vocabulary.tags)

@@ -14,6 +14,7 @@ from export.repository import (
     check_files,
     discard,
     discard_leftovers,
+    find_manifest,
     find_version,
     golden_file,
     locked,
@@ -63,7 +64,7 @@ def show_release(manifest: ReleaseManifest, state: str) -> str:
 
 def diff_releases(repository: Path, first: int, second: int) -> str:
     """What differs: manifest fields, files' hashes, and the answers to the golden inputs that both have."""
-    old, new = _manifest(repository, first), _manifest(repository, second)
+    old, new = find_manifest(repository, first), find_manifest(repository, second)
     lines = [*_differences(_flat(old), _flat(new)), *_answers(repository, first, second)]
     return "\n".join([f"release {first} -> {second}", *lines])
 
@@ -90,10 +91,9 @@ def prune(repository: Path, keep: int, in_use: frozenset[int] = frozenset()) -> 
     if keep < 1:
         raise ReleaseError(f"keep is {keep}: expected at least 1")
     with locked(repository):
-        whole = [
-            version.number for version in versions(repository) if version.state in ("current", "ready", "withdrawn")
-        ]
-        pinned = {version.number for version in versions(repository) if version.state == "current"}
+        found = versions(repository)
+        whole = [version.number for version in found if version.state in ("current", "ready", "withdrawn")]
+        pinned = {version.number for version in found if version.state == "current"}
         removed = [number for number in whole[:-keep] if number not in pinned | in_use]
         try:
             discard_leftovers(repository)
@@ -120,13 +120,6 @@ def _row(repository: Path, version: Version) -> tuple[str, ...]:
         manifest.checkpoint_sha256[:HASH],
         version.state,
     )
-
-
-def _manifest(repository: Path, number: int) -> ReleaseManifest:
-    manifest = find_version(repository, number).manifest
-    if manifest is None:
-        raise ReleaseError(f"release {number} has no manifest: {EXPLAINED['foreign']}")
-    return manifest
 
 
 def _flat(manifest: ReleaseManifest) -> dict[str, str]:

@@ -13,7 +13,7 @@ import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,10 +82,15 @@ def load_release(repository: Path, number: int | None = None) -> tuple[ReleaseMa
         number = released_version(repository)
     if number is None:
         raise ReleaseError(f"{repository} has no release yet: `python -m export release CHECKPOINT` makes one")
+    return find_manifest(repository, number), load_golden_set(golden_file(repository, number), version=number)
+
+
+def find_manifest(repository: Path, number: int) -> ReleaseManifest:
+    """A release's manifest; raises ReleaseError where there is none."""
     manifest = find_version(repository, number).manifest
     if manifest is None:
         raise ReleaseError(f"release {number} has no {MANIFEST_FILE}: it was not published by this project's export")
-    return manifest, load_golden_set(golden_file(repository, number), version=number)
+    return manifest
 
 
 def next_version(repository: Path) -> int:
@@ -198,6 +203,11 @@ def labels_file(repository: Path) -> Path:
     return repository / contract.CLASSIFIER.name / contract.LABELS_FILE
 
 
+def label_lines(tags: Sequence[str]) -> str:
+    """What that file holds: one tag a line, in the order of the TAGS tensor."""
+    return "".join(f"{tag}\n" for tag in tags)
+
+
 def ensemble_folder(repository: Path) -> Path:
     """Of the ensemble; raises ConfigError where there is no repository."""
     read_config(repository, contract.TAG_RECOMMENDER.name)
@@ -211,10 +221,10 @@ def check_files(repository: Path, manifest: ReleaseManifest) -> None:
         path = repository / name
         if not path.is_file():
             raise ReleaseError(f"release {manifest.version}: {path} is missing; it cannot be served")
-        if sha256(path) != digest:
+        if (found := sha256(path)) != digest:
             raise ReleaseError(
                 f"release {manifest.version}: {path} is not the file that was published: expected SHA-256 "
-                f"{digest[:12]}..., found {sha256(path)[:12]}...; restore it, or release the checkpoint again"
+                f"{digest[:12]}..., found {found[:12]}...; restore it, or release the checkpoint again"
             )
 
 

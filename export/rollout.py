@@ -18,8 +18,8 @@ from tritonclient.utils import InferenceServerException
 
 from export.config import CONFIG_FILE, check_repository, read_config, released_version
 from export.errors import ConfigError, ExportError, GateError, LoadRefused, ReleaseError, ServerFailure
-from export.gates import SERVED, require
-from export.golden import GoldenSet, Recommender, replay
+from export.gates import SERVED, answers_gate, require
+from export.golden import GoldenSet, Recommender
 from export.manifest import Gate
 from export.repository import check_files, find_version, load_release, locked, model_files, pin, restore, withdraw
 from export.served import (
@@ -233,8 +233,7 @@ def _load_versions(client: triton.InferenceServerClient, model: str, versions: C
 def _require(golden: GoldenSet, client: triton.InferenceServerClient, recommend: Recommender, allowed: float) -> Gate:
     configs = [client.get_model_config(model.name, client_timeout=DEADLINE_S).config for model in contract.COMPONENTS]
     max_batch = min(config.max_batch_size for config in configs)
-    difference = replay(golden.inputs, golden.tags, recommend, max_batch=max_batch)
-    gate = Gate(name=SERVED, measured=difference.value, allowed=allowed, worst=difference.where)
+    gate = answers_gate(SERVED, golden.inputs, golden.tags, recommend, allowed, max_batch=max_batch)
     require([gate])
     return gate
 

@@ -74,13 +74,15 @@ def component_recommender(client: triton.InferenceServerClient, version: int) ->
     return recommend
 
 
+def infer_input(tensor: contract.Tensor, array: NDArray) -> triton.InferInput:
+    """The array, with a batch first, as it goes to the server."""
+    entry = triton.InferInput(tensor.name, array.shape, tensor.dtype)
+    entry.set_data_from_numpy(np.ascontiguousarray(array))
+    return entry
+
+
 def _infer(
     client: triton.InferenceServerClient, model: contract.Model, tensors: dict[str, NDArray], version: str
 ) -> triton.InferResult:
-    inputs = []
-    for tensor in model.inputs:
-        array = np.ascontiguousarray(tensors[tensor.name])
-        entry = triton.InferInput(tensor.name, array.shape, tensor.dtype)
-        entry.set_data_from_numpy(array)
-        inputs.append(entry)
+    inputs = [infer_input(tensor, tensors[tensor.name]) for tensor in model.inputs]
     return client.infer(model.name, inputs, model_version=version, client_timeout=DEADLINE_S)

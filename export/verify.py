@@ -4,8 +4,7 @@ from pathlib import Path
 
 from export.config import check_config
 from export.errors import GoldenSetError, ServerFailure
-from export.gates import SERVED, replay_gate, require
-from export.golden import replay
+from export.gates import SERVED, answers_gate, replay_gate, require
 from export.manifest import Gate
 from export.onnx_files import onnx_recommender
 from export.repository import check_files, load_release, model_files
@@ -26,13 +25,8 @@ def verify(repository: Path, number: int | None = None, *, allowed: float | None
     files = model_files(repository, manifest.version)
     for model, file in files.items():
         check_config(repository, model, file)
-    difference = replay(golden.inputs, golden.tags, onnx_recommender(files))
-    gate = Gate(
-        name=FILES,
-        measured=difference.value,
-        allowed=manifest.gate(SERVED).allowed if allowed is None else allowed,
-        worst=difference.where,
-    )
+    allowed = manifest.gate(SERVED).allowed if allowed is None else allowed
+    gate = answers_gate(FILES, golden.inputs, golden.tags, onnx_recommender(files), allowed)
     require([gate])
     return gate
 

@@ -89,6 +89,16 @@ def train(
         return checkpoint
 
 
+def train_unless_done(settings: TrainSettings, data: Path, out: Path) -> Checkpoint:
+    """The checkpoint of these settings and this vocabulary that is there, or else a new one; raises TrainingError."""
+    if out.exists():
+        checkpoint = load_checkpoint(out)
+        if checkpoint.settings == settings and checkpoint.vocabulary == read_manifest(data).vocabulary:
+            print(f"using {out}")
+            return checkpoint
+    return train(settings, data, out)
+
+
 def dry_run(settings: TrainSettings, data: Path, device: str) -> None:
     """Print what `train` would take. Raises TrainingError as it would."""
     with processes(device) as group:

@@ -10,7 +10,7 @@ from deploy.local.errors import (
     ServerStartError,
     StartTimeout,
 )
-from deploy.local.server import Server, ServerSettings, serve
+from deploy.local.server import Server, ServerSettings, on_free_ports, serve
 
 __all__ = [
     "MissingDependency",
@@ -23,5 +23,6 @@ __all__ = [
     "ServerSettings",
     "ServerStartError",
     "StartTimeout",
+    "on_free_ports",
     "serve",
 ]

@@ -22,7 +22,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, Literal, NoReturn
+from typing import IO, Any, Literal, NoReturn
 
 from deploy.local.diagnose import last_errors, port_in_use, start_error
 from deploy.local.environment import Installation, find_installation, lay_out_backends, server_environment
@@ -63,6 +63,11 @@ class ServerSettings:
             raise ValueError(f"cache_size_bytes must not be negative, got {self.cache_size_bytes}")
         if self.start_timeout_s <= 0 or self.stop_timeout_s <= 0:
             raise ValueError("timeouts must be greater than 0")
+
+
+def on_free_ports(repository: Path, **more: Any) -> ServerSettings:
+    """Settings for a server beside whatever else runs here; `more` as in ServerSettings."""
+    return ServerSettings(**{"repository": repository, **dict.fromkeys(PORT_OPTIONS, 0), **more})
 
 
 @dataclass(frozen=True, kw_only=True)

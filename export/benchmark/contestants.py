@@ -10,9 +10,9 @@ from altreco_client import contract
 from google.protobuf import text_format
 from torch import Tensor, nn
 
-from export.config import CONFIG_FILE, ensemble_config, read_config
+from export.config import CONFIG_FILE, ensemble_config, read_config, vocabulary_size
 from export.onnx_model import export_onnx
-from export.repository import model_files
+from export.repository import label_lines, labels_file, model_files
 from export.split import split
 from training.model import ALTReco, Classifier
 from training.presets import preset
@@ -52,11 +52,6 @@ def random_model(preset_name: str, tags: int) -> ALTReco:
             if name.endswith("layer.2.normalization.weight"):
                 weight.mul_(DAMPING)
     return model.eval()
-
-
-def vocabulary_size(configs: Path) -> int:
-    """N, of the committed configs; raises ConfigError."""
-    return int(read_config(configs, contract.PREFERENCE_ENCODER.name).input[0].dims[0])
 
 
 def folded(preset_name: str, configs: Path, folder: Path) -> Path:
@@ -105,8 +100,7 @@ def _copy_configs(configs: Path, repository: Path) -> None:
 
 def _write(repository: Path, models: Sequence[contract.Model], modules: dict[str, nn.Module]) -> None:
     tags = vocabulary_size(repository)
-    labels = "".join(f"tag-{i}\n" for i in range(tags))
-    (repository / contract.CLASSIFIER.name / contract.LABELS_FILE).write_text(labels, encoding="utf-8")
+    labels_file(repository).write_text(label_lines([f"tag-{i}" for i in range(tags)]), encoding="utf-8")
     files = model_files(repository, VERSION)
     for model in models:
         export_onnx(modules[model.name], model, tags, files[model.name], {})

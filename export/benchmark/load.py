@@ -12,7 +12,7 @@ import tritonclient.grpc as triton
 from altreco_client import contract
 from numpy.typing import NDArray
 
-from export.served import DEADLINE_S, connected
+from export.served import DEADLINE_S, connected, infer_input
 
 Request = list[triton.InferInput]
 """The two inputs of the ensemble, one picture, ready to be sent."""
@@ -42,10 +42,10 @@ def new_requests(tags: int) -> Iterator[Request]:
     picture = rng.integers(0, 256, (1, *contract.IMAGE.dims), dtype=np.uint8)
     history = np.zeros((1, tags), dtype=np.float32)
     history[0, rng.choice(tags, TAGS_IN_HISTORY, replace=False)] = 1
-    user = _input(contract.USER_HISTORY, history)
+    user = infer_input(contract.USER_HISTORY, history)
     while True:
         picture[0, 0] = rng.integers(0, 256, picture[0, 0].shape, dtype=np.uint8)
-        yield [_input(contract.IMAGE, picture), user]
+        yield [infer_input(contract.IMAGE, picture), user]
 
 
 def mixed_requests(tags: int, known: Sequence[Request], repeated: float) -> Iterator[Request]:
@@ -75,9 +75,3 @@ def closed_load(
         futures = [pool.submit(ask, client, stream) for client, stream in zip(clients, streams, strict=True)]
         latencies = [latency for future in futures for latency in future.result()]
     return Load(np.array(latencies), time.perf_counter() - started)
-
-
-def _input(tensor: contract.Tensor, array: NDArray) -> triton.InferInput:
-    entry = triton.InferInput(tensor.name, array.shape, tensor.dtype)
-    entry.set_data_from_numpy(array)
-    return entry

@@ -14,12 +14,13 @@ import tritonclient.grpc as triton
 from altreco_client import contract
 from tqdm import tqdm
 
-from deploy.local import Server, ServerSettings, serve
+from deploy.local import Server, on_free_ports, serve
 from export.benchmark.load import Request, closed_load, connected_clients, mixed_requests, new_requests
 from export.benchmark.settings import Settings
 from export.served import DEADLINE_S, connected
 
 KNOWN_PICTURES = 8
+SERVER: Mapping[str, Any] = {"strict": True, "stop_timeout_s": 1}
 COUNTER = re.compile(
     r'^nv_cache_num_(hits|misses)_per_model\{model="' + contract.VISUAL_ENCODER.name + r'",[^}]*\} (\d+)', re.MULTILINE
 )
@@ -49,22 +50,9 @@ def served(repositories: Mapping[str, Path], cache_size_bytes: int) -> Iterator[
     """A Triton for each, all at once: one without load takes nothing from the others. Raises ServerError."""
     with ExitStack() as stack:
         yield {
-            name: stack.enter_context(serve(server_settings(repository, cache_size_bytes=cache_size_bytes)))
+            name: stack.enter_context(serve(on_free_ports(repository, cache_size_bytes=cache_size_bytes, **SERVER)))
             for name, repository in repositories.items()
         }
-
-
-def server_settings(repository: Path, **changes: Any) -> ServerSettings:
-    """As in `make serve`, on free ports, with strict configs."""
-    return ServerSettings(
-        repository=repository,
-        grpc_port=0,
-        http_port=0,
-        metrics_port=0,
-        strict=True,
-        stop_timeout_s=1,
-        **changes,
-    )
 
 
 def take_turns(

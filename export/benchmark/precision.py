@@ -10,15 +10,16 @@ import numpy as np
 from altreco_client import contract
 from tqdm import tqdm
 
-from deploy.local import serve
-from export.benchmark.contestants import VERSION, folded, vocabulary_size
-from export.benchmark.measure import phases, served, server_settings, take_turns
+from deploy.local import on_free_ports, serve
+from export.benchmark.contestants import VERSION, folded
+from export.benchmark.measure import SERVER, phases, served, take_turns
 from export.benchmark.settings import Settings
-from export.precision import Precision, apply_precision
+from export.config import vocabulary_size
+from export.manifest import PRECISIONS
+from export.precision import apply_precision
 from export.repository import model_files
 from export.served import DEADLINE_S, connected
 
-PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 SERVED = ("fp32", "int8")
 """A CPU computes fp16 in fp32: its speed there says nothing."""
 
@@ -34,7 +35,7 @@ def measure_precision(settings: Settings, configs: Path, folder: Path) -> dict[s
     # Patches, since noise of single pixels is all the same to a convolution.
     small = np.random.default_rng(0).integers(0, 256, (settings.calibration_pictures, 14, 14, 3), np.uint8)
     pictures = small.repeat(16, 1).repeat(16, 2)
-    kept = {precision: apply_precision(files[precision], precision, pictures) for precision in PRECISIONS}
+    kept = {precision: apply_precision(files[precision], precision, lambda: pictures) for precision in PRECISIONS}
     contestants = {precision: repositories[precision] for precision in SERVED}
     loading = _loading(contestants, settings)
     with served(contestants, settings.cache_size_bytes) as servers:
@@ -56,7 +57,7 @@ def _loading(repositories: Mapping[str, Path], settings: Settings) -> dict[str, 
     with tqdm(total=settings.rounds * len(repositories), desc="loading", unit="server") as bar:
         for number in range(settings.rounds):
             for name in list(repositories)[:: -1 if number % 2 else 1]:
-                explicit = server_settings(repositories[name], model_control="explicit")
+                explicit = on_free_ports(repositories[name], model_control="explicit", **SERVER)
                 with serve(explicit) as server, connected(server.grpc_url) as client:
                     started = time.perf_counter()
                     client.load_model(contract.TAG_RECOMMENDER.name, client_timeout=DEADLINE_S)

@@ -6,8 +6,8 @@ from typing import Any
 
 from altreco_client import contract
 
-from export.benchmark.precision import PRECISIONS
 from export.benchmark.settings import Settings
+from export.manifest import PRECISIONS
 from export.onnx_files import onnx_recommender
 from export.onnx_model import export_onnx
 from export.precision import apply_precision
@@ -18,7 +18,7 @@ from training.data.histories import build_histories
 from training.data.manifest import read_manifest
 from training.data.synthetic import generate
 from training.errors import CheckpointError
-from training.train import train
+from training.train import train_unless_done
 
 
 def measure_quality(settings: Settings, checkpoint_path: Path, data: Path, folder: Path) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def measure_quality(settings: Settings, checkpoint_path: Path, data: Path, folde
     for precision in PRECISIONS:
         shutil.copytree(exported, folder / f"quality-{precision}")
         files = {model.name: folder / f"quality-{precision}" / f"{model.name}.onnx" for model in contract.COMPONENTS}
-        kept[precision] = apply_precision(files, precision, calibration)
+        kept[precision] = apply_precision(files, precision, lambda: calibration)
         recommenders[precision] = onnx_recommender(files)
     pictures = settings.quality_pictures
     return {
@@ -50,8 +50,6 @@ def measure_quality(settings: Settings, checkpoint_path: Path, data: Path, folde
 
 def trained(settings: Settings, work: Path) -> tuple[Path, Path]:
     """Checkpoint and data of the benchmark's own, made in `work` unless they are there; raises TrainingError."""
-    data, checkpoint = work / "data", work / "small.pt"
-    generate(data, settings.data)
-    if not (checkpoint.exists() and load_checkpoint(checkpoint).settings == settings.training):
-        train(settings.training, data, checkpoint)
+    data, checkpoint = generate(work / "data", settings.data), work / "small.pt"
+    train_unless_done(settings.training, data, checkpoint)
     return checkpoint, data

@@ -2,20 +2,14 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import onnx
 import pytest
 from tritonclient.grpc import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
-from deploy.local import Server, ServerSettings, serve
+from deploy.local import Server, on_free_ports, serve
 from tests.deploy.models import write_model
-
-
-def on_free_ports(repository: Path, **more: Any) -> ServerSettings:
-    ports = {"grpc_port": 0, "http_port": 0, "metrics_port": 0}
-    return ServerSettings(repository=repository, **{**ports, **more})
 
 
 class Triton:

@@ -21,9 +21,10 @@ from deploy.local import (
     ServerSettings,
     ServerStartError,
     StartTimeout,
+    on_free_ports,
     serve,
 )
-from tests.deploy.conftest import Triton, on_free_ports
+from tests.deploy.conftest import Triton
 from tests.deploy.models import config, double, write_model
 
 ROOT = Path(__file__).parents[2]

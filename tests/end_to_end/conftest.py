@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from altreco_client import TagRecommender
 
-from deploy.local import Server, ServerSettings, serve
+from deploy.local import Server, on_free_ports, serve
 from export.release import release
 from tests.tiny import copy_configs, save_tiny_checkpoint
 from training.checkpoint import load_checkpoint
@@ -27,9 +27,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     repository = copy_configs(folder / "model_repository")
     checkpoint = save_tiny_checkpoint(folder / "tiny.pt")
     release(checkpoint, repository)
-    settings = ServerSettings(
-        repository=repository, grpc_port=0, http_port=0, metrics_port=0, strict=True, stop_timeout_s=1
-    )
+    settings = on_free_ports(repository, strict=True, stop_timeout_s=1)
     with serve(settings) as server:
         yield Served(server, load_checkpoint(checkpoint).model, repository)
 

@@ -18,7 +18,7 @@ import pytest
 import tritonclient.grpc as triton
 from numpy.typing import NDArray
 
-from deploy.local import Server, ServerSettings, serve
+from deploy.local import Server, on_free_ports, serve
 from export.__main__ import main
 from export.config import released_version
 from export.errors import ConfigError, ExportError, GateError, LoadRefused, ReleaseError, RepositoryBusy, ServerFailure
@@ -59,18 +59,8 @@ def repository(tmp_path: Path, two: Path) -> Path:
 
 def served(repository: Path, model_control: Literal["none", "explicit"] = "explicit") -> AbstractContextManager[Server]:
     flags = ("--load-model=*",) if model_control == "explicit" else ()
-    return serve(
-        ServerSettings(
-            repository=repository,
-            grpc_port=0,
-            http_port=0,
-            metrics_port=0,
-            strict=True,
-            stop_timeout_s=1,
-            model_control=model_control,
-            extra_args=flags,
-        )
-    )
+    settings = on_free_ports(repository, strict=True, stop_timeout_s=1, model_control=model_control, extra_args=flags)
+    return serve(settings)
 
 
 @pytest.fixture
@@ -352,9 +342,6 @@ def test_a_server_that_may_not_be_controlled(repository: Path) -> None:
 
 
 def test_a_server_that_serves_nothing_yet(repository: Path) -> None:
-    settings = ServerSettings(
-        repository=repository, grpc_port=0, http_port=0, metrics_port=0, stop_timeout_s=1, model_control="explicit"
-    )
-    with serve(settings) as server:
+    with serve(on_free_ports(repository, stop_timeout_s=1, model_control="explicit")) as server:
         assert rollout(server.grpc_url, repository, to=2, say=silent).old is None
         assert_serves_only(server, repository, 2)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local import ServerSettings, serve
+from deploy.local import on_free_ports, serve
 from export.config import released_version
 from export.gates import replay_gate
 from export.golden import load_golden_set
@@ -116,10 +116,7 @@ def assert_whole(repository: Path) -> int:
 
 
 def assert_served(repository: Path, version: int) -> None:
-    settings = ServerSettings(
-        repository=repository, grpc_port=0, http_port=0, metrics_port=0, strict=True, stop_timeout_s=1
-    )
-    with serve(settings) as server:
+    with serve(on_free_ports(repository, strict=True, stop_timeout_s=1)) as server:
         golden = load_golden_set(golden_file(repository, version), version=version)
         assert replay_gate(server.grpc_url, golden, 1e-4).passed
 

@@ -11,9 +11,10 @@ from onnx import TensorProto
 from export.config import check_config
 from export.errors import ExportError
 from export.gates import TOLERANCES
+from export.manifest import PRECISIONS, Precision
 from export.onnx_files import onnx_recommender
 from export.onnx_model import OPSET, export_onnx, metadata_of
-from export.precision import PRECISIONS, Precision, apply_precision
+from export.precision import apply_precision
 from export.split import split
 from tests.tiny import REPOSITORY, TAGS, tiny_model
 from training.model import ALTReco
@@ -56,7 +57,8 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Files:
 def converted(exported: Files, tmp_path_factory: pytest.TempPathFactory) -> dict[Precision, Files]:
     folder = tmp_path_factory.mktemp("converted")
     files = {precision: copy(exported, folder / precision) for precision in PRECISIONS}
-    assert [apply_precision(files[precision], precision, pictures(16)) for precision in PRECISIONS] == [(), (), ()]
+    kept = [apply_precision(files[precision], precision, lambda: pictures(16)) for precision in PRECISIONS]
+    assert kept == [(), (), ()]
     return files
 
 
@@ -137,7 +139,7 @@ def test_what_quantization_ruins_stays_in_float(tmp_path: Path) -> None:
     second.weight.data[:, 0] /= 1e4
     files = export(model, tmp_path / "fp32")
     ruined = copy(files, tmp_path / "int8")
-    kept = apply_precision(ruined, "int8", pictures(16))
+    kept = apply_precision(ruined, "int8", lambda: pictures(16))
 
     graph = onnx.load(files["visual_encoder"]).graph
     names = {node.name: node.input[1] for node in graph.node if node.op_type == "Conv"}
@@ -163,7 +165,7 @@ def test_too_few_pictures_are_refused(
 ) -> None:
     files = copy(exported, tmp_path)
     with pytest.raises(ExportError, match=rf"at least 16 of \[224, 224, 3\], {found}; name a data set"):
-        apply_precision(files, "int8", calibration)
+        apply_precision(files, "int8", lambda: calibration)
     assert_untouched(exported, files)
 
 
@@ -173,7 +175,7 @@ def test_an_error_leaves_all_files_as_they_were(exported: Files, tmp_path: Path,
     # The last file cannot be written beside: by then the others are.
     (files["classifier"].parent / ".model.onnx.partial").mkdir()
     with pytest.raises(OSError, match="partial"):
-        apply_precision(files, precision, pictures(16))
+        apply_precision(files, precision, lambda: pictures(16))
     (files["classifier"].parent / ".model.onnx.partial").rmdir()
     assert_untouched(exported, files)
 

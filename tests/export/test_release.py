@@ -19,10 +19,9 @@ from tritonclient.grpc import model_config_pb2 as pb
 from export.config import ensemble_config, read_config, released_version
 from export.errors import ConfigError, ExportError, GateError, RepositoryBusy, VocabularyError
 from export.gates import PYTORCH, QUALITY, SERVED, pytorch_gate, quality_gate, require
-from export.manifest import read_manifest
+from export.manifest import Precision, read_manifest
 from export.onnx_files import onnx_recommender
 from export.onnx_model import metadata_of
-from export.precision import Precision
 from export.quality import golden_inputs, precision_at_5, torch_recommender
 from export.release import Options, release
 from export.releases import rollback

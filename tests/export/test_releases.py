@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deploy.local import Server, ServerSettings, serve
+from deploy.local import Server, on_free_ports, serve
 from export.__main__ import main
 from export.config import released_version
 from export.errors import ConfigError, GateError, GoldenSetError, ReleaseError, ServerFailure
@@ -158,8 +158,7 @@ def test_replay_says_which_input_and_in_what_batch(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def server(three: Path) -> Iterator[Server]:
-    settings = ServerSettings(repository=three, grpc_port=0, http_port=0, metrics_port=0, strict=True, stop_timeout_s=1)
-    with serve(settings) as server:
+    with serve(on_free_ports(three, strict=True, stop_timeout_s=1)) as server:
         yield server
 
 

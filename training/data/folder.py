@@ -26,11 +26,19 @@ def renamed_when_complete(out: Path, mark: str) -> Iterator[Path]:
     if not is_free(partial) and not (partial / mark).is_file():
         raise DataError(f"{partial} exists and is no unfinished data set: remove it or choose another folder")
     try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        yield partial
-        partial.rename(out)
+        with renamed(partial, out):
+            yield partial
     except OSError as error:
         raise DataError(f"cannot write {out}: {error}") from error
+
+
+@contextmanager
+def renamed(partial: Path, out: Path) -> Iterator[None]:
+    """`partial`, new and empty, becomes `out` after everything is in it, and is removed otherwise; raises OSError."""
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        yield
+        partial.rename(out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
