@@ -1,7 +1,7 @@
 # Every target makes what it needs; `make help` lists them.
 PYTHON ?= python3.11
 BIN := .venv/bin
-CHECKED := client training export deploy loadtest demo tests
+CHECKED := client training export benchmark deploy loadtest demo tests
 
 .PHONY: help demo serve ablation bench test test-client lint format clean
 
@@ -18,7 +18,7 @@ ablation: .venv/.installed ## train and evaluate every variant and comparison me
 	$(BIN)/python -m training.ablation
 
 bench: .venv/.installed ## split, precision and cache, served, into docs/benchmarks.md; and an import of 5 million lines
-	$(BIN)/python -m export.benchmark
+	$(BIN)/python -m benchmark
 	$(BIN)/python -m training.data.importers.benchmark --lines 5000000
 
 test: .venv/.installed ## unit tests and the end-to-end test against a real Triton
@@ -30,7 +30,7 @@ test-client: .venv-client/.installed ## the client alone, on numpy 2, with none 
 lint: .venv/.installed ## ruff and mypy, as CI runs them
 	$(BIN)/ruff check $(CHECKED)
 	$(BIN)/ruff format --check $(CHECKED)
-	$(BIN)/mypy client/src training export deploy loadtest demo
+	$(BIN)/mypy client/src training export benchmark deploy loadtest demo
 
 format: .venv/.installed ## let ruff fix what it can
 	$(BIN)/ruff check --fix $(CHECKED)

@@ -14,9 +14,9 @@ import tritonclient.grpc as triton
 from altreco_client import contract
 from tqdm import tqdm
 
+from benchmark.load import Request, closed_load, connected_clients, mixed_requests, new_requests
+from benchmark.settings import Settings
 from deploy.local import Server, on_free_ports, serve
-from export.benchmark.load import Request, closed_load, connected_clients, mixed_requests, new_requests
-from export.benchmark.settings import Settings
 from export.served import DEADLINE_S, connected
 
 KNOWN_PICTURES = 8

@@ -8,11 +8,11 @@ import numpy as np
 import tritonclient.grpc as triton
 from altreco_client import contract
 
+from benchmark.contestants import folded, unfolded
+from benchmark.load import Request, new_requests
+from benchmark.measure import ask_all, held_pictures, phases, served, take_turns
+from benchmark.settings import Settings
 from deploy.local import Server
-from export.benchmark.contestants import folded, unfolded
-from export.benchmark.load import Request, new_requests
-from export.benchmark.measure import ask_all, held_pictures, phases, served, take_turns
-from export.benchmark.settings import Settings
 from export.config import vocabulary_size
 from export.served import DEADLINE_S, connected
 

@@ -1,4 +1,4 @@
-"""Measure what split, precision and cache are worth, served, and report it: `python -m export.benchmark`.
+"""Measure what split, precision and cache are worth, served, and report it: `python -m benchmark`.
 
 Each section is kept as soon as it is measured, in `benchmarks.json`, from which the report is rendered. Nothing else
 should run meanwhile.
@@ -12,14 +12,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from benchmark.cache import measure_cache
+from benchmark.machine import describe_machine, versions
+from benchmark.precision import measure_precision
+from benchmark.quality import measure_quality, trained
+from benchmark.report import read_results, write_report, write_results
+from benchmark.settings import FULL, QUICK, SECTIONS, Settings
+from benchmark.split import measure_split
 from deploy.local import ServerError
-from export.benchmark.cache import measure_cache
-from export.benchmark.machine import describe_machine, versions
-from export.benchmark.precision import measure_precision
-from export.benchmark.quality import measure_quality, trained
-from export.benchmark.report import read_results, write_report, write_results
-from export.benchmark.settings import FULL, QUICK, SECTIONS, Settings
-from export.benchmark.split import measure_split
 from export.errors import ExportError
 from training.errors import TrainingError
 from training.presets import SIZES
@@ -82,7 +82,7 @@ def _conditions(section: str, settings: Settings, arguments: argparse.Namespace,
         given |= {"--checkpoint": arguments.checkpoint, "--data": arguments.data}
     options = "".join(f" {option} {value}" for option, value in given.items() if value is not None)
     return {
-        "command": f".venv/bin/python -m export.benchmark --only {section}{' --quick' * arguments.quick}{options}",
+        "command": f".venv/bin/python -m benchmark --only {section}{' --quick' * arguments.quick}{options}",
         "minutes": minutes,
         "machine": describe_machine(),
         "versions": versions(),
@@ -95,7 +95,7 @@ def _conditions(section: str, settings: Settings, arguments: argparse.Namespace,
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m export.benchmark", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmark", description=__doc__)
     option = parser.add_argument
     option("--only", action="append", choices=tuple(SECTIONS), help="a section; again for another (default: all)")
     option("--render", action="store_true", help="measure nothing: write the report from the results that are there")

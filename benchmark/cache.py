@@ -6,9 +6,9 @@ from typing import Any
 
 from altreco_client import contract
 
-from export.benchmark.contestants import folded
-from export.benchmark.measure import held_pictures, phases, served, take_turns
-from export.benchmark.settings import Settings
+from benchmark.contestants import folded
+from benchmark.measure import held_pictures, phases, served, take_turns
+from benchmark.settings import Settings
 from export.config import vocabulary_size
 
 ENCODING_BYTES = 4 * math.prod(contract.ENCODING_SHAPE)

@@ -6,13 +6,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from export.benchmark.settings import SECTIONS
+from benchmark.settings import SECTIONS
 from export.errors import ExportError
 from training import figures
 from training.files import write_text
 
 RESULTS, REPORT, PICTURE = "benchmarks.json", "benchmarks.md", "benchmarks.png"
-MARK = "<!-- Above: written by hand, and kept. Below: written by `python -m export.benchmark`. -->"
+MARK = "<!-- Above: written by hand, and kept. Below: written by `python -m benchmark`. -->"
 METRICS = {"p50_ms": "p50, ms", "p99_ms": "p99, ms", "requests_per_s": "requests a second"}
 BASELINES = ("unfolded", "fp32")
 FORMAT = "altreco-benchmarks-1"
@@ -46,7 +46,7 @@ def write_report(folder: Path) -> Path:
     """Render the results in `folder` beside them; what stands above MARK is kept. Raises ExportError without any."""
     results = read_results(folder)
     if not results:
-        raise ExportError(f"no results in {folder / RESULTS}: measure first, with `python -m export.benchmark`")
+        raise ExportError(f"no results in {folder / RESULTS}: measure first, with `python -m benchmark`")
     _draw(results, folder / PICTURE)
     report = folder / REPORT
     by_hand = report.read_text(encoding="utf-8").split(MARK)[0] if report.exists() else "# Benchmarks\n\n"

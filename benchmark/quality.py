@@ -6,7 +6,7 @@ from typing import Any
 
 from altreco_client import contract
 
-from export.benchmark.settings import Settings
+from benchmark.settings import Settings
 from export.manifest import PRECISIONS
 from export.onnx_files import onnx_recommender
 from export.onnx_model import export_onnx

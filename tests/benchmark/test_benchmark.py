@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from export.benchmark.report import MARK
-from export.benchmark.settings import QUICK, SECTIONS
+from benchmark.report import MARK
+from benchmark.settings import QUICK, SECTIONS
 
 PER_ROUND = {"p50_ms", "p99_ms", "requests_per_s", "hit_rate"}
 E_CHANNELS = 256  # of the small preset's visual encoder
@@ -18,7 +18,7 @@ E_CHANNELS = 256  # of the small preset's visual encoder
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "export.benchmark", *arguments], capture_output=True, text=True, check=False, env=ENV
+        [sys.executable, "-m", "benchmark", *arguments], capture_output=True, text=True, check=False, env=ENV
     )
 
 
@@ -108,7 +108,7 @@ def test_int8_is_smaller_and_every_precision_is_judged(results: dict[str, Any]) 
 def test_report_has_every_section_with_its_command_and_figures(out: Path, results: dict[str, Any]) -> None:
     report = (out / "benchmarks.md").read_text()
     for section, title in SECTIONS.items():
-        assert f"## {title}\n\n    .venv/bin/python -m export.benchmark --only {section} --quick" in report
+        assert f"## {title}\n\n    .venv/bin/python -m benchmark --only {section} --quick" in report
     assert "| bytes between the models, a picture | 12,544 | 50,176 | 4.0 |" in report
     assert f"| int8 | {results['quality']['precision_at_5']['int8']:.4f} |" in report
     with Image.open(out / "benchmarks.png") as picture:
