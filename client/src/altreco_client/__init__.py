@@ -5,6 +5,9 @@ with TagRecommender("localhost:8001") as recommender:
         print(tag.name, tag.score)
 """
 
+from .aio import AsyncTagRecommender
+from .channel import TLS, Channel
+from .core import ClientSettings
 from .errors import (
     AltrecoError,
     ContractMismatch,
@@ -13,26 +16,41 @@ from .errors import (
     InvalidImage,
     InvalidRequest,
     ServerError,
+    ServerFailed,
     ServerRejected,
+    TLSFailed,
     Unavailable,
     UnknownTag,
 )
 from .history import Vocabulary, history_vector
 from .images import PreparedImage, prepare
-from .recommender import Recommendation, Tag, TagRecommender
+from .observe import CallReport
+from .recommender import TagRecommender
+from .request import Options
+from .results import Recommendation, Tag
+from .tag_history import TagHistory
 
 __all__ = [
+    "TLS",
     "AltrecoError",
+    "AsyncTagRecommender",
+    "CallReport",
+    "Channel",
+    "ClientSettings",
     "ContractMismatch",
     "DeadlineExceeded",
     "InvalidHistory",
     "InvalidImage",
     "InvalidRequest",
+    "Options",
     "PreparedImage",
     "Recommendation",
     "ServerError",
+    "ServerFailed",
     "ServerRejected",
+    "TLSFailed",
     "Tag",
+    "TagHistory",
     "TagRecommender",
     "Unavailable",
     "UnknownTag",

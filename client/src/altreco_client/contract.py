@@ -49,5 +49,8 @@ TAG_RECOMMENDER = Model("tag_recommender", (IMAGE, USER_HISTORY), (TAGS,))
 COMPONENTS = (VISUAL_ENCODER, PREFERENCE_ENCODER, CLASSIFIER)
 """The models that hold weights, in the order in which the ensemble runs them."""
 
+MAX_BATCH_SIZE = 32
+"""Rows of one request, as the committed configs have it."""
+
 LABELS_FILE = "tags.txt"
 """The vocabulary beside the classifier's config: one tag a line, in the order of the TAGS tensor."""

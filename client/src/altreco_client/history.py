@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .errors import InvalidHistory, UnknownTag
+from .history_checks import MAX_TAG_LENGTH, checked_count, shown
+from .tag_history import TagHistory
+
+UnknownTags: TypeAlias = Literal["error", "ignore"]
+"""What to do with a tag of the history that the vocabulary does not have."""
 
 
 @dataclass(frozen=True)
@@ -43,37 +47,60 @@ def history_vector(
     history: Mapping[str, float] | None,
     vocabulary: Vocabulary,
     *,
-    unknown_tags: Literal["error", "ignore"] = "error",
+    unknown_tags: UnknownTags | None = None,
 ) -> NDArray[np.float32]:
     """The history (tag -> count over the user's past pictures) as u_h, float32 [N]; None or {}: cold start.
 
-    Raises InvalidHistory for a count that is negative or not finite, and UnknownTag for tags outside the
-    vocabulary unless `unknown_tags="ignore"`.
+    Raises InvalidHistory for what is no mapping of str to finite counts of zero or more, and UnknownTag for tags
+    outside the vocabulary with `unknown_tags` "error". None stands for "ignore" with a TagHistory, which a program
+    keeps as vocabularies come and go, and for "error" with any other mapping, where such a tag is a mistake.
+
+    >>> vocabulary = Vocabulary(("sea", "beach", "sky"))
+    >>> history_vector({"beach": 1, "sea": 4}, vocabulary)
+    array([1.  , 0.25, 0.  ], dtype=float32)
+    >>> history_vector(TagHistory({"sky": 2, "zeppelin": 1}), vocabulary)
+    array([0., 0., 1.], dtype=float32)
     """
-    counts = np.zeros(len(vocabulary), dtype=np.float64)
-    unknown = []
+    return history_vector_and_unknown(history, vocabulary, unknown_tags=unknown_tags)[0]
+
+
+def history_vector_and_unknown(
+    history: Mapping[str, float] | None,
+    vocabulary: Vocabulary,
+    *,
+    unknown_tags: UnknownTags | None = None,
+) -> tuple[NDArray[np.float32], tuple[str, ...]]:
+    """`history_vector`, and beside it the tags of the history that the vocabulary does not have."""
+    kept = isinstance(history, TagHistory)  # its counts were checked when it was made
+    if not kept and history is not None and not isinstance(history, Mapping):
+        raise InvalidHistory(f"history is {shown(history)}: expected a TagHistory, or a mapping of tags to counts")
+    find = vocabulary.index.get
+    places, counts, unknown = [], [], []
     for tag, count in (history or {}).items():
-        _check_count(tag, count)
-        if (index := vocabulary.index.get(tag)) is None:
+        number = count if kept else checked_count(tag, count)
+        if (place := find(tag)) is None:
             unknown.append(tag)
         else:
-            counts[index] = count
-    if unknown and unknown_tags == "error":
+            places.append(place)
+            counts.append(number)
+    if unknown and (unknown_tags or ("ignore" if kept else "error")) != "ignore":
         raise _unknown(tuple(unknown), vocabulary)
-    return normalize(counts / (counts.max() or 1))  # in double: a count may be beyond float32
+    return _shares(places, counts, len(vocabulary)), tuple(unknown)
 
 
-def _check_count(tag: str, count: float) -> None:
-    number = isinstance(count, int | float | np.number) and not isinstance(count, bool)
-    if not number or not math.isfinite(count) or count < 0:
-        raise InvalidHistory(f"count of {tag!r} is {count!r}: expected a finite number of zero or more")
+def _shares(places: list[int], counts: list[float], n: int) -> NDArray[np.float32]:
+    """`normalize` of the few counts that there are, in double: one may be beyond float32."""
+    vector = np.zeros(n, dtype=np.float32)
+    if largest := max(counts, default=0):
+        vector[places] = [count / largest for count in counts]
+    return vector
 
 
 def _unknown(tags: tuple[str, ...], vocabulary: Vocabulary) -> UnknownTag:
-    near = difflib.get_close_matches(tags[0], vocabulary.tags, n=3)
+    near = difflib.get_close_matches(tags[0][:MAX_TAG_LENGTH], vocabulary.tags, n=3)
     hint = f" (did you mean {', '.join(near)}?)" if near else ""
     return UnknownTag(
-        f"not among the server's {len(vocabulary)} tags: {', '.join(map(repr, tags[:5]))}"
+        f"not among the server's {len(vocabulary)} tags: {', '.join(map(shown, tags[:5]))}"
         f"{f' and {len(tags) - 5} more' if len(tags) > 5 else ''}{hint}; "
         'pass unknown_tags="ignore" to leave such tags out',
         tags,

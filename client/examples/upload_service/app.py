@@ -1,0 +1,185 @@
+"""An upload service on altreco-client: tags are suggested while a user picks them, and follow the user's history.
+
+    uvicorn app:app --app-dir client/examples/upload_service
+
+ALTRECO_URL names Triton's gRPC endpoint (default: localhost:8001). An example: histories and pictures live in the
+memory of this one process and end with it.
+"""
+
+import asyncio
+import os
+import uuid
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from altreco_client import AsyncTagRecommender, InvalidRequest, PreparedImage, ServerError, TagHistory, prepare
+from fastapi import Depends, FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.staticfiles import StaticFiles
+from pydantic import BaseModel, Field, StringConstraints
+
+PAGE = Path(__file__).parent / "page"
+USERS = ("Ana", "Ben", "Chloe")
+MAX_UPLOAD_BYTES = 16 * 1024**2
+MAX_PICTURES = 48
+"""Pictures held between upload and save, 150 KB each; the one that was not asked for longest goes first."""
+SUGGESTIONS = 6
+
+TagName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=64)]
+
+
+class Choice(BaseModel):
+    """The tags that a user has picked for a picture, so far or for good."""
+
+    user: str
+    tags: list[TagName] = Field(max_length=32)
+
+
+class SuggestedTag(BaseModel):
+    """A tag with the model's score, 0 to 1."""
+
+    name: str
+    score: float
+
+
+class Suggestions(BaseModel):
+    """Tags that are not picked yet, best first; `fallback` says why they are the user's own, not the model's."""
+
+    tags: list[SuggestedTag]
+    release: str | None
+    fallback: str | None
+
+
+@dataclass(frozen=True)
+class Service:
+    """The one connection to Triton, each user's history, and the pictures that are being tagged."""
+
+    recommender: AsyncTagRecommender
+    histories: dict[str, TagHistory] = field(default_factory=lambda: {user: TagHistory() for user in USERS})
+    pictures: OrderedDict[str, PreparedImage] = field(default_factory=OrderedDict)
+
+    def keep(self, picture: PreparedImage) -> str:
+        """Hold the picture; its id."""
+        name = uuid.uuid4().hex
+        self.pictures[name] = picture
+        if len(self.pictures) > MAX_PICTURES:
+            self.pictures.popitem(last=False)
+        return name
+
+    def picture(self, name: str) -> PreparedImage:
+        """The picture; raises 404."""
+        if name not in self.pictures:
+            raise HTTPException(404, "This photo is saved already, or was set aside too long: choose it again.")
+        self.pictures.move_to_end(name)
+        return self.pictures[name]
+
+    def history(self, user: str) -> TagHistory:
+        """The user's history; raises 404."""
+        if user not in self.histories:
+            raise HTTPException(404, f"There is no user {user!r}: expected one of {', '.join(USERS)}.")
+        return self.histories[user]
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """One recommender for the app's life: its connection carries all requests."""
+    async with AsyncTagRecommender(os.environ.get("ALTRECO_URL", "localhost:8001")) as recommender:
+        app.state.service = Service(recommender)
+        yield
+
+
+app = FastAPI(title="Upload service", lifespan=lifespan)
+
+
+def _service(request: Request) -> Service:
+    return request.app.state.service
+
+
+Serving = Annotated[Service, Depends(_service)]
+
+
+@app.exception_handler(RequestValidationError)
+async def misunderstood(_: Request, error: RequestValidationError) -> JSONResponse:
+    """What is wrong with a request's fields, without their values: those may hold text that no answer can carry."""
+    reasons = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
+    return JSONResponse({"detail": "; ".join(reasons)}, 422)
+
+
+@app.exception_handler(InvalidRequest)
+async def refuse(_: Request, error: InvalidRequest) -> JSONResponse:
+    """What the client finds wrong with a picture or a tag, in its own words."""
+    return JSONResponse({"detail": str(error)}, 422)
+
+
+@app.exception_handler(ServerError)
+async def unavailable(_: Request, error: ServerError) -> JSONResponse:
+    """Triton cannot answer, and the user has no history to fall back to."""
+    return JSONResponse({"detail": f"No suggestions at the moment: {error}"}, 503)
+
+
+@app.get("/api/users")
+async def users(service: Serving) -> dict[str, dict[str, float]]:
+    """Every user's history, tag -> count."""
+    return {user: dict(history) for user, history in service.histories.items()}
+
+
+@app.get("/api/vocabulary")
+async def vocabulary(service: Serving) -> tuple[str, ...]:
+    """The tags that the model knows."""
+    return (await service.recommender.vocabulary).tags
+
+
+@app.post("/api/pictures", status_code=201)
+async def upload(request: Request, service: Serving) -> str:
+    """Take an image file as the body, prepare it once, and answer the id under which it can be asked for."""
+    data = await _body(request)
+    return service.keep(await asyncio.to_thread(prepare, data))
+
+
+@app.post("/api/pictures/{name}/suggestions")
+async def suggest(name: str, choice: Choice, service: Serving) -> Suggestions:
+    """What else this user may want: the history and the tags picked so far go in together.
+
+    The same picture is asked for again with each tag; Triton has its visual encoding in the response cache.
+    """
+    history = service.history(choice.user).add(choice.tags)
+    k = SUGGESTIONS + len(choice.tags)
+    answer = await service.recommender.recommend(service.picture(name), history, k, fallback="history")
+    tags = [tag for tag in answer.tags if tag.name not in choice.tags][:SUGGESTIONS]
+    if answer.fallback and not tags:
+        raise answer.fallback
+    return Suggestions(
+        tags=[SuggestedTag(name=tag.name, score=tag.score) for tag in tags],
+        release=answer.model_version,
+        fallback=str(answer.fallback) if answer.fallback else None,
+    )
+
+
+@app.post("/api/pictures/{name}/save")
+async def save(name: str, choice: Choice, service: Serving) -> dict[str, float]:
+    """Add the picture's tags to the user's history, once; answers the history. A real service would store the photo."""
+    service.picture(name)
+    service.histories[choice.user] = history = service.history(choice.user).add(choice.tags)
+    del service.pictures[name]
+    return dict(history)
+
+
+async def _body(request: Request) -> bytes:
+    """The upload; raises 413 before anything is read where the size is declared, else as soon as it is over."""
+    too_large = HTTPException(413, f"The photo is larger than {MAX_UPLOAD_BYTES // 1024**2} MB: scale it down.")
+    if int(request.headers.get("content-length", 0)) > MAX_UPLOAD_BYTES:
+        raise too_large
+    data = bytearray()
+    async for chunk in request.stream():
+        data += chunk
+        if len(data) > MAX_UPLOAD_BYTES:
+            raise too_large
+    return bytes(data)
+
+
+app.mount("/", StaticFiles(directory=PAGE, html=True))

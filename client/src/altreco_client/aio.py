@@ -1,0 +1,132 @@
+"""The asyncio client."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import tritonclient.grpc.aio as triton
+
+from . import recommending
+from .core import Core, internal_context, known_vocabulary, ready
+from .flow import Call, Compute, Flow, Pause, Step, Usable
+from .history import Vocabulary
+from .images import ImageLike, PreparedImage
+from .ranking import History
+from .results import Recommendation
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from .core import ClientSettings
+    from .request import Options
+
+T = TypeVar("T")
+
+
+class AsyncTagRecommender:
+    """The methods of TagRecommender as coroutines, for one event loop: make it where that loop runs.
+
+    Hundreds of calls may be under way on one thread. A picture that is not prepared yet is prepared in a thread of
+    asyncio's pool, so the loop goes on. A task that is cancelled cancels its request.
+
+    >>> async def main():
+    ...     async with AsyncTagRecommender(url) as recommender:
+    ...         return await recommender.recommend(photo, {"tag-7": 3}, k=3)
+    >>> len(asyncio.run(main()).tags)
+    3
+    """
+
+    def __init__(self, url: str = "localhost:8001", **settings: Unpack[ClientSettings]) -> None:
+        """Nothing is sent before the first call. Raises InvalidRequest."""
+        self._core = Core(url=url, **settings)
+        self._usable = Usable()
+        self._client = triton.InferenceServerClient(**self._core.channel.client_arguments(url))
+        self._lock = asyncio.Lock()
+
+    async def recommend(
+        self,
+        image: ImageLike | PreparedImage,
+        history: History = None,
+        k: int = 5,
+        **options: Unpack[Options],
+    ) -> Recommendation:
+        """As TagRecommender.recommend."""
+        return await self._run(recommending.recommend(self._core, [image], [history], k, options))
+
+    async def recommend_batch(
+        self,
+        images: Sequence[ImageLike | PreparedImage],
+        histories: Sequence[History] | None = None,
+        k: int = 5,
+        **options: Unpack[Options],
+    ) -> tuple[Recommendation, ...]:
+        """As TagRecommender.recommend_batch."""
+        return await self._run(recommending.recommend_batch(self._core, images, histories, k, options))
+
+    async def recommend_for_users(
+        self,
+        image: ImageLike | PreparedImage,
+        histories: Sequence[History],
+        k: int = 5,
+        **options: Unpack[Options],
+    ) -> tuple[Recommendation, ...]:
+        """As TagRecommender.recommend_for_users."""
+        return await self._run(recommending.recommend_for_users(self._core, image, histories, k, options))
+
+    @property
+    def vocabulary(self) -> Coroutine[Any, Any, Vocabulary]:
+        """As TagRecommender.vocabulary: `await recommender.vocabulary`."""
+        return self._run(known_vocabulary(internal_context(self._core)))
+
+    async def ready(self) -> bool:
+        """As TagRecommender.ready."""
+        return await self._run(ready(self._core))
+
+    async def close(self) -> None:
+        """Close the connection; the object cannot be used afterwards."""
+        self._usable.close()
+        await self._client.close()
+
+    async def __aenter__(self) -> AsyncTagRecommender:
+        """Enter: itself."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        """Leave: close."""
+        await self.close()
+
+    async def _run(self, flow: Flow[T]) -> T:
+        self._usable.check()
+        resume: Any = flow.send
+        value: Any = None
+        while True:
+            try:
+                step = resume(value)
+            except StopIteration as done:
+                return done.value  # type: ignore[no-any-return]
+            try:
+                value, resume = await self._do(step), flow.send
+            except BaseException as error:  # noqa: BLE001 - a cancellation too: the flow must see it, and raises it again
+                value, resume = error, flow.throw
+
+    async def _do(self, step: Step) -> Any:
+        if isinstance(step, Call):
+            return await getattr(self._client, step.method)(**step.arguments)
+        if isinstance(step, Compute):
+            return await asyncio.to_thread(step.work)
+        if isinstance(step, Pause):
+            return await asyncio.sleep(step.seconds)
+        try:
+            await asyncio.wait_for(self._lock.acquire(), step.deadline.left())
+        except asyncio.TimeoutError:
+            raise step.deadline.exceeded() from None
+        try:
+            done = step.done()
+            return await self._run(step.flow()) if done is None else done
+        finally:
+            self._lock.release()

@@ -1,0 +1,75 @@
+"""What a history may hold: tags and counts, checked with messages that say what to do."""
+
+from __future__ import annotations
+
+import re
+import reprlib
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from .errors import InvalidHistory
+
+MAX_TAG_LENGTH = 1_000
+"""Characters of one tag."""
+
+_LARGEST = sys.float_info.max
+
+
+def checked_count(tag: object, count: object) -> float:
+    """The count as int or float; raises InvalidHistory unless it is finite and not negative, and the tag a str."""
+    if not isinstance(tag, str):
+        raise _no_str(tag)
+    if (type(count) is int or type(count) is float) and 0 <= count <= _LARGEST:  # most are; false for a NaN
+        return count
+    if isinstance(count, (int, np.integer)) and not isinstance(count, bool) and 0 <= int(count) <= _LARGEST:
+        return int(count)
+    if isinstance(count, (float, np.floating)) and 0 <= float(count) <= _LARGEST:
+        return float(count)
+    raise InvalidHistory(f"count of {shown(tag)} is {shown(count)}: expected a finite number of zero or more")
+
+
+_UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+"""Control characters and line ends, which no vocabulary has; surrogates, which UTF-8 cannot hold."""
+
+
+def checked_tag(tag: object) -> str:
+    """The tag without white space around it; raises InvalidHistory for what can be no tag."""
+    if not isinstance(tag, str):
+        raise _no_str(tag)
+    text = tag.strip()
+    if not 0 < len(text) <= MAX_TAG_LENGTH or _UNFIT.search(text):
+        raise InvalidHistory(
+            f"tag {shown(tag)}: expected 1 to {MAX_TAG_LENGTH:,} characters on one line, "
+            "without control characters or lone surrogates"
+        )
+    return text
+
+
+def _no_str(tag: object) -> InvalidHistory:
+    return InvalidHistory(f"tag {shown(tag)}: expected a str, such as 'sea'")
+
+
+def iterate(values: object, name: str, expected: str) -> Iterable[Any]:
+    """The values; a str is refused, though Python would take it for a list of its letters."""
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        raise InvalidHistory(f"{name}: expected {expected}, got {shown(values)}")
+    return values
+
+
+class _Short(reprlib.Repr):
+    """reprlib's, but for integers so long that Python refuses to print them."""
+
+    def repr_int(self, x: int, level: int) -> str:
+        return repr(x) if x.bit_length() < 128 else f"an int of {x.bit_length():,} bits"
+
+
+_SHORT = _Short()
+_SHORT.maxstring = _SHORT.maxother = 60
+
+
+def shown(value: object) -> str:
+    """For messages: its repr, cut short."""
+    return _SHORT.repr(value)

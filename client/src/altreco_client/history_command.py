@@ -1,0 +1,145 @@
+"""`altreco history`: a user's history in a JSON file. Needs no server.
+
+    altreco history add user.json sea beach
+
+Of two commands that change one file at the same time, the later one wins.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from .errors import InvalidHistory, InvalidRequest
+from .history_checks import checked_count, checked_tag, shown
+from .tag_history import TagHistory
+
+HISTORY_HELP = "past tags: TAG:COUNT,... (such as sea:3,beach), or @FILE or FILE.json of `altreco history`"
+"""Of an argument that `load_history` reads."""
+
+
+def load_history(argument: str) -> Mapping[str, float]:
+    """A history from the command line: a file's, or a dict of what was typed. Raises InvalidHistory."""
+    if argument.startswith("@"):
+        return read_history(Path(argument[1:]))
+    return read_history(Path(argument)) if argument.endswith(".json") else parse_history(argument)
+
+
+def parse_history(text: str) -> dict[str, float]:
+    """`sea:3,beach` to {"sea": 3, "beach": 1}; raises InvalidHistory. A tag named twice is added up."""
+    history: dict[str, float] = {}
+    for entry in filter(None, map(str.strip, text.split(","))):
+        tag, _, count = map(str.strip, (entry if ":" in entry else f"{entry}:1").rpartition(":"))
+        try:
+            number = int(count) if count.isdecimal() else float(count)
+        except ValueError as error:
+            raise InvalidHistory(f"history entry {shown(entry)}: expected TAG:COUNT, such as sea:3") from error
+        tag = checked_tag(tag)
+        history[tag] = checked_count(tag, history.get(tag, 0) + checked_count(tag, number))
+    return history
+
+
+def read_history(path: Path) -> TagHistory:
+    """What `write_history` wrote; raises InvalidHistory."""
+    try:
+        return TagHistory.from_json(path.read_bytes())
+    except FileNotFoundError as error:
+        raise InvalidHistory(f"no history at {path}; `altreco history add {path} TAG` starts one") from error
+    except OSError as error:
+        raise InvalidHistory(f"cannot read the history {path}: {error.strerror}") from error
+    except InvalidHistory as error:
+        raise InvalidHistory(f"{path}: {error}") from error
+
+
+def write_history(path: Path, history: TagHistory) -> None:
+    """Write beside, then rename: whatever happens, the file is the old one or the new one. Raises InvalidRequest."""
+    path = Path(os.path.realpath(path))  # of a link, the file that it points to
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("w", encoding="ascii") as file:
+            file.write(history.to_json() + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        if path.exists():
+            shutil.copymode(path, partial)
+        partial.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise InvalidRequest(f"cannot write the history {path}: {error.strerror}; it is as it was") from error
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """`history` among the commands."""
+    parser = commands.add_parser("history", help="show and change a user's history in a JSON file", description=__doc__)
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    file = argparse.ArgumentParser(add_help=False)
+    file.add_argument("file", type=Path, metavar="FILE", help="the user's history, JSON")
+
+    show = actions.add_parser("show", parents=[file], help="print counts and tags, most frequent first")
+    show.add_argument("--json", action="store_true", help='print {"tags": [{"name": ..., "count": ...}, ...]}')
+    show.set_defaults(run_history=_show)
+
+    add = actions.add_parser("add", parents=[file], help="add a picture's tags; a missing file starts a new history")
+    add.add_argument("tags", nargs="+", metavar="TAG")
+    add.set_defaults(run_history=_add)
+
+    merge = actions.add_parser("merge", parents=[file], help="add another history's counts")
+    merge.add_argument("other", metavar="HISTORY", help=HISTORY_HELP)
+    merge.set_defaults(run_history=_merge)
+
+    subtract = actions.add_parser("subtract", parents=[file], help="take away a deleted picture's tags, or a history's")
+    subtract.add_argument("tags", nargs="*", metavar="TAG", help="a tag of the deleted picture")
+    subtract.add_argument("--history", metavar="HISTORY", help=HISTORY_HELP)
+    subtract.set_defaults(run_history=_subtract)
+
+    prune = actions.add_parser("prune", parents=[file], help="keep the frequent tags only")
+    prune.add_argument("--keep", type=int, metavar="N", help="the N most frequent tags")
+    prune.add_argument("--min-count", type=float, metavar="C", help="tags counted C times or more")
+    prune.set_defaults(run_history=_prune)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Run what `add_parser` parsed; raises InvalidRequest, which leaves the file as it is."""
+    arguments.run_history(arguments)
+
+
+def _show(arguments: argparse.Namespace) -> None:
+    history = read_history(arguments.file)
+    tags = history.top(len(history))
+    if arguments.json:
+        print(json.dumps({"tags": [{"name": tag, "count": history[tag]} for tag in tags]}))
+        return
+    width = max((len(str(count)) for count in history.values()), default=0)
+    for tag in tags:
+        print(f"{history[tag]:>{width}}  {tag}")
+
+
+def _add(arguments: argparse.Namespace) -> None:
+    history = read_history(arguments.file) if os.path.exists(arguments.file) else TagHistory()
+    _write(arguments.file, history.add(arguments.tags))
+
+
+def _merge(arguments: argparse.Namespace) -> None:
+    _write(arguments.file, read_history(arguments.file).merge(load_history(arguments.other)))
+
+
+def _subtract(arguments: argparse.Namespace) -> None:
+    if bool(arguments.tags) == bool(arguments.history):
+        raise InvalidRequest("nothing or too much to subtract: expected a picture's tags, or --history HISTORY")
+    other = load_history(arguments.history) if arguments.history else arguments.tags
+    _write(arguments.file, read_history(arguments.file).subtract(other))
+
+
+def _prune(arguments: argparse.Namespace) -> None:
+    _write(arguments.file, read_history(arguments.file).prune(keep=arguments.keep, min_count=arguments.min_count))
+
+
+def _write(path: Path, history: TagHistory) -> None:
+    write_history(path, history)
+    print(f"{path}: {len(history)} tags")

@@ -1,0 +1,89 @@
+"""What crosses the wire, as tritonclient takes it and gives it: requests from arrays, answers to ranked classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tritonclient.grpc as triton
+from numpy.typing import NDArray
+
+from . import contract
+from .errors import ContractMismatch
+
+
+@dataclass(frozen=True)
+class RankedClass:
+    """An entry of Triton's classification extension: a class, its score and its label."""
+
+    index: int
+    score: float
+    label: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """`rows`: for each row of the batch its classes, best first; `version`: of the model that answered."""
+
+    rows: tuple[tuple[RankedClass, ...], ...]
+    version: str
+
+
+def inputs(*tensors: tuple[contract.Tensor, NDArray[Any]]) -> list[triton.InferInput]:
+    """Each with its batch [batch, *dims], in the tensor's dtype."""
+    entries = []
+    for tensor, array in tensors:
+        entry = triton.InferInput(tensor.name, array.shape, tensor.dtype)
+        entry.set_data_from_numpy(array)
+        entries.append(entry)
+    return entries
+
+
+def ranked(k: int) -> list[triton.InferRequestedOutput]:
+    """TAGS as its k best classes, with their labels: the server sorts."""
+    return [triton.InferRequestedOutput(contract.TAGS.name, class_count=k)]
+
+
+def read_answer(result: triton.InferResult, rows: int) -> Answer:
+    """The entries `score:index:label`; raises ContractMismatch for any other answer."""
+    entries = result.as_numpy(contract.TAGS.name)
+    if entries is None or len(entries) != rows:
+        raise ContractMismatch(f"the server answered without {contract.TAGS.name} for {rows} rows")
+    return Answer(tuple(map(_read_row, entries)), result.get_response().model_version)
+
+
+def read_tensor(result: triton.InferResult, tensor: contract.Tensor) -> NDArray[np.float32]:
+    """A component's output [batch, *dims]; raises ContractMismatch."""
+    array: NDArray[np.float32] | None = result.as_numpy(tensor.name)
+    if array is None or array.shape[1:] != tensor.dims or array.dtype != np.float32:
+        raise ContractMismatch(f"the server answered without {tensor.name} {tensor.dtype} {list(tensor.dims)}")
+    return array
+
+
+def _read_row(entries: Sequence[bytes]) -> tuple[RankedClass, ...]:
+    classes = []
+    for entry in entries:
+        score, index, *label = entry.decode().split(":", 2)
+        if not label:
+            raise ContractMismatch(
+                f"the server's {contract.TAGS.name} has no label for class {index}: "
+                f"its model repository lacks {contract.LABELS_FILE}, or the file is too short"
+            )
+        classes.append(RankedClass(int(index), float(score), label[0]))
+    return tuple(classes)
+
+
+def vocabulary_size(model: str, metadata: Any) -> int:
+    """N, from the ensemble's metadata; raises ContractMismatch unless its tensors are those of the contract."""
+    served = {t.name: (t.datatype, list(t.shape)[1:]) for t in [*metadata.inputs, *metadata.outputs]}
+    n = served.get(contract.TAGS.name, ("", [0]))[1][-1]
+    for tensor in (*contract.TAG_RECOMMENDER.inputs, *contract.TAG_RECOMMENDER.outputs):
+        expected = (tensor.dtype, [n if dim == -1 else dim for dim in tensor.dims])
+        if served.get(tensor.name) != expected or n < 1:
+            raise ContractMismatch(
+                f"model {model!r} serves {served}, but this client speaks {tensor.name} {expected[0]} {expected[1]}; "
+                "use the altreco-client that fits the server's release"
+            )
+    return int(n)

@@ -1,0 +1,122 @@
+"""Rows of pictures and histories, ranked by the server; no history vector is ever aligned with another vocabulary."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import contract
+from .core import Context, ask, infer, known_vocabulary, learn
+from .errors import ContractMismatch, InvalidRequest, ServerRejected
+from .flow import Flow
+from .history import Vocabulary, history_vector_and_unknown
+from .protocol import Answer, RankedClass, inputs, ranked, read_answer, read_tensor
+from .results import Recommendation, Tag
+
+History = Mapping[str, float] | None
+Row = tuple[RankedClass, ...]
+Histories = Sequence[History]
+ATTEMPTS = 3
+"""One that finds the vocabulary changed, one that learns it, one with it."""
+
+
+def rank_pairs(context: Context, images: NDArray[np.uint8], histories: Histories) -> Flow[list[Recommendation]]:
+    """Images [batch, 224, 224, 3] with a history each, through the ensemble."""
+    model = context.core.model_name
+
+    def send(vectors: NDArray[np.float32], k: int) -> Flow[Answer]:
+        tensors = inputs((contract.IMAGE, images), (contract.USER_HISTORY, vectors))
+        result = yield from infer(context, model, tensors, outputs=ranked(k))
+        return read_answer(result, len(vectors))
+
+    return _aligned(context, histories, send)
+
+
+def rank_users(context: Context, image: NDArray[np.uint8], histories: Histories) -> Flow[list[Recommendation]]:
+    """One image [1, 224, 224, 3] for many users: the ensemble's models one by one, so that it is encoded once.
+
+    They are asked for the release that the ensemble has pinned, so that none is mixed with another.
+    """
+
+    def send(vectors: NDArray[np.float32], k: int) -> Flow[Answer]:
+        metadata = yield from ask(context, "get_model_metadata", model_name=context.core.model_name)
+        release = metadata.versions[-1]
+        result = yield from infer(
+            context, contract.VISUAL_ENCODER.name, inputs((contract.IMAGE, image)), version=release
+        )
+        encoding = read_tensor(result, contract.VISUAL_ENCODING)
+        rows: list[Row] = []
+        for start in range(0, len(vectors), context.core.max_batch_size):
+            batch = vectors[start : start + context.core.max_batch_size]
+            rows += yield from _classify(context, encoding, batch, k, release)
+        return Answer(tuple(rows), release)
+
+    return _aligned(context, histories, send)
+
+
+def _classify(
+    context: Context, encoding: NDArray[np.float32], vectors: NDArray[np.float32], k: int, release: str
+) -> Flow[list[Row]]:
+    """One encoding [1, 64, 7, 7] and the users' vectors [batch, N]."""
+    history = inputs((contract.USER_HISTORY, vectors))
+    result = yield from infer(context, contract.PREFERENCE_ENCODER.name, history, version=release)
+    preference = read_tensor(result, contract.USER_PREFERENCE)
+    tensors = inputs(
+        (contract.VISUAL_ENCODING, encoding.repeat(len(vectors), 0)), (contract.USER_PREFERENCE, preference)
+    )
+    result = yield from infer(context, contract.CLASSIFIER.name, tensors, outputs=ranked(k), version=release)
+    return list(read_answer(result, len(vectors)).rows)
+
+
+def _aligned(
+    context: Context, histories: Histories, send: Callable[[NDArray[np.float32], int], Flow[Answer]]
+) -> Flow[list[Recommendation]]:
+    """Send the histories' vectors [batch, N] and k; again, where another vocabulary answers."""
+    cache, k = context.core.cache, context.request.k
+    vocabulary = yield from known_vocabulary(context)
+    all_labels, rejected = cache.is_due(), False
+    for _ in range(ATTEMPTS):
+        if k > len(vocabulary):
+            raise InvalidRequest(f"k is {k}: expected 1 to {len(vocabulary)}, the size of the vocabulary")
+        vectors, unknown = _vectors(context, histories, vocabulary)
+        try:
+            answer = yield from send(vectors, len(vocabulary) if all_labels else k)
+        except ServerRejected:
+            # Perhaps another N is served by now, or the release was unloaded meanwhile.
+            if rejected:
+                raise
+            rejected, vocabulary = True, (yield from learn(context))
+            continue
+        if all_labels:
+            served = cache.learn(answer)
+            if served.tags == vocabulary.tags:
+                return _recommendations(context, answer, unknown)
+            vocabulary = served
+        elif cache.confirms(answer, vocabulary):
+            return _recommendations(context, answer, unknown)
+        all_labels = True
+    raise ContractMismatch(
+        f"{context.core.url} answered with other vocabularies {ATTEMPTS} times in a row: do all its replicas serve the "
+        "same model repository?"
+    )
+
+
+def _vectors(
+    context: Context, histories: Histories, vocabulary: Vocabulary
+) -> tuple[NDArray[np.float32], list[tuple[str, ...]]]:
+    rows = [history_vector_and_unknown(h, vocabulary, unknown_tags=context.request.unknown_tags) for h in histories]
+    return np.stack([vector for vector, _ in rows]), [unknown for _, unknown in rows]
+
+
+def _recommendations(context: Context, answer: Answer, unknown: list[tuple[str, ...]]) -> list[Recommendation]:
+    return [
+        Recommendation(
+            tags=tuple(Tag(entry.label, entry.score) for entry in row[: context.request.k]),
+            model_version=answer.version,
+            request_id=context.request.id,
+            unknown_tags=missing,
+        )
+        for row, missing in zip(answer.rows, unknown, strict=True)
+    ]

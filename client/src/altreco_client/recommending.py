@@ -1,0 +1,107 @@
+"""The clients' three methods, as flows: prepare, rank in batches that the server takes, observe, fall back."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .core import Context, Core
+from .errors import DeadlineExceeded, InvalidRequest, ServerError, ServerFailed, Unavailable
+from .flow import Compute, Deadline, Flow
+from .images import ImageLike, PreparedImage, prepare
+from .observe import observed
+from .ranking import Histories, History, rank_pairs, rank_users
+from .request import Options, Request
+from .results import Recommendation, Tag
+from .tag_history import TagHistory
+
+T = TypeVar("T")
+LOGGER = logging.getLogger("altreco_client")
+Images = Sequence["ImageLike | PreparedImage"]
+Rank = Callable[[Context, NDArray[np.uint8], Histories], Flow[list[Recommendation]]]
+
+
+def recommend(core: Core, images: Images, histories: Histories, k: int, options: Options) -> Flow[Recommendation]:
+    """One image and one history, in sequences of one."""
+    answers = yield from _call("recommend", core, images, histories, k, options, rank_pairs)
+    return answers[0]
+
+
+def recommend_batch(
+    core: Core, images: Images, histories: Sequence[History] | None, k: int, options: Options
+) -> Flow[tuple[Recommendation, ...]]:
+    """Pairs of them; histories None: no history for any."""
+    images = _sequence("images", images)
+    histories = [None] * len(images) if histories is None else _sequence("histories", histories)
+    if len(images) != len(histories):
+        raise InvalidRequest(f"{len(images)} images and {len(histories)} histories: expected as many of each, in pairs")
+    return _call("recommend_batch", core, images, histories, k, options, _rank_in_batches)
+
+
+def recommend_for_users(
+    core: Core, image: ImageLike | PreparedImage, histories: Sequence[History], k: int, options: Options
+) -> Flow[tuple[Recommendation, ...]]:
+    """One image for each of the histories."""
+    return _call("recommend_for_users", core, [image], _sequence("histories", histories), k, options, rank_users)
+
+
+def _call(
+    method: str, core: Core, images: Images, histories: Histories, k: int, options: Options, rank: Rank
+) -> Flow[tuple[Recommendation, ...]]:
+    given = {name: value for name, value in options.items() if value is not None}
+    request = Request(k=k, **{"deadline_s": core.deadline_s, **given})  # type: ignore[arg-type]
+    sizes = {"pictures": len(images), "users": len(histories)}
+    with observed(core.telemetry, core.on_call, method=method, request_id=request.id, **sizes) as observation:
+        deadline = Deadline(request.deadline_s, core.url)
+        context = Context(core, request, deadline, {**core.headers, **request.metadata, **observation.headers})
+        try:
+            tensors = yield from _tensors(images, core.max_pixels)
+            answers = (yield from rank(context, tensors, histories)) if histories else []
+        except (Unavailable, DeadlineExceeded, ServerFailed) as error:
+            if request.fallback is None:
+                raise
+            LOGGER.warning("own most frequent tags in place of recommendations: %s", error)
+            answers = [_most_frequent(history, request, error) for history in histories]
+        observation.answers = tuple(answers)
+    return observation.answers
+
+
+def _tensors(images: Images, max_pixels: int) -> Flow[NDArray[np.uint8]]:
+    """Prepared, uint8 [batch, 224, 224, 3]."""
+
+    def work() -> NDArray[np.uint8]:
+        return np.stack([prepare(image, max_pixels=max_pixels).tensor for image in images])
+
+    if not images:
+        return np.empty(0, dtype=np.uint8)
+    if len(images) == 1 and isinstance(images[0], PreparedImage):
+        return images[0].tensor[np.newaxis]  # without a copy
+    tensors: NDArray[np.uint8] = yield Compute(work)
+    return tensors
+
+
+def _rank_in_batches(context: Context, images: NDArray[np.uint8], histories: Histories) -> Flow[list[Recommendation]]:
+    size, answers = context.core.max_batch_size, []
+    for start in range(0, len(histories), size):
+        batch = slice(start, start + size)
+        answers += yield from rank_pairs(context, images[batch], histories[batch])
+    return answers
+
+
+def _most_frequent(history: History, request: Request, error: ServerError) -> Recommendation:
+    """The fallback: the user's own tags; none for a cold start."""
+    own = TagHistory(history)
+    best = own.top(request.k)
+    tags = tuple(Tag(tag, own[tag] / own[best[0]]) for tag in best)
+    return Recommendation(tags, model_version=None, request_id=request.id, fallback=error)
+
+
+def _sequence(name: str, values: Sequence[T]) -> list[T]:
+    """A list of them; raises InvalidRequest for one picture, or one history, where several are expected."""
+    if not isinstance(values, Sequence) or isinstance(values, str | bytes | bytearray | memoryview):
+        raise InvalidRequest(f"{name}: expected a list or tuple, got {type(values).__name__}")
+    return list(values)

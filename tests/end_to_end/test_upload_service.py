@@ -1,0 +1,241 @@
+import base64
+import http.client
+import io
+import json
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, ConsoleMessage, FilePayload, Locator, Page, expect
+
+from tests.end_to_end.conftest import Served
+from tests.end_to_end.upload_service import chromium, upload_service
+
+SUGGESTIONS = 6
+MAX_PICTURES = 48
+NOBODY = "127.0.0.1:9"
+TIMEOUT_S = 30
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    expect.set_options(timeout=TIMEOUT_S * 1000)
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def address(served: Served) -> Iterator[str]:
+    with upload_service(served.server.grpc_url) as address:
+        yield address
+
+
+@pytest.fixture
+def complaints() -> Iterator[list[str]]:
+    """What Chromium's console calls an error; a test takes out what it provokes."""
+    found: list[str] = []
+    yield found
+    assert found == []
+
+
+@pytest.fixture
+def page(browser: Browser, complaints: list[str]) -> Iterator[Page]:
+    def note(message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            complaints.append(message.text)
+
+    with browser.new_context() as context:
+        page = context.new_page()
+        page.set_default_timeout(TIMEOUT_S * 1000)
+        page.on("console", note)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        yield page
+
+
+def jpeg(seed: int = 0) -> bytes:
+    pixels = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).resize((400, 300)).save(file, "JPEG")
+    return file.getvalue()
+
+
+def choose(page: Page, data: bytes) -> None:
+    page.get_by_label("Choose a photo").set_input_files(FilePayload(name="a.jpg", mimeType="image/jpeg", buffer=data))
+
+
+def suggestions(page: Page) -> Locator:
+    return page.locator("#suggestions").get_by_role("button")
+
+
+def names(page: Page) -> list[str]:
+    """The suggestions, best first, once they have come."""
+    expect(suggestions(page)).to_have_count(SUGGESTIONS)
+    expect(page.locator("#suggestions.waiting")).to_have_count(0)
+    return suggestions(page).locator("b").all_inner_texts()
+
+
+def pick(page: Page, tag: str) -> None:
+    with page.expect_response("**/suggestions"):
+        page.get_by_role("button", name=f"Pick {tag}", exact=True).click()
+
+
+def add(page: Page, tag: str) -> None:
+    with page.expect_response("**/suggestions"):
+        page.get_by_label("Add a tag of your own").fill(tag)
+        page.keyboard.press("Enter")
+
+
+def save(page: Page) -> None:
+    with page.expect_response("**/save"):
+        page.get_by_role("button", name="Save photo").click()
+    expect(page.locator("#picked li")).to_have_count(0)
+
+
+def history(page: Page) -> list[list[str]]:
+    """Tag, +1 while it is only picked, count before; most frequent first."""
+    return [row.split("\n") for row in page.locator("#history li").all_inner_texts()]
+
+
+def test_suggestions_follow_each_users_own_history(page: Page, address: str) -> None:
+    page.goto(address)
+    choose(page, jpeg())
+    cold = names(page)
+    pick(page, cold[0])
+    expect(page.get_by_role("button", name=f"Pick {cold[0]}", exact=True)).to_have_count(0)
+    live = names(page)
+    assert live != cold[1:] + live[-1:], "a picked tag must change more than the place that it leaves"
+    assert history(page) == [[cold[0], "+1"]]
+    add(page, "grandma")
+    expect(page.locator("#picked li")).to_have_text([cold[0], "grandma"])
+    expect(page.locator("#picked li.unknown")).to_have_text(["grandma"])
+    save(page)
+    expect(page.locator("#saved li")).to_have_count(1)
+    assert history(page) == [[cold[0], "1"], ["grandma", "1"]]
+    expect(page.locator("#history li.unknown")).to_have_text(["grandma1"])
+
+    choose(page, jpeg())
+    warm = names(page)
+    assert warm != cold
+    pick(page, warm[0])
+    save(page)
+    counts = {tag: int(count) for tag, count in history(page)}
+    assert sum(counts.values()) == 3
+    page.get_by_role("button", name=f"Open again: {cold[0]}, grandma").click()
+    names(page)
+    with page.expect_response("**/suggestions"):
+        page.get_by_label("Ben").check()
+    expect(page.locator("#history li")).to_have_count(0)
+    assert names(page) == cold
+
+
+def test_a_tag_can_be_taken_back_and_all_works_by_keyboard(page: Page, address: str) -> None:
+    page.goto(address)
+    choose(page, jpeg())
+    cold = names(page)
+    suggestions(page).first.focus()
+    for pressed in (cold[0], names(page)[0]):
+        with page.expect_response("**/suggestions"):
+            page.keyboard.press("Enter")
+        expect(page.get_by_role("button", name=f"Remove {pressed}", exact=True)).to_be_visible()
+        names(page)
+        expect(page.locator("#suggestions button:focus")).to_have_count(1)
+    while (chips := page.locator("#picked button")).count():
+        with page.expect_response("**/suggestions"):
+            chips.first.press("Enter")
+    assert names(page) == cold
+    expect(page.get_by_role("button", name="Save photo")).to_be_disabled()
+
+
+def test_a_dropped_photo_and_the_vocabulary_while_typing(page: Page, address: str) -> None:
+    page.goto(address)
+    expect(page.locator("#vocabulary option")).to_have_count(1540)
+    transfer = page.evaluate_handle(
+        """base64 => {
+          const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
+          const transfer = new DataTransfer();
+          transfer.items.add(new File([bytes], "dropped.jpg", { type: "image/jpeg" }));
+          return transfer;
+        }""",
+        base64.b64encode(jpeg()).decode(),
+    )
+    page.dispatch_event("#drop", "drop", {"dataTransfer": transfer})
+    names(page)
+    expect(page.get_by_alt_text("The photo dropped.jpg")).to_be_visible()
+
+
+def test_a_broken_file_is_explained_and_the_next_photo_works(page: Page, address: str, complaints: list[str]) -> None:
+    page.goto(address)
+    choose(page, jpeg()[:1000])
+    expect(page.get_by_role("alert")).to_contain_text("cannot read an image")
+    refused(complaints, 422)
+    choose(page, jpeg())
+    names(page)
+    expect(page.get_by_role("alert")).to_be_empty()
+
+
+def test_without_triton_there_is_a_message_then_the_users_own_tags(
+    browser: Browser, page: Page, complaints: list[str]
+) -> None:
+    with upload_service(NOBODY) as address:
+        page.goto(address)
+        choose(page, jpeg())
+        expect(page.get_by_role("alert")).to_contain_text(f"no server answers at {NOBODY}")
+        add(page, "sea")
+        expect(page.get_by_role("alert")).to_contain_text(f"no server answers at {NOBODY}")
+        save(page)
+        refused(complaints, 503)
+        choose(page, jpeg(1))
+        expect(suggestions(page).locator("b")).to_have_text(["sea"])
+        expect(page.locator("#suggestions-hint.warning")).to_contain_text("Your own most frequent tags")
+
+
+def refused(complaints: list[str], status: int) -> None:
+    """Chromium reports every refused request as an error; take these out, and be sure that there were some."""
+    assert complaints
+    assert all(f"status of {status}" in complaint for complaint in complaints), complaints
+    complaints.clear()
+
+
+def ask(
+    address: str, path: str, body: object = b"", headers: dict[str, str] | None = None, *, chunked: bool = False
+) -> tuple[int, object]:
+    """POST; the status and the JSON that comes back."""
+    connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=TIMEOUT_S)
+    try:
+        connection.request("POST", path, body, headers or {}, encode_chunked=chunked)  # type: ignore[arg-type]
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize("headers", [{"Content-Length": str(16 * 1024**2 + 1)}, {"Transfer-Encoding": "chunked"}])
+def test_an_upload_over_the_limit_is_refused(address: str, headers: dict[str, str]) -> None:
+    # Declared, it is refused before a byte is sent.
+    body = (bytes(1024**2) for _ in range(17)) if "Transfer-Encoding" in headers else b""
+    status, answer = ask(address, "/api/pictures", body, headers, chunked="Transfer-Encoding" in headers)
+    assert (status, answer) == (413, {"detail": "The photo is larger than 16 MB: scale it down."})
+
+
+def test_pictures_are_bounded_and_saved_once(address: str) -> None:
+    ids = [ask(address, "/api/pictures", jpeg(seed))[1] for seed in range(MAX_PICTURES + 1)]
+    choice = json.dumps({"user": "Ana", "tags": ["sea", "sea"]}).encode()
+    headers = {"Content-Type": "application/json"}
+    assert ask(address, f"/api/pictures/{ids[0]}/suggestions", choice, headers)[0] == 404
+    assert ask(address, f"/api/pictures/{ids[1]}/suggestions", choice, headers)[0] == 200
+    assert ask(address, f"/api/pictures/{ids[1]}/save", choice, headers) == (200, {"sea": 1})
+    assert ask(address, f"/api/pictures/{ids[1]}/save", choice, headers)[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("user", "tag", "expected"),
+    [("Eve", "sea", 404), ("Ana", "two\nlines", 422), ("Ana", " ", 422), ("Ana", "\ud800", 422)],
+)
+def test_a_choice_that_makes_no_sense_is_refused(address: str, user: str, tag: str, expected: int) -> None:
+    name = ask(address, "/api/pictures", jpeg())[1]
+    choice = json.dumps({"user": user, "tags": [tag]}).encode()
+    headers = {"Content-Type": "application/json"}
+    for action in ("suggestions", "save"):
+        assert ask(address, f"/api/pictures/{name}/{action}", choice, headers)[0] == expected
