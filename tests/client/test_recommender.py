@@ -1,9 +1,26 @@
+import asyncio
+import inspect
+import os
 import socket
+from collections.abc import Callable
 
 import altreco_client
+import numpy as np
 import pytest
-from altreco_client import InvalidRequest, TagRecommender, Unavailable
+from altreco_client import (
+    AsyncTagRecommender,
+    CallReport,
+    InvalidImage,
+    InvalidRequest,
+    PreparedImage,
+    Tag,
+    TagHistory,
+    TagRecommender,
+    Unavailable,
+)
 from altreco_client.__main__ import main
+
+PICTURE = PreparedImage(np.zeros((224, 224, 3), dtype=np.uint8))
 
 
 def closed_port() -> str:
@@ -12,28 +29,155 @@ def closed_port() -> str:
         return f"127.0.0.1:{free.getsockname()[1]}"
 
 
-def test_public_names_exist_and_are_sorted() -> None:
-    assert altreco_client.__all__ == sorted(altreco_client.__all__)
+def test_public_names_exist_and_stand_once() -> None:
+    assert len(set(altreco_client.__all__)) == len(altreco_client.__all__)
     for name in altreco_client.__all__:
         assert getattr(altreco_client, name).__module__.startswith("altreco_client.")
 
 
-@pytest.mark.parametrize("url", ["http://localhost:8000", "localhost:8001/v2"])
-def test_a_url_with_scheme_or_path_is_refused(url: str) -> None:
-    with pytest.raises(InvalidRequest, match="expected host:port"):
-        TagRecommender(url)
+def test_both_clients_have_the_same_methods_with_the_same_parameters() -> None:
+    def surface(kind: type) -> dict[str, object]:
+        members = {name: member for name, member in vars(kind).items() if not name.startswith("_")}
+        return {
+            name: list(inspect.signature(member).parameters) if callable(member) else type(member)
+            for name, member in members.items()
+        }
+
+    assert surface(AsyncTagRecommender) == surface(TagRecommender)
 
 
-def test_a_deadline_must_be_positive() -> None:
-    with pytest.raises(InvalidRequest, match="deadline_s"):
-        TagRecommender(deadline_s=0)
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"deadline_s": 0}, "deadline_s is 0: expected seconds"),
+        ({"deadline_s": float("inf")}, "deadline_s is inf"),
+        ({"deadline_s": "5"}, "deadline_s is '5'"),
+        ({"max_pixels": 0}, "max_pixels is 0"),
+        ({"max_batch_size": 0}, "max_batch_size is 0"),
+        ({"vocabulary_check_s": -1}, "vocabulary_check_s is -1"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(settings: dict, message: str) -> None:
+    with pytest.raises(InvalidRequest, match=message):
+        TagRecommender(**settings)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"k": 0}, "k is 0: expected a whole number"),
+        ({"k": 2.0}, "k is 2.0"),
+        ({"k": True}, "k is True"),
+        ({"deadline_s": -1}, "deadline_s is -1"),
+        ({"unknown_tags": "drop"}, 'expected "error" or "ignore"'),
+        ({"fallback": "popular"}, 'expected "history"'),
+        ({"request_id": "two words"}, "expected 1 to 128 printable"),
+        ({"request_id": "a\nb"}, "expected 1 to 128 printable"),
+        ({"request_id": ""}, "expected 1 to 128 printable"),
+        ({"headers": {"a b": "c"}}, "header 'a b'"),
+    ],
+)
+def test_options_that_cannot_work_are_refused_before_anything_is_sent(options: dict, message: str) -> None:
+    with TagRecommender(closed_port()) as recommender, pytest.raises(InvalidRequest, match=message):
+        recommender.recommend(PICTURE, **options)
+
+
+def test_a_misspelt_option_is_a_type_error() -> None:
+    with TagRecommender(closed_port()) as recommender, pytest.raises(TypeError, match="deadline"):
+        recommender.recommend(PICTURE, deadline=3)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda r: r.recommend_batch([PICTURE], [None, None]), "1 images and 2 histories"),
+        (lambda r: r.recommend_batch("photo.jpg"), "images: expected a list or tuple, got str"),
+        (lambda r: r.recommend_for_users(PICTURE, {"sea": 1}), "histories: expected a list or tuple, got dict"),
+    ],
+)
+def test_batches_that_are_none_are_refused(ask: Callable[[TagRecommender], object], message: str) -> None:
+    with TagRecommender(closed_port()) as recommender, pytest.raises(InvalidRequest, match=message):
+        ask(recommender)
 
 
 def test_no_server_is_unavailable_not_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     url = closed_port()
     with TagRecommender(url) as recommender:
         assert not recommender.ready()
-        with pytest.raises(Unavailable, match=f"no server answers at {url}"):
-            recommender.recommend(b"", {})
+        with pytest.raises(Unavailable, match=f"{url} does not answer"):
+            recommender.recommend(PICTURE, {})
+        with pytest.raises(InvalidImage):
+            recommender.recommend(b"no image", {})
     assert main(["vocabulary", "--url", url]) == 1
-    assert f"error: no server answers at {url}" in capsys.readouterr().err
+    assert f"error: {url} does not answer" in capsys.readouterr().err
+
+
+def test_asyncio_without_a_server() -> None:
+    async def ask() -> None:
+        async with AsyncTagRecommender(closed_port()) as recommender:
+            assert not await recommender.ready()
+            with pytest.raises(Unavailable):
+                await recommender.recommend(PICTURE)
+            with pytest.raises(Unavailable):
+                await recommender.vocabulary
+
+    asyncio.run(ask())
+
+
+def test_without_a_server_the_fallback_is_the_users_own_tags_marked_as_such() -> None:
+    with TagRecommender(closed_port()) as recommender:
+        answer = recommender.recommend(PICTURE, TagHistory({"sky": 1, "sea": 4}), k=1, fallback="history")
+        assert answer.tags == (Tag("sea", 1.0),)
+        assert answer.model_version is None
+        assert isinstance(answer.fallback, Unavailable)
+        cold = recommender.recommend(PICTURE, None, fallback="history")
+        assert (cold.tags, cold.model_version) == ((), None)
+        with pytest.raises(InvalidImage):
+            recommender.recommend(b"no image", {"sea": 1}, fallback="history")
+
+
+def test_a_closed_client_says_so() -> None:
+    recommender = TagRecommender(closed_port())
+    recommender.close()
+    with pytest.raises(InvalidRequest, match="was closed"):
+        recommender.recommend(PICTURE)
+    recommender.close()
+
+
+def test_every_call_is_reported_how_ever_it_ends() -> None:
+    reports: list[CallReport] = []
+    with TagRecommender(closed_port(), on_call=reports.append) as recommender:
+        with pytest.raises(Unavailable) as raised:
+            recommender.recommend(PICTURE, request_id="first")
+        recommender.recommend_batch([PICTURE, PICTURE], fallback="history", request_id="second")
+    first, second = reports
+    assert (first.method, first.request_id, first.error, first.fallback) == ("recommend", "first", raised.value, False)
+    assert (second.method, second.pictures, second.users, second.fallback) == ("recommend_batch", 2, 2, True)
+    assert second.error is None
+    assert 0 < first.duration_s < 5
+
+
+def test_a_hook_that_raises_is_logged_and_harms_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    def broken(_: CallReport) -> None:
+        raise RuntimeError("the metrics are broken")
+
+    with TagRecommender(closed_port(), on_call=broken) as recommender:
+        assert recommender.recommend(PICTURE, {"sea": 1}, fallback="history").tags == (Tag("sea", 1.0),)
+    assert "the metrics are broken" in caplog.text
+
+
+def test_after_a_fork_the_child_is_told_to_make_its_own() -> None:
+    with TagRecommender(closed_port()) as recommender:
+        recommender.ready()
+        reader, writer = os.pipe()
+        if (child := os.fork()) == 0:
+            try:
+                recommender.recommend(PICTURE)
+            except InvalidRequest as error:
+                os.write(writer, str(error).encode())
+            finally:
+                os._exit(0)
+        os.close(writer)
+        os.waitpid(child, 0)
+        with os.fdopen(reader) as told:
+            assert "after the fork" in told.read()

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Annotated
 
 from altreco_client import AsyncTagRecommender, InvalidRequest, PreparedImage, ServerError, TagHistory, prepare
-from fastapi import Depends, FastAPI, HTTPException, Request
+from fastapi import Body, Depends, FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
@@ -93,7 +93,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
 
 
-app = FastAPI(title="Upload service", lifespan=lifespan)
+app = FastAPI(title="Upload service", lifespan=lifespan, max_body_size=MAX_UPLOAD_BYTES)
 
 
 def _service(request: Request) -> Service:
@@ -135,9 +135,8 @@ async def vocabulary(service: Serving) -> tuple[str, ...]:
 
 
 @app.post("/api/pictures", status_code=201)
-async def upload(request: Request, service: Serving) -> str:
+async def upload(data: Annotated[bytes, Body(media_type="image/*")], service: Serving) -> str:
     """Take an image file as the body, prepare it once, and answer the id under which it can be asked for."""
-    data = await _body(request)
     return service.keep(await asyncio.to_thread(prepare, data))
 
 
@@ -167,19 +166,6 @@ async def save(name: str, choice: Choice, service: Serving) -> dict[str, float]:
     service.histories[choice.user] = history = service.history(choice.user).add(choice.tags)
     del service.pictures[name]
     return dict(history)
-
-
-async def _body(request: Request) -> bytes:
-    """The upload; raises 413 before anything is read where the size is declared, else as soon as it is over."""
-    too_large = HTTPException(413, f"The photo is larger than {MAX_UPLOAD_BYTES // 1024**2} MB: scale it down.")
-    if int(request.headers.get("content-length", 0)) > MAX_UPLOAD_BYTES:
-        raise too_large
-    data = bytearray()
-    async for chunk in request.stream():
-        data += chunk
-        if len(data) > MAX_UPLOAD_BYTES:
-            raise too_large
-    return bytes(data)
 
 
 app.mount("/", StaticFiles(directory=PAGE, html=True))

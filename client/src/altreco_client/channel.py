@@ -53,7 +53,7 @@ class Channel:
     max_attempts: int = 4
     backoff_s: float = 0.05
     max_backoff_s: float = 0.5
-    max_reconnect_s: float = 2.0
+    max_reconnect_s: float = 1.0
     keepalive_s: float = 20.0
     keepalive_timeout_s: float = 10.0
     max_message_bytes: int = 64 * 1024**2

@@ -54,13 +54,13 @@ def examine(recommender: TagRecommender, image: ImageLike | None = None) -> Iter
 
 
 def _server(recommender: TagRecommender, state: dict[str, str]) -> Iterator[Check]:
-    core = recommender.core
-    metadata, ms = _timed(lambda: recommender.run(ask(internal_context(core), "get_server_metadata")))
+    core = recommender._core
+    metadata, ms = _timed(lambda: recommender._run(ask(internal_context(core), "get_server_metadata")))
     yield Check("server", True, f"{metadata.name} {metadata.version} at {core.url}", ms)
     if not recommender.ready():
         raise Unavailable(f"model {core.model_name!r} is not loaded; look at the server's log")
     model, ms = _timed(
-        lambda: recommender.run(ask(internal_context(core), "get_model_metadata", model_name=core.model_name))
+        lambda: recommender._run(ask(internal_context(core), "get_model_metadata", model_name=core.model_name))
     )
     vocabulary_size(core.model_name, model)
     state["release"] = model.versions[-1]
@@ -77,7 +77,7 @@ def _latency(recommender: TagRecommender, image: ImageLike | None, state: dict[s
     vocabulary = recommender.vocabulary
     history = dict.fromkeys(vocabulary.tags[:HISTORY_TAGS], 1.0)
     if image is not None:
-        given, ms = _timed(lambda: prepare(image, max_pixels=recommender.core.max_pixels))
+        given, ms = _timed(lambda: prepare(image, max_pixels=recommender._core.max_pixels))
         yield Check("prepare", True, "decode and scale the picture, here", ms)
     vector, ms = _repeated(lambda: history_vector(history, vocabulary))
     yield Check("vector", True, f"the history of {HISTORY_TAGS} tags, here", ms)
@@ -99,7 +99,7 @@ def _parts(
     preference = np.zeros((1, contract.PREFERENCE_DIM), dtype=np.float32)
 
     def run(flow: Callable[[Context], Flow[T]]) -> T:
-        return recommender.run(flow(internal_context(recommender.core)))
+        return recommender._run(flow(internal_context(recommender._core)))
 
     yield (
         contract.VISUAL_ENCODER.name,

@@ -16,6 +16,8 @@ AltrecoError
 
 from __future__ import annotations
 
+import re
+
 from tritonclient.utils import InferenceServerException
 
 
@@ -72,40 +74,51 @@ class ContractMismatch(ServerError):
     """The server's model does not have the tensors, dimensions or labels of the contract."""
 
 
+# What gRPC's status does not tell, Triton's and gRPC's words do (tritonserver 2.51, grpcio 1.85).
 QUEUE_TIMEOUT = "Request timeout expired"
-"""Triton's words for a request that its queue dropped, under the status UNAVAILABLE."""
-
-TLS_SIGNS = ("handshake", "certificate", "ssl", "tls")
+QUEUE_FULL = "Exceeds maximum queue size"
+NOT_LOADED = "has no available versions"
+RESTRICTED = "protocol is restricted"
+HANDSHAKE = re.compile("handshake failed|CERTIFICATE_VERIFY_FAILED|Hostname Verification Check failed", re.IGNORECASE)
+HUNG_UP = re.compile(r"last error: UNAVAILABLE: .*Socket closed")
+"""While connecting: one side speaks TLS and the other does not, or a client certificate is missing."""
 
 
 def from_triton(error: InferenceServerException, url: str, deadline_s: float, request_id: str) -> ServerError:
-    """Map tritonclient's one exception to this package's family, by gRPC status."""
-    status = str(error.status()).removeprefix("StatusCode.")
-    message = f"{error.message()} [request id: {request_id}]"
-    if status == "DEADLINE_EXCEEDED" or QUEUE_TIMEOUT in message:
-        return DeadlineExceeded(
-            f"{url} did not answer within {deadline_s:g} s; raise deadline_s or look at its load "
-            f"[request id: {request_id}]"
-        )
+    """Map tritonclient's one exception to this package's family, by gRPC status and, where it must be, by words."""
+    kind, advice = _kind(str(error.status()).removeprefix("StatusCode."), error.message(), deadline_s)
+    return kind(f"{url} {advice} [request id: {request_id}]: {error.message()}")
+
+
+def _kind(status: str, words: str, deadline_s: float) -> tuple[type[ServerError], str]:
+    if status == "DEADLINE_EXCEEDED" or QUEUE_TIMEOUT in words:
+        return DeadlineExceeded, f"did not answer within {deadline_s:g} s; raise deadline_s, or look at its load"
     if status == "UNAVAILABLE":
-        return _unavailable(url, message)
+        return _kind_of_unavailable(words)
+    if NOT_LOADED in words:  # also the answer of a server that shuts down
+        return Unavailable, "has not loaded the model, or is shutting down; ask again later, or look at its log"
     if status == "CANCELLED":  # nobody here cancelled: tritonclient would not have raised this
-        return Unavailable(f"{url} gave the request up, as a server does that shuts down; ask again: {message}")
+        return Unavailable, "gave the request up, as a server does that shuts down; ask again"
     if status in ("INTERNAL", "UNKNOWN", "DATA_LOSS"):
-        return ServerFailed(f"{url} broke while it answered; its log says more: {message}")
+        return ServerFailed, "broke while it answered; look at its log"
     if status == "RESOURCE_EXHAUSTED":
-        return ServerRejected(f"over a limit on the way to {url}; send fewer pictures in one request: {message}")
-    return ServerRejected(f"{url} refused the request: {message}")
+        return ServerRejected, "is behind a limit on messages; send fewer pictures, or raise max_message_bytes"
+    return ServerRejected, "refused the request"
 
 
-def _unavailable(url: str, message: str) -> ServerError:
-    if "protocol is restricted" in message:
-        return ServerRejected(f"{url} asks for a key; pass it in headers: {message}")
-    if "maximum queue size" in message:
-        return Unavailable(f"the queue of {url} is full; ask again later, or add replicas: {message}")
-    if any(sign in message.lower() for sign in TLS_SIGNS):
-        return TLSFailed(
-            f"no TLS connection to {url}; look at its certificate and its dates, and at tls in Channel (the CA that "
-            f"signed it, a certificate of your own if the server asks for one): {message}"
+def _kind_of_unavailable(words: str) -> tuple[type[ServerError], str]:
+    if RESTRICTED in words:
+        return ServerRejected, "asks for a key; pass it in headers"
+    if QUEUE_FULL in words:
+        return Unavailable, "has a full queue; ask again later, or add replicas"
+    if HANDSHAKE.search(words):
+        return TLSFailed, (
+            "does not get on with this client over TLS; look at its certificate (dates, names, the CA that signed it) and "
+            "at TLS(...) in Channel"
         )
-    return Unavailable(f"no server answers at {url}; is Triton running, is this its gRPC port? {message}")
+    if HUNG_UP.search(words):
+        return TLSFailed, (
+            "hung up at once; does it want TLS, or a certificate of the client's (TLS(...) in Channel), is this its gRPC "
+            "port?"
+        )
+    return Unavailable, "does not answer; is Triton running, is this its gRPC port?"

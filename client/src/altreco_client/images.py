@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
-from .contract import IMAGE_SIZE, RESIZE_SHORT_SIDE
+from .contract import IMAGE, IMAGE_SIZE, RESIZE_SHORT_SIDE
+from .decoding import MAX_BYTES, MAX_PIXELS, ImageLike, decode, errors_of
 from .errors import InvalidImage
 
-MAX_PIXELS = 64_000_000
-"""Default limit on width x height: over the largest phone cameras' common formats, 192 MB decoded."""
+__all__ = ["MAX_BYTES", "MAX_PIXELS", "ImageLike", "PreparedImage", "crop", "load_crop", "load_rgb", "prepare"]
+
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF orientation to what undoes it (EXIF 2.32, tag 274)."""
 
 
 @dataclass(frozen=True)
@@ -24,33 +32,52 @@ class PreparedImage:
 
     tensor: NDArray[np.uint8]
 
+    def __post_init__(self) -> None:
+        """Raise InvalidImage for any other tensor."""
+        tensor: object = self.tensor
+        if not isinstance(tensor, np.ndarray) or tensor.dtype != np.uint8 or tensor.shape != IMAGE.dims:
+            found = f"{tensor.dtype} {list(tensor.shape)}" if isinstance(tensor, np.ndarray) else type(tensor).__name__
+            raise InvalidImage(
+                f"tensor is {found}: expected uint8 {list(IMAGE.dims)}, which prepare() makes of an image"
+            )
 
-ImageLike: TypeAlias = "str | Path | bytes | IO[bytes] | Image.Image | NDArray[np.uint8]"
-"""A path, an image file's bytes, a binary file object, a PIL image, or uint8 [height, width, 3] or [height, width]."""
 
-
-def prepare(image: ImageLike | PreparedImage, *, max_pixels: int = MAX_PIXELS) -> PreparedImage:
+def prepare(
+    image: ImageLike | PreparedImage, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES
+) -> PreparedImage:
     """Read, turn upright and cut the image to the serving contract: short side 256, centre crop 224.
 
-    Raises InvalidImage for what is no image, is truncated, or has more than `max_pixels` pixels.
+    Transparency is laid on white; of an animation it takes the first frame; 16 bits keep the upper 8; float pixels
+    count from 0 to 255. Raises InvalidImage for what is no image, is truncated, has more than `max_pixels` pixels (by
+    its header, before decoding), or takes a path or file object more than `max_bytes` to read.
     """
     if isinstance(image, PreparedImage):
         return image
-    return PreparedImage(crop(load_rgb(image, max_pixels=max_pixels)))
+    return PreparedImage(load_crop(image, max_pixels=max_pixels, max_bytes=max_bytes))
 
 
-def load_rgb(image: ImageLike, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Decode to an upright RGB PIL image; transparency is laid on white. Raises InvalidImage."""
-    name = str(image) if isinstance(image, str | Path) else type(image).__name__
-    try:
-        return _to_rgb(_open(image, name, max_pixels))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        if isinstance(error, InvalidImage):
-            raise
-        reason = str(error) if str(error) else type(error).__name__
-        raise InvalidImage(
-            f"cannot read an image from {name}: {reason}. Expected JPEG, PNG, WebP or the like"
-        ) from error
+def load_crop(
+    image: ImageLike, x: float = 0.5, y: float = 0.5, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES
+) -> NDArray[np.uint8]:
+    """What `prepare` does, with the window placed as in `crop`: uint8 [224, 224, 3]. Raises InvalidImage.
+
+    Colours are converted and the picture is turned after the crop, of 224 x 224 pixels instead of all.
+    """
+    picture = decode(image, max_pixels=max_pixels, max_bytes=max_bytes)
+    with errors_of(image):
+        x, y = _as_stored(x, y, picture.orientation)
+        tile = _window(_averageable(picture.image), picture.size, x, y)
+        return np.asarray(_rgb(_turned(tile, picture.orientation)))
+
+
+def load_rgb(image: ImageLike, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES) -> Image.Image:
+    """Decode to an upright RGB PIL image, for people to look at: at reduced scale, with a short side of 360 or more
+    where the image has as many; transparency is laid on white. Raises InvalidImage.
+    """
+    picture = decode(image, max_pixels=max_pixels, max_bytes=max_bytes)
+    with errors_of(image):
+        rgb = _turned(_rgb(_averageable(picture.image)), picture.orientation)
+        return rgb.copy() if rgb is image else rgb  # a caller's own stays as it is, whatever becomes of this one
 
 
 def crop(image: Image.Image, x: float = 0.5, y: float = 0.5) -> NDArray[np.uint8]:
@@ -60,41 +87,41 @@ def crop(image: Image.Image, x: float = 0.5, y: float = 0.5) -> NDArray[np.uint8
     at random (paper, section IV-B). One step, because a very long and thin picture scaled as a whole would
     take gigabytes.
     """
-    side = min(image.size) * IMAGE_SIZE / RESIZE_SHORT_SIDE
-    left, top = (image.width - side) * x, (image.height - side) * y
+    return np.asarray(_window(image, image.size, x, y))
+
+
+def _window(image: Image.Image, size: tuple[float, float], x: float, y: float) -> Image.Image:
+    side = min(size) * IMAGE_SIZE / RESIZE_SHORT_SIDE
+    left, top = (size[0] - side) * x, (size[1] - side) * y
     box = (left, top, left + side, top + side)
-    return np.asarray(image.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BILINEAR, box=box))
+    return image.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BILINEAR, box=box)
 
 
-def _open(image: ImageLike, name: str, max_pixels: int) -> Image.Image:
-    if isinstance(image, np.ndarray):
-        opened = _from_array(image)
-    elif isinstance(image, Image.Image):
-        opened = image
-    else:
-        opened = Image.open(io.BytesIO(image) if isinstance(image, bytes) else image)
-    if opened.width * opened.height > max_pixels:
-        raise InvalidImage(
-            f"{name} has {opened.width} x {opened.height} pixels, more than the limit of {max_pixels:,}; "
-            "scale it down, or raise max_pixels"
-        )
-    return opened
+def _as_stored(x: float, y: float, orientation: int) -> tuple[float, float]:
+    """Where in the picture as it is stored the window lies that is at (x, y) of the upright one."""
+    if orientation in (5, 6, 7, 8):
+        x, y = y, x
+    return (1 - x if orientation in (2, 3, 7, 8) else x), (1 - y if orientation in (3, 4, 6, 7) else y)
 
 
-def _from_array(array: NDArray[np.uint8]) -> Image.Image:
-    fits = array.dtype == np.uint8 and (array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3))
-    if not fits or 0 in array.shape:
-        raise InvalidImage(
-            f"array of {array.dtype} {list(array.shape)}: expected uint8 [height, width, 3] RGB or [height, width]"
-        )
-    return Image.fromarray(array)
+def _turned(image: Image.Image, orientation: int) -> Image.Image:
+    method = _UPRIGHT.get(orientation)
+    return image if method is None else image.transpose(method)
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):  # 16 bits a channel: convert() would clip at 255
-        image = image.point(lambda value: value / 256).convert("L")
+def _averageable(image: Image.Image) -> Image.Image:
+    """In a mode in which the mean of pixels is a pixel, and that `_rgb` can convert."""
+    if image.mode.startswith("I"):  # 16 bits: convert() would clip at 255
+        return Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
+    if "transparency" not in image.info and image.mode in ("L", "LA", "RGB", "RGBA", "CMYK"):
+        return image
     if image.has_transparency_data:
+        return image.convert("RGBA")
+    return image.convert("L" if image.mode in ("1", "F") else "RGB")
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode in ("LA", "RGBA"):
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")

@@ -44,9 +44,9 @@ class TagRecommender:
 
     def __init__(self, url: str = "localhost:8001", **settings: Unpack[ClientSettings]) -> None:
         """Nothing is sent before the first call. Raises InvalidRequest."""
-        self.core = Core(url=url, **settings)
+        self._core = Core(url=url, **settings)
         self._usable = Usable()
-        self._client = triton.InferenceServerClient(**self.core.channel.client_arguments(url))
+        self._client = triton.InferenceServerClient(**self._core.channel.client_arguments(url))
         self._lock = threading.Lock()
 
     def recommend(
@@ -66,7 +66,7 @@ class TagRecommender:
         >>> answer.unknown_tags
         ('zeppelin',)
         """
-        return self.run(recommending.recommend(self.core, [image], [history], k, options))
+        return self._run(recommending.recommend(self._core, [image], [history], k, options))
 
     def recommend_batch(
         self,
@@ -82,7 +82,7 @@ class TagRecommender:
         >>> [len(answer.tags) for answer in answers]
         [5, 5]
         """
-        return self.run(recommending.recommend_batch(self.core, images, histories, k, options))
+        return self._run(recommending.recommend_batch(self._core, images, histories, k, options))
 
     def recommend_for_users(
         self,
@@ -98,16 +98,16 @@ class TagRecommender:
         >>> first.model_version == second.model_version
         True
         """
-        return self.run(recommending.recommend_for_users(self.core, image, histories, k, options))
+        return self._run(recommending.recommend_for_users(self._core, image, histories, k, options))
 
     @property
     def vocabulary(self) -> Vocabulary:
         """The server's tags: asked for once, and again when a release with others answers."""
-        return self.run(known_vocabulary(internal_context(self.core)))
+        return self._run(known_vocabulary(internal_context(self._core)))
 
     def ready(self) -> bool:
         """Whether the server answers and its ensemble is loaded; False while nothing answers."""
-        return self.run(ready(self.core))
+        return self._run(ready(self._core))
 
     def close(self) -> None:
         """Close the connection; the object cannot be used afterwards."""
@@ -122,8 +122,8 @@ class TagRecommender:
         """Leave: close."""
         self.close()
 
-    def run(self, flow: Flow[T]) -> T:
-        """What `altreco doctor` asks takes this way too."""
+    def _run(self, flow: Flow[T]) -> T:
+        """Used by `altreco doctor`, too."""
         self._usable.check()
         resume: Any = flow.send
         value: Any = None
@@ -148,6 +148,6 @@ class TagRecommender:
             raise step.deadline.exceeded()
         try:
             done = step.done()
-            return self.run(step.flow()) if done is None else done
+            return self._run(step.flow()) if done is None else done
         finally:
             self._lock.release()

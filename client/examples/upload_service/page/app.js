@@ -19,9 +19,10 @@ let asking = new AbortController(); // ends the question under way when a newer 
 
 async function api(path, options) {
   const answer = await fetch(`api/${path}`, options);
+  if (answer.status === 413) throw new Error("The photo is larger than the service takes: scale it down.");
   const body = await answer.json();
   if (answer.ok) return body;
-  throw new Error(typeof body.detail === "string" ? body.detail : "The service refused this; its log says why.");
+  throw new Error(body.detail);
 }
 
 function post(path, body, signal) {

@@ -1,0 +1,70 @@
+import re
+
+import pytest
+from altreco_client import (
+    AltrecoError,
+    DeadlineExceeded,
+    ServerFailed,
+    ServerRejected,
+    TLSFailed,
+    Unavailable,
+    errors,
+)
+from altreco_client.errors import from_triton
+from tritonclient.utils import InferenceServerException
+
+# The words are those of tritonserver 2.51 and grpcio 1.85.
+REFUSED = (
+    "connections to all backends failing; last error: UNKNOWN: ipv4:127.0.0.1:1: Failed to connect: Connection refused"
+)
+HUNG_UP = "connections to all backends failing; last error: UNAVAILABLE: ipv4:127.0.0.1:1: Socket closed"
+EXPIRED = "last error: UNKNOWN: Tls handshake failed (TSI_PROTOCOL_FAILURE): CERTIFICATE_VERIFY_FAILED: certificate has expired"
+RESTRICTED = "This protocol is restricted, expecting header 'triton-grpc-protocol-key'"
+
+
+@pytest.mark.parametrize(
+    ("status", "words", "kind", "advice"),
+    [
+        ("UNAVAILABLE", REFUSED, Unavailable, "is Triton running"),
+        ("UNAVAILABLE", "Stream removed (Socket closed)", Unavailable, "is Triton running"),
+        ("UNAVAILABLE", "in ensemble 'tag_recommender', Request timeout expired", DeadlineExceeded, "raise deadline_s"),
+        ("UNAVAILABLE", "[request id: v3] Exceeds maximum queue size", Unavailable, "add replicas"),
+        ("UNAVAILABLE", EXPIRED, TLSFailed, "look at its certificate"),
+        ("UNAVAILABLE", HUNG_UP, TLSFailed, "does it want TLS"),
+        ("UNAVAILABLE", RESTRICTED, ServerRejected, "pass it in headers"),
+        ("CANCELLED", "CANCELLED", Unavailable, "ask again"),
+        ("DEADLINE_EXCEEDED", "Deadline Exceeded", DeadlineExceeded, "within 2.5 s"),
+        ("INTERNAL", "Stub process 'visual_encoder_0' is not healthy.", ServerFailed, "look at its log"),
+        ("RESOURCE_EXHAUSTED", "CLIENT: Sent message larger than max (156763 vs. 1000)", ServerRejected, "fewer"),
+        ("NOT_FOUND", "Request for unknown model: 'x' has no available versions", Unavailable, "not loaded"),
+        ("NOT_FOUND", "Request for unknown model: 'x' version 7 is not found", ServerRejected, "refused"),
+        ("INVALID_ARGUMENT", "inference request batch-size must be <= 32", ServerRejected, "refused"),
+    ],
+)
+def test_every_status_becomes_an_error_that_says_what_to_do(
+    status: str, words: str, kind: type[AltrecoError], advice: str
+) -> None:
+    # Address and request id are the caller's: whatever they spell must not decide.
+    error = from_triton(InferenceServerException(words, f"StatusCode.{status}"), "tls-handshake:8001", 2.5, "ssl-17")
+    assert type(error) is kind
+    for part in ("tls-handshake:8001", advice, "[request id: ssl-17]", words):
+        assert part in str(error)
+
+
+def test_the_tree_in_the_docstring_is_the_tree() -> None:
+    drawn: dict[str, str] = {}
+    path: list[str] = []
+    for line in (errors.__doc__ or "").splitlines()[2:]:
+        if found := re.match(r"([|` -]*)(\w+)", line):
+            path = [*path[: len(found[1]) // 3], found[2]]
+            drawn[found[2]] = path[-2] if len(path) > 1 else "Exception"
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, AltrecoError)]
+    assert drawn == {kind.__name__: kind.__bases__[0].__name__ for kind in kinds}
+
+
+@pytest.mark.parametrize(
+    ("kind", "builtin"),
+    [(Unavailable, ConnectionError), (DeadlineExceeded, TimeoutError), (errors.InvalidImage, ValueError)],
+)
+def test_who_catches_pythons_own_kinds_catches_ours(kind: type[Exception], builtin: type[Exception]) -> None:
+    assert issubclass(kind, builtin)

@@ -1,0 +1,43 @@
+import pytest
+from altreco_client import (
+    Channel,
+    ContractMismatch,
+    DeadlineExceeded,
+    ServerError,
+    ServerFailed,
+    ServerRejected,
+    TLSFailed,
+    Unavailable,
+)
+from altreco_client.retry import BUDGET, REFILL, Retries
+
+GONE = Unavailable("gone")
+
+
+def test_waits_double_to_a_limit_and_are_jittered() -> None:
+    retries = Retries(Channel(max_attempts=9, backoff_s=0.1, max_backoff_s=0.3))
+    for attempt, longest in ((1, 0.1), (2, 0.2), (3, 0.3), (8, 0.3)):
+        waits = [retries.pause_s(GONE, attempt) for _ in range(30)]
+        assert all(wait is not None and longest / 2 <= wait <= longest for wait in waits)
+        assert len(set(waits)) > 1
+
+
+def test_the_last_attempt_is_the_last() -> None:
+    retries = Retries(Channel(max_attempts=2))
+    assert retries.pause_s(GONE, 1) is not None
+    assert retries.pause_s(GONE, 2) is None
+    assert Retries(Channel(max_attempts=1)).pause_s(GONE, 1) is None
+
+
+@pytest.mark.parametrize("kind", [DeadlineExceeded, ServerRejected, ServerFailed, ContractMismatch, TLSFailed])
+def test_nothing_but_a_server_that_is_gone_is_asked_again(kind: type[ServerError]) -> None:
+    assert Retries(Channel()).pause_s(kind("no"), 1) is None
+
+
+def test_when_most_fail_nothing_is_asked_again_until_some_are_answered() -> None:
+    retries = Retries(Channel())
+    allowed = sum(retries.pause_s(GONE, 1) is not None for _ in range(2 * int(BUDGET)))
+    assert allowed == BUDGET - 1
+    for _ in range(int(2 / REFILL)):
+        retries.answered()
+    assert retries.pause_s(GONE, 1) is not None

@@ -1,0 +1,249 @@
+"""Servers that fail in the way that a test asks for, callers that keep asking them, and certificates of all kinds."""
+
+import asyncio
+import datetime
+import os
+import shutil
+import signal
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import trustme
+from altreco_client import AsyncTagRecommender, PreparedImage, Recommendation, ServerError, TagRecommender
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2 as pb
+
+from deploy.local import Server, on_free_ports, serve
+from export.config import CONFIG_FILE, parse_config
+
+ENCODER = Path(__file__).parent / "slow_encoder.py"
+WAIT_S = 30.0
+"""After which a condition that does not come true fails a test."""
+SLACK_S = 0.5
+"""How much later than its deadline a call may return where two cores run the servers and all callers."""
+CALLERS = 8
+HISTORY = {"tag-1": 2, "tag-2": 1}
+Ask = Callable[..., Recommendation]
+PAST = datetime.datetime(2020, 1, 1)
+
+
+@dataclass(frozen=True)
+class SlowModel:
+    """A repository whose visual encoder takes as long as a test says, and tells which requests it worked on."""
+
+    repository: Path
+
+    def take(self, seconds: float) -> None:
+        """For each batch; a batch that is under way as well."""
+        new = self._folder / "new"
+        new.write_text(str(seconds))
+        new.rename(self._folder / "seconds")
+
+    def executed(self) -> list[str]:
+        """The request ids, in order."""
+        return (self._folder / "executed").read_text().splitlines()
+
+    @property
+    def _folder(self) -> Path:
+        return self.repository / "visual_encoder" / "1"
+
+
+def slow_repository(source: Path, destination: Path, *, queue_timeout_s: float | None = None) -> SlowModel:
+    """A copy of release 1 in `source` with the slow encoder in one instance; `queue_timeout_s` is its queue's default."""
+    shutil.copytree(source, destination)
+    config = parse_config(destination / "visual_encoder" / CONFIG_FILE)
+    config.backend = "python"
+    config.ClearField("response_cache")
+    config.ClearField("model_warmup")
+    config.instance_group.add(count=1, kind=pb.ModelInstanceGroup.KIND_CPU)
+    if queue_timeout_s is not None:
+        config.dynamic_batching.default_queue_policy.default_timeout_microseconds = round(queue_timeout_s * 1e6)
+    (destination / "visual_encoder" / CONFIG_FILE).write_text(text_format.MessageToString(config))
+    folder = destination / "visual_encoder" / "1"
+    shutil.rmtree(folder)
+    folder.mkdir()
+    shutil.copy(ENCODER, folder / "model.py")
+    (folder / "executed").touch()
+    model = SlowModel(destination)
+    model.take(0)
+    return model
+
+
+def serving(repository: Path, **settings: Any) -> AbstractContextManager[Server]:
+    return serve(on_free_ports(repository, **{"strict": True, "stop_timeout_s": 1, **settings}))
+
+
+def port(server: Server) -> int:
+    return int(server.grpc_url.rpartition(":")[2])
+
+
+def kill(server: Server) -> None:
+    """At once, with its backends."""
+    os.killpg(server.pid, signal.SIGKILL)
+
+
+def terminate(server: Server) -> None:
+    """As an orchestrator does it: the server ends its requests, if they end in time, and is gone after that time."""
+    os.kill(server.pid, signal.SIGTERM)
+
+
+@contextmanager
+def stopped(server: Server) -> Iterator[None]:
+    """Its connections stay, and nothing answers."""
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+
+
+def closed_port() -> str:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{free.getsockname()[1]}"
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = WAIT_S) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds:g} s"
+        time.sleep(0.005)
+
+
+def picture(seed: int = 0) -> PreparedImage:
+    """Noise, ready for the wire."""
+    return PreparedImage(np.random.default_rng(seed).integers(0, 256, (224, 224, 3), dtype=np.uint8))
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """What is inside ends in time, however it ends."""
+    started = time.monotonic()
+    try:
+        yield
+    finally:
+        took = time.monotonic() - started
+        assert took < seconds + SLACK_S, f"took {took:.2f} s, expected {seconds:g} s at most"
+
+
+@dataclass
+class Load:
+    """What callers got; `slowest_s` is the longest call, answered or failed."""
+
+    answered: int = 0
+    failures: list[ServerError] = field(default_factory=list)
+    slowest_s: float = 0.0
+    unexpected: list[BaseException] = field(default_factory=list)
+
+    def kinds(self) -> Counter[str]:
+        return Counter(f"{type(error).__name__}: {error}" for error in self.failures)
+
+    @contextmanager
+    def call(self) -> Iterator[None]:
+        started = time.monotonic()
+        try:
+            yield
+            self.answered += 1
+        except ServerError as error:
+            self.failures.append(error)
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the test must not miss it
+            self.unexpected.append(error)
+        self.slowest_s = max(self.slowest_s, time.monotonic() - started)
+
+
+@contextmanager
+def asking(kind: str, url: str, **settings: Any) -> Iterator[Ask]:
+    """The `recommend` of a "sync" client, or of an "asyncio" one whose loop runs in a thread beside the callers'."""
+    if kind == "sync":
+        with TagRecommender(url, **settings) as recommender:
+            yield recommender.recommend
+        return
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+
+    def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(coroutine, loop).result(WAIT_S)
+
+    async def make() -> AsyncTagRecommender:
+        return AsyncTagRecommender(url, **settings)
+
+    client = run(make())
+    try:
+        yield lambda *arguments, **options: run(client.recommend(*arguments, **options))
+    finally:
+        run(client.close())
+        run(loop.shutdown_default_executor())
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+@contextmanager
+def under_load(kind: str, url: str, **settings: Any) -> Iterator[Load]:
+    """Callers that share a client and ask without pause."""
+    load, stop = Load(), threading.Event()
+
+    def call(seed: int) -> None:
+        image = picture(seed)
+        while not stop.is_set():
+            with load.call():
+                ask(image, HISTORY)
+
+    with asking(kind, url, **settings) as ask, ThreadPoolExecutor(CALLERS) as pool:
+        for seed in range(CALLERS):
+            pool.submit(call, seed)
+        try:
+            yield load
+        finally:
+            stop.set()
+    assert load.unexpected == []
+
+
+@dataclass(frozen=True)
+class Certificates:
+    """PEM files NAME.pem and NAME.key: server, expired (server's), client, stranger (another CA's client); and the CAs'."""
+
+    folder: Path
+
+    def server_flags(self, name: str = "server", *, mutual: bool = False) -> tuple[str, ...]:
+        """Of tritonserver, for TLS with this certificate."""
+        return (
+            "--grpc-use-ssl=1",
+            f"--grpc-server-cert={self.pem(name)}",
+            f"--grpc-server-key={self.key(name)}",
+            f"--grpc-root-cert={self.pem('ca')}",
+            f"--grpc-use-ssl-mutual={int(mutual)}",
+        )
+
+    def pem(self, name: str) -> Path:
+        return self.folder / f"{name}.pem"
+
+    def key(self, name: str) -> Path:
+        return self.folder / f"{name}.key"
+
+
+def make_certificates(folder: Path) -> Certificates:
+    certificates = Certificates(folder)
+    ca, other = trustme.CA(), trustme.CA()
+    for name, authority in (("ca", ca), ("other-ca", other)):
+        authority.cert_pem.write_to_path(str(certificates.pem(name)))
+    for name, leaf in (
+        ("server", ca.issue_cert("127.0.0.1")),
+        ("other-host", ca.issue_cert("triton.example.org")),
+        ("expired", ca.issue_cert("127.0.0.1", not_before=PAST, not_after=PAST + datetime.timedelta(days=1))),
+        ("client", ca.issue_cert("client@example.org")),
+        ("stranger", other.issue_cert("client@example.org")),
+    ):
+        leaf.private_key_pem.write_to_path(str(certificates.key(name)))
+        certificates.pem(name).write_bytes(b"".join(part.bytes() for part in leaf.cert_chain_pems))
+    return certificates

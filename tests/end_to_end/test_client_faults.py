@@ -1,0 +1,174 @@
+"""Servers die, stop and come back while callers ask: each call answers or raises within its deadline."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from altreco_client import Channel, DeadlineExceeded, Recommendation, TagRecommender, Unavailable
+
+from deploy.local import Server
+from tests.end_to_end.conftest import Served
+from tests.end_to_end.faults import (
+    CALLERS,
+    HISTORY,
+    SLACK_S,
+    WAIT_S,
+    SlowModel,
+    asking,
+    kill,
+    picture,
+    port,
+    serving,
+    slow_repository,
+    stopped,
+    terminate,
+    under_load,
+    wait_for,
+    within,
+)
+
+RECOVERY_S = 5.0
+"""From the moment that a server is ready again until its clients get answers; the channel reconnects every 2 s."""
+BUSY_S = 0.05
+"""Per batch, so that a fault finds requests in the server."""
+both = pytest.mark.parametrize("kind", ["sync", "asyncio"])
+
+
+@pytest.fixture
+def slow(served: Served, tmp_path: Path) -> SlowModel:
+    return slow_repository(served.repository, tmp_path / "slow")
+
+
+@pytest.fixture
+def two(served: Served, tmp_path: Path) -> tuple[SlowModel, SlowModel]:
+    one, other = (slow_repository(served.repository, tmp_path / name) for name in ("one", "other"))
+    return one, other
+
+
+@pytest.fixture
+def replicas(two: tuple[SlowModel, SlowModel]) -> Iterator[tuple[Server, Server]]:
+    with serving(two[0].repository, stop_timeout_s=2) as one, serving(two[1].repository) as other:
+        for model in two:
+            model.take(BUSY_S)
+        yield one, other
+
+
+def address(replicas: tuple[Server, Server]) -> str:
+    return f"ipv4:{','.join(server.grpc_url for server in replicas)}"
+
+
+@both
+def test_a_server_killed_and_restarted_under_load(slow: SlowModel, kind: str) -> None:
+    deadline_s = 1.0
+    slow.take(BUSY_S)
+    with serving(slow.repository) as first, under_load(kind, first.grpc_url, deadline_s=deadline_s) as load:
+        wait_for(lambda: load.answered > 2 * CALLERS)
+        assert load.failures == []
+        kill(first)
+        wait_for(lambda: len(load.failures) > CALLERS)
+        with serving(slow.repository, grpc_port=port(first)):
+            before = load.answered
+            wait_for(lambda: load.answered > before + CALLERS, RECOVERY_S)
+            failed = len(load.failures)
+            wait_for(lambda: load.answered > before + 10 * CALLERS)
+            assert len(load.failures) <= failed + CALLERS, "calls still fail after others were answered"
+    assert {type(error) for error in load.failures} <= {Unavailable, DeadlineExceeded}, load.kinds()
+    assert load.slowest_s < deadline_s + SLACK_S
+
+
+@both
+@pytest.mark.parametrize("end", [kill, terminate])
+def test_one_of_two_replicas_lost_under_load(
+    two: tuple[SlowModel, SlowModel], replicas: tuple[Server, Server], kind: str, end: Callable[[Server], None]
+) -> None:
+    deadline_s = 5.0
+    with under_load(kind, address(replicas), deadline_s=deadline_s) as load:
+        wait_for(lambda: min(len(model.executed()) for model in two) > 2 * CALLERS)
+        end(replicas[0])
+        after = load.answered
+        wait_for(lambda: load.answered > after + 50 * CALLERS)
+    assert load.failures == [], load.kinds()
+    assert load.slowest_s < deadline_s + SLACK_S
+
+
+@both
+def test_a_stopped_replica_is_given_up(replicas: tuple[Server, Server], kind: str) -> None:
+    deadline_s = 1.0
+    channel = Channel(keepalive_s=0.5, keepalive_timeout_s=0.5)
+    with under_load(kind, address(replicas), deadline_s=deadline_s, channel=channel) as load:
+        wait_for(lambda: load.answered > 4 * CALLERS)
+        with stopped(replicas[0]):
+            wait_for(lambda: len(load.failures) > 0)
+            answered = load.answered
+            wait_for(lambda: load.answered > answered + 50 * CALLERS)
+            failed = len(load.failures)
+            wait_for(lambda: load.answered > answered + 100 * CALLERS)
+            assert len(load.failures) == failed, "calls still go to the replica that stopped"
+    assert {type(error) for error in load.failures} <= {Unavailable, DeadlineExceeded}, load.kinds()
+    assert load.slowest_s < deadline_s + SLACK_S
+
+
+@both
+def test_a_stalled_server_is_out_of_time_and_answers_when_it_goes_on(slow: SlowModel, kind: str) -> None:
+    with serving(slow.repository) as server, asking(kind, server.grpc_url, deadline_s=0.3) as ask:
+        assert ask(picture(), HISTORY, deadline_s=10).tags
+        with stopped(server), within(0.3), pytest.raises(DeadlineExceeded, match=r"did not answer within 0\.3 s"):
+            ask(picture(), HISTORY)
+        assert ask(picture(), HISTORY, deadline_s=10).tags
+
+
+def scores(answer: Recommendation) -> list[float]:
+    return [score for _, score in sorted((tag.name, tag.score) for tag in answer.tags)]
+
+
+@both
+def test_callers_that_share_a_client_get_their_own_answers(served: Served, kind: str) -> None:
+    callers, rounds = 16, 4
+    users = [(picture(i), {f"tag-{i}": 3, f"tag-{2 * i + 1}": 1}) for i in range(callers)]
+    with asking(kind, served.server.grpc_url, deadline_s=WAIT_S) as ask, ThreadPoolExecutor(callers) as pool:
+
+        def mine(i: int) -> Recommendation:
+            return ask(*users[i], k=1540, request_id=f"caller-{i}")
+
+        alone = [mine(i) for i in range(callers)]
+        for i in range(callers):
+            assert all(scores(alone[i]) != pytest.approx(scores(alone[j]), abs=1e-3) for j in range(i))
+        for i, answer in zip(list(range(callers)) * rounds, pool.map(mine, list(range(callers)) * rounds), strict=True):
+            assert answer.request_id == f"caller-{i}"
+            assert scores(answer) == pytest.approx(scores(alone[i]), abs=1e-4)
+
+
+FORK = """
+import os, sys
+from altreco_client import InvalidRequest, TagRecommender
+recommender = TagRecommender(sys.argv[1], deadline_s=30)
+assert recommender.ready()
+child = os.fork()
+if child == 0:
+    try:
+        recommender.recommend(b"")
+    except InvalidRequest as error:
+        print(error, flush=True)
+        os._exit(7)
+    os._exit(1)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+assert len(recommender.vocabulary) == 1540
+recommender.close()
+"""
+
+
+def test_after_a_fork_the_child_is_told_and_the_parent_goes_on(served: Served) -> None:
+    command = [sys.executable, "-c", FORK, served.server.grpc_url]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=WAIT_S)
+    assert done.returncode == 0, done.stderr
+    assert "make one in each process, after the fork" in done.stdout
+
+
+def test_a_closed_client_says_so(served: Served) -> None:
+    recommender = TagRecommender(served.server.grpc_url)
+    recommender.close()
+    with pytest.raises(ValueError, match="closed: make another"):
+        recommender.recommend(picture())
