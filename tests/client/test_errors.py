@@ -18,7 +18,7 @@ REFUSED = (
     "connections to all backends failing; last error: UNKNOWN: ipv4:127.0.0.1:1: Failed to connect: Connection refused"
 )
 HUNG_UP = "connections to all backends failing; last error: UNAVAILABLE: ipv4:127.0.0.1:1: Socket closed"
-EXPIRED = "last error: UNKNOWN: Tls handshake failed (TSI_PROTOCOL_FAILURE): CERTIFICATE_VERIFY_FAILED: certificate has expired"
+EXPIRED = "last error: UNKNOWN: Tls handshake failed: CERTIFICATE_VERIFY_FAILED: certificate has expired"
 RESTRICTED = "This protocol is restricted, expecting header 'triton-grpc-protocol-key'"
 
 

@@ -74,51 +74,45 @@ class ContractMismatch(ServerError):
     """The server's model does not have the tensors, dimensions or labels of the contract."""
 
 
-# What gRPC's status does not tell, Triton's and gRPC's words do (tritonserver 2.51, grpcio 1.85).
-QUEUE_TIMEOUT = "Request timeout expired"
-QUEUE_FULL = "Exceeds maximum queue size"
-NOT_LOADED = "has no available versions"
-RESTRICTED = "protocol is restricted"
-HANDSHAKE = re.compile("handshake failed|CERTIFICATE_VERIFY_FAILED|Hostname Verification Check failed", re.IGNORECASE)
-HUNG_UP = re.compile(r"last error: UNAVAILABLE: .*Socket closed")
-"""While connecting: one side speaks TLS and the other does not, or a client certificate is missing."""
+TOO_LATE = "did not answer within {:g} s; raise deadline_s, or look at its load"
+SIGNS: tuple[tuple[str, str, type[ServerError], str], ...] = (
+    ("UNAVAILABLE", "Request timeout expired", DeadlineExceeded, TOO_LATE),
+    ("DEADLINE_EXCEEDED", "", DeadlineExceeded, TOO_LATE),
+    ("UNAVAILABLE", "protocol is restricted", ServerRejected, "asks for a key; pass it in headers"),
+    ("UNAVAILABLE", "Exceeds maximum queue size", Unavailable, "has a full queue; ask again later, or add replicas"),
+    (
+        "UNAVAILABLE",
+        "(?i)handshake failed|CERTIFICATE_VERIFY_FAILED|Hostname Verification Check failed",
+        TLSFailed,
+        "and this client do not trust each other; look at the certificate (dates, names, CA) and at TLS(...) in Channel",
+    ),
+    (
+        "UNAVAILABLE",
+        "last error: UNAVAILABLE: .*Socket closed",  # while connecting
+        TLSFailed,
+        "hung up at once; does it want TLS, or a certificate of the client's (TLS(...) in Channel)? Is this its gRPC port?",
+    ),
+    ("UNAVAILABLE", "", Unavailable, "does not answer; is Triton running, is this its gRPC port?"),
+    (
+        "NOT_FOUND",
+        "has no available versions",  # also what a server says that shuts down
+        Unavailable,
+        "has not loaded the model, or is shutting down; ask again later, or look at its log",
+    ),
+    # tritonclient does not raise what the caller cancelled.
+    ("CANCELLED", "", Unavailable, "gave the request up, as a server does that shuts down; ask again"),
+    ("INTERNAL|UNKNOWN|DATA_LOSS", "", ServerFailed, "broke while it answered; look at its log"),
+    ("RESOURCE_EXHAUSTED", "", ServerRejected, "is behind a limit; send fewer pictures, or raise max_message_bytes"),
+    ("", "", ServerRejected, "refused the request"),
+)
+"""gRPC status, words of the message, kind, advice; the first that fits. The words (of tritonserver 2.51 and grpcio 1.85)
+tell what the status does not."""
 
 
 def from_triton(error: InferenceServerException, url: str, deadline_s: float, request_id: str) -> ServerError:
-    """Map tritonclient's one exception to this package's family, by gRPC status and, where it must be, by words."""
-    kind, advice = _kind(str(error.status()).removeprefix("StatusCode."), error.message(), deadline_s)
-    return kind(f"{url} {advice} [request id: {request_id}]: {error.message()}")
-
-
-def _kind(status: str, words: str, deadline_s: float) -> tuple[type[ServerError], str]:
-    if status == "DEADLINE_EXCEEDED" or QUEUE_TIMEOUT in words:
-        return DeadlineExceeded, f"did not answer within {deadline_s:g} s; raise deadline_s, or look at its load"
-    if status == "UNAVAILABLE":
-        return _kind_of_unavailable(words)
-    if NOT_LOADED in words:  # also the answer of a server that shuts down
-        return Unavailable, "has not loaded the model, or is shutting down; ask again later, or look at its log"
-    if status == "CANCELLED":  # nobody here cancelled: tritonclient would not have raised this
-        return Unavailable, "gave the request up, as a server does that shuts down; ask again"
-    if status in ("INTERNAL", "UNKNOWN", "DATA_LOSS"):
-        return ServerFailed, "broke while it answered; look at its log"
-    if status == "RESOURCE_EXHAUSTED":
-        return ServerRejected, "is behind a limit on messages; send fewer pictures, or raise max_message_bytes"
-    return ServerRejected, "refused the request"
-
-
-def _kind_of_unavailable(words: str) -> tuple[type[ServerError], str]:
-    if RESTRICTED in words:
-        return ServerRejected, "asks for a key; pass it in headers"
-    if QUEUE_FULL in words:
-        return Unavailable, "has a full queue; ask again later, or add replicas"
-    if HANDSHAKE.search(words):
-        return TLSFailed, (
-            "does not get on with this client over TLS; look at its certificate (dates, names, the CA that signed it) and "
-            "at TLS(...) in Channel"
-        )
-    if HUNG_UP.search(words):
-        return TLSFailed, (
-            "hung up at once; does it want TLS, or a certificate of the client's (TLS(...) in Channel), is this its gRPC "
-            "port?"
-        )
-    return Unavailable, "does not answer; is Triton running, is this its gRPC port?"
+    """Map tritonclient's one exception to this package's family."""
+    status, words = str(error.status()).removeprefix("StatusCode."), str(error.message())
+    for statuses, sign, kind, advice in SIGNS:
+        if re.match(statuses, status) and re.search(sign, words):
+            break
+    return kind(f"{url} {advice.format(deadline_s)} [request id: {request_id}]: {words}")
