@@ -84,13 +84,13 @@ SIGNS: tuple[tuple[str, str, type[ServerError], str], ...] = (
         "UNAVAILABLE",
         "(?i)handshake failed|CERTIFICATE_VERIFY_FAILED|Hostname Verification Check failed",
         TLSFailed,
-        "and this client do not trust each other; look at the certificate (dates, names, CA) and at TLS(...) in Channel",
+        "and this client do not trust each other; look at its certificate (dates, names, CA) and TLS(...) in Channel",
     ),
     (
         "UNAVAILABLE",
         "last error: UNAVAILABLE: .*Socket closed",  # while connecting
         TLSFailed,
-        "hung up at once; does it want TLS, or a certificate of the client's (TLS(...) in Channel)? Is this its gRPC port?",
+        "hung up at once; does it want TLS, or a client certificate (TLS(...) in Channel)? Is this its gRPC port?",
     ),
     ("UNAVAILABLE", "", Unavailable, "does not answer; is Triton running, is this its gRPC port?"),
     (
@@ -105,14 +105,16 @@ SIGNS: tuple[tuple[str, str, type[ServerError], str], ...] = (
     ("RESOURCE_EXHAUSTED", "", ServerRejected, "is behind a limit; send fewer pictures, or raise max_message_bytes"),
     ("", "", ServerRejected, "refused the request"),
 )
-"""gRPC status, words of the message, kind, advice; the first that fits. The words (of tritonserver 2.51 and grpcio 1.85)
-tell what the status does not."""
+"""gRPC status, words of the message, kind, advice; the first that fits. The words (of tritonserver 2.51 and grpcio
+1.85) tell what the status does not."""
 
 
 def from_triton(error: InferenceServerException, url: str, deadline_s: float, request_id: str) -> ServerError:
     """Map tritonclient's one exception to this package's family."""
     status, words = str(error.status()).removeprefix("StatusCode."), str(error.message())
-    for statuses, sign, kind, advice in SIGNS:
-        if re.match(statuses, status) and re.search(sign, words):
-            break
+    kind, advice = next(
+        (kind, advice)
+        for statuses, sign, kind, advice in SIGNS
+        if re.match(statuses, status) and re.search(sign, words)
+    )
     return kind(f"{url} {advice.format(deadline_s)} [request id: {request_id}]: {words}")
