@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -78,8 +78,13 @@ def slow_repository(source: Path, destination: Path, *, queue_timeout_s: float |
     return model
 
 
-def serving(repository: Path, **settings: Any) -> AbstractContextManager[Server]:
-    return serve(on_free_ports(repository, **{"strict": True, "stop_timeout_s": 1, **settings}))
+@contextmanager
+def serving(repository: Path, **settings: Any) -> Iterator[Server]:
+    with serve(on_free_ports(repository, strict=True, **settings)) as server:
+        try:
+            yield server
+        finally:
+            kill(server)  # at its leisure, it would wait for its clients
 
 
 def port(server: Server) -> int:
@@ -88,7 +93,8 @@ def port(server: Server) -> int:
 
 def kill(server: Server) -> None:
     """At once, with its backends."""
-    os.killpg(server.pid, signal.SIGKILL)
+    with suppress(ProcessLookupError):
+        os.killpg(server.pid, signal.SIGKILL)
 
 
 def terminate(server: Server) -> None:
@@ -104,6 +110,12 @@ def stopped(server: Server) -> Iterator[None]:
         yield
     finally:
         os.kill(server.pid, signal.SIGCONT)
+
+
+def gone(server: Server) -> bool:
+    """Whether nothing listens on its port any more."""
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port(server))) != 0
 
 
 def closed_port() -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from altreco_client import InvalidImage
 from altreco_client.contract import IMAGE
-from altreco_client.images import crop, load_rgb
+from altreco_client.images import load_crop
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -146,7 +146,7 @@ def _collate(items: list[Item]) -> Batch:
 
 def _read(manifest: Manifest, row: int, x: float = 0.5, y: float = 0.5) -> NDArray[np.uint8]:
     try:
-        return crop(load_rgb(image_path(manifest, row)), x, y)
+        return load_crop(image_path(manifest, row), x, y)
     except InvalidImage as error:
         raise DataError(f"picture {row} of the manifest: {error}") from error
 

@@ -1,6 +1,6 @@
 """An upload service on altreco-client: tags are suggested while a user picks them, and follow the user's history.
 
-    uvicorn app:app --app-dir client/examples/upload_service
+    uvicorn app:app --app-dir client/examples/upload_service --port 8080
 
 ALTRECO_URL names Triton's gRPC endpoint (default: localhost:8001). An example: histories and pictures live in the
 memory of this one process and end with it.

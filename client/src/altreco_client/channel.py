@@ -45,15 +45,16 @@ class Channel:
 
     A request that finds no server, or one that shuts down, goes out `max_attempts` times at most, within its deadline,
     after jittered waits that double from `backoff_s` to `max_backoff_s`; see `retry.py`. A lost connection is tried
-    again at least every `max_reconnect_s`. A connection that says nothing for `keepalive_s` while calls wait is asked,
-    and given up after `keepalive_timeout_s` more.
+    again at least every `max_reconnect_s`, so that a server that is back is found while a request is still tried. A
+    connection that says nothing for `keepalive_s` while calls wait is asked, and given up after `keepalive_timeout_s`
+    more.
     """
 
     tls: TLS | None = None
-    max_attempts: int = 4
+    max_attempts: int = 6
     backoff_s: float = 0.05
     max_backoff_s: float = 0.5
-    max_reconnect_s: float = 1.0
+    max_reconnect_s: float = 0.5
     keepalive_s: float = 20.0
     keepalive_timeout_s: float = 10.0
     max_message_bytes: int = 64 * 1024**2

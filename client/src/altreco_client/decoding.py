@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import io
 import os
+import re
 import threading
 import warnings
 from collections.abc import Iterator
@@ -44,13 +45,13 @@ MAX_BYTES = 256 * 1024**2
 FORMATS: dict[str, type[ImageFile.ImageFile]] = {
     "JPEG": JpegImagePlugin.JpegImageFile,
     "PNG": PngImagePlugin.PngImageFile,
-    "WebP": WebPImagePlugin.WebPImageFile,
+    "WEBP": WebPImagePlugin.WebPImageFile,
     "GIF": GifImagePlugin.GifImageFile,
     "BMP": BmpImagePlugin.BmpImageFile,
     "TIFF": TiffImagePlugin.TiffImageFile,
 }
-"""What is read, in the order in which it is tried: of Pillow's forty-odd formats those that people upload. The others
-would only widen what an attacker can reach; EPS, for one, runs Ghostscript.
+"""What is read, by Pillow's names: of its forty-odd formats those that people upload. The others would only widen what
+an attacker can reach; EPS, for one, runs Ghostscript.
 
 These classes rather than Image.open, which has a limit on pixels of its own, one for the whole process. GIF and WebP
 look at it too: over 2 x PIL.Image.MAX_IMAGE_PIXELS, 179 million, they are refused whatever max_pixels says."""
@@ -61,6 +62,14 @@ REDUCED_SHORT_SIDE = 360
 The margin is for what reduced decoding and resizing blur or alias together. Largest and mean difference from the full
 scale, grey levels, measured on detail that JPEG files of 4 MB hold: 14 and 1.5 with 320 pixels left, 12 and 1.1 with
 360, 6 and 0.7 with 512; a 12-megapixel picture of 4000 x 3000, which keeps 375 at 1/8, would be decoded at 1/4."""
+
+MAX_SCANS = 64
+"""Of a JPEG: progressive ones have about ten. Each costs a pass over the whole picture, however few bytes it has: a
+file of 260 KB with 106 scans of 64 megapixels took 6 s."""
+
+_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
+"""Of JPEG (ITU T.81, table B.1), those that a length follows, and the end, FFD9; scan data have none."""
+_START_OF_SCAN, _END = b"\xff\xda", b"\xff\xd9"
 
 _FILTERS_LOCK = threading.Lock()
 
@@ -85,7 +94,7 @@ def decode(image: ImageLike, *, max_pixels: int, max_bytes: int) -> Picture:
         elif isinstance(image, Image.Image):
             opened = image
         else:
-            opened = _open(_read(image, max_bytes))
+            opened = _open(_read(image, max_bytes), _name(image))
         if opened.width * opened.height > max_pixels:
             raise InvalidImage(
                 f"{_name(image)} has {opened.width} x {opened.height} pixels, more than the limit of {max_pixels:,}; "
@@ -96,9 +105,7 @@ def decode(image: ImageLike, *, max_pixels: int, max_bytes: int) -> Picture:
             reduced = opened.draft(None, (REDUCED_SHORT_SIDE, REDUCED_SHORT_SIDE))
         with _quiet() if isinstance(opened, TiffImagePlugin.TiffImageFile) else nullcontext():
             opened.load()
-        with _quiet():
-            orientation = opened.getexif().get(ExifTags.Base.Orientation, 1)
-        return Picture(opened, reduced[1][2:] if reduced else opened.size, orientation)
+        return Picture(opened, reduced[1][2:] if reduced else opened.size, _orientation(opened))
 
 
 @contextmanager
@@ -151,17 +158,41 @@ def _read_file(file: IO[bytes], name: str, max_bytes: int) -> bytes:
     return bytes(read)
 
 
-def _open(data: bytes) -> ImageFile.ImageFile:
+def _open(data: bytes, name: str) -> ImageFile.ImageFile:
     """The header, read."""
-    for reader in FORMATS.values():
-        try:
+    for name_of_format, reader in FORMATS.items():
+        _, accepts = Image.OPEN[name_of_format]
+        if accepts is None or accepts(data[:16]):
+            file = io.BytesIO(data)
             with _quiet():
-                return reader(io.BytesIO(data))
-        except SyntaxError:  # how Pillow's readers say that the file is not theirs
-            continue
+                opened = reader(file)
+            if reader is JpegImagePlugin.JpegImageFile:
+                _check_scans(data, file.tell(), name)
+            return opened
     raise InvalidImage(
-        f"cannot read an image from {len(data):,} bytes: not one of {', '.join(FORMATS)}, or damaged; convert it to one"
+        f"cannot read an image from {name}: its {len(data):,} bytes are not of {', '.join(FORMATS)}, or are damaged; "
+        "convert it to one of these"
     )
+
+
+def _check_scans(data: bytes, position: int, name: str) -> None:
+    """Raise InvalidImage for too many, counted from the first one's data; what follows the picture does not count."""
+    if data.count(_START_OF_SCAN, position) < MAX_SCANS:  # nearly always, and quick
+        return
+    scans = 1
+    while (marker := _MARKER.search(data, position)) and marker[0] != _END:
+        scans += marker[0] == _START_OF_SCAN
+        position = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2], "big")
+    if scans > MAX_SCANS:
+        raise InvalidImage(f"{name} is a JPEG of {scans} scans, more than {MAX_SCANS}: save it again as baseline")
+
+
+def _orientation(image: Image.Image) -> int:
+    with _quiet():
+        try:
+            return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+        except Exception:  # noqa: BLE001 - whatever damaged EXIF data raise, the picture is there, and as it is stored
+            return 1
 
 
 def _from_array(array: NDArray[np.uint8]) -> Image.Image:

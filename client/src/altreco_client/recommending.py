@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from .core import Context, Core
 from .errors import DeadlineExceeded, InvalidRequest, ServerError, ServerFailed, Unavailable
 from .flow import Compute, Deadline, Flow
+from .history_checks import checked_count
 from .images import ImageLike, PreparedImage, prepare
 from .observe import observed
 from .ranking import Histories, History, rank_pairs, rank_users
 from .request import Options, Request
 from .results import Recommendation, Tag
-from .tag_history import TagHistory
+from .tag_history import most_frequent
 
 T = TypeVar("T")
 LOGGER = logging.getLogger("altreco_client")
@@ -65,7 +66,7 @@ def _call(
             if request.fallback is None:
                 raise
             LOGGER.warning("own most frequent tags in place of recommendations: %s", error)
-            answers = [_most_frequent(history, request, error) for history in histories]
+            answers = [_own_tags(history, request, error) for history in histories]
         observation.answers = tuple(answers)
     return observation.answers
 
@@ -92,10 +93,10 @@ def _rank_in_batches(context: Context, images: NDArray[np.uint8], histories: His
     return answers
 
 
-def _most_frequent(history: History, request: Request, error: ServerError) -> Recommendation:
-    """The fallback: the user's own tags; none for a cold start."""
-    own = TagHistory(history)
-    best = own.top(request.k)
+def _own_tags(history: History, request: Request, error: ServerError) -> Recommendation:
+    """The fallback: the user's own most frequent tags; none for a cold start."""
+    own = {tag: count for tag, value in (history or {}).items() if (count := checked_count(tag, value))}
+    best = most_frequent(own, request.k)
     tags = tuple(Tag(tag, own[tag] / own[best[0]]) for tag in best)
     return Recommendation(tags, model_version=None, request_id=request.id, fallback=error)
 

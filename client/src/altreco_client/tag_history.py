@@ -108,7 +108,7 @@ class TagHistory(Mapping[str, float]):
         if min_count is not None:
             frequent = {tag: count for tag, count in frequent.items() if count >= min_count}
         if keep is not None:
-            frequent = {tag: frequent[tag] for tag in _most_frequent(frequent, keep)}
+            frequent = {tag: frequent[tag] for tag in most_frequent(frequent, keep)}
         return _of(frequent)
 
     def top(self, k: int) -> tuple[str, ...]:
@@ -117,7 +117,7 @@ class TagHistory(Mapping[str, float]):
         >>> TagHistory({"sky": 1, "sea": 3, "dog": 1}).top(2)
         ('sea', 'dog')
         """
-        return tuple(_most_frequent(self._counts, k))
+        return tuple(most_frequent(self._counts, k))
 
     def known(self, vocabulary: Vocabulary) -> tuple[str, ...]:
         """The tags that the server knows."""
@@ -214,7 +214,8 @@ def _picture(tags: object) -> dict[str, float]:
     return dict.fromkeys(map(checked_tag, each), 1)
 
 
-def _most_frequent(counts: Mapping[str, float], k: int) -> list[str]:
+def most_frequent(counts: Mapping[str, float], k: int) -> list[str]:
+    """The k tags with the largest counts, ties by name; raises InvalidRequest for a negative k."""
     if k < 0:
         raise InvalidRequest(f"{k} tags: expected how many to keep, zero or more")
     return heapq.nsmallest(k, counts, key=lambda tag: (-counts[tag], tag))

@@ -66,6 +66,7 @@ function showAnswer(answer) {
 // ---- what a user does
 
 async function openPhoto(file) {
+  await usersMet; // somebody may be faster than the page
   closePhoto();
   const id = await api("pictures", { method: "POST", body: file, signal: newQuestion() });
   state.photo = { id, file, url: URL.createObjectURL(file) };
@@ -141,13 +142,14 @@ function renderSuggestions() {
     fillBar(entry.firstChild, name, tags[place].score, movement(name, place), tags[place].score.toFixed(2));
   });
   $("suggestions-hint").textContent = suggestionsHint();
+  $("suggestions-hint").title = state.answer.fallback ?? "";
   $("suggestions-hint").classList.toggle("warning", Boolean(state.answer.fallback));
   if (tags.length) $("spoken").textContent = `Suggested: ${tags.map((tag) => tag.name).join(", ")}`;
 }
 
 function suggestionsHint() {
   const { answer, photo } = state;
-  if (answer.fallback) return `Your own most frequent tags, not the model's: ${answer.fallback}`;
+  if (answer.fallback) return "Your own most frequent tags, not the model's: the server cannot answer now.";
   if (!answer.tags.length) return photo ? "None." : "They come with a photo.";
   const moved = answer.tags.some((tag, place) => movement(tag.name, place));
   return `Best first, from release ${answer.release}${moved ? "; arrows show what your last change did." : "."}`;
@@ -231,7 +233,7 @@ function listen() {
   };
 }
 
-async function start() {
+async function meetUsers() {
   state.histories = await api("users");
   const names = Object.keys(state.histories);
   for (const name of names) {
@@ -240,8 +242,8 @@ async function start() {
     $("users").append(make("label", {}, input, name));
   }
   await switchUser(names[0]);
-  listen();
-  await learnVocabulary();
 }
 
-attempt(start);
+listen();
+const usersMet = meetUsers();
+attempt(() => usersMet.then(learnVocabulary));

@@ -1,0 +1,67 @@
+"""Reduced against plain decoding of a JPEG, in a process that does nothing else: `python -m benchmark.image_race FILE`.
+
+A process of its own, since what full decoding costs hangs on the memory allocator: large blocks that went back to the
+system have to be mapped in again, page by page, for the next picture.
+"""
+
+import argparse
+import io
+import json
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from altreco_client import prepare
+from altreco_client.images import crop
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+
+def plain(file: bytes) -> NDArray[np.uint8]:
+    """All of it decoded, turned upright and made RGB, then the same resize; uint8 [224, 224, 3]."""
+    with Image.open(io.BytesIO(file)) as image:
+        return crop(ImageOps.exif_transpose(image).convert("RGB"))
+
+
+def reduced(file: bytes) -> NDArray[np.uint8]:
+    """What the client does; uint8 [224, 224, 3]."""
+    return prepare(file).tensor
+
+
+def main() -> None:
+    """Print as JSON: milliseconds of both, a value a round, in the main thread and in a worker thread."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    file = arguments.file.read_bytes()
+    with ThreadPoolExecutor(1) as pool:
+        times = {
+            "main": _race(file, arguments.rounds, _milliseconds),
+            "worker": _race(file, arguments.rounds, lambda *call: pool.submit(_milliseconds, *call).result()),
+        }
+    print(json.dumps(times))
+
+
+def _race(
+    file: bytes, rounds: int, measured: Callable[[Callable[[bytes], object], bytes], float]
+) -> dict[str, list[float]]:
+    times: dict[str, list[float]] = {"plain": [], "reduced": []}
+    for number in range(rounds + 1):
+        for read in (plain, reduced) if number % 2 else (reduced, plain):
+            taken = measured(read, file)
+            if number:  # the first is for imports and caches
+                times[read.__name__].append(taken)
+    return times
+
+
+def _milliseconds(read: Callable[[bytes], object], file: bytes) -> float:
+    started = time.perf_counter()
+    read(file)
+    return (time.perf_counter() - started) * 1000
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,196 @@
+"""Decoding at reduced scale against decoding whole: time, difference of the tensors, precision@5."""
+
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from tqdm import tqdm
+
+from benchmark.image_race import plain, reduced
+from export.quality import spread, torch_recommender
+from training.checkpoint import load_checkpoint
+from training.data.dataset import EvaluationPictures, image_path
+from training.data.histories import build_histories
+from training.data.manifest import Manifest, read_manifest
+from training.errors import CheckpointError
+from training.metrics import Ranked, merge, rank, summarize
+
+ROUGHNESS = {"much detail": 1.2, "some detail": 1.4, "little detail": 1.6}
+"""Amplitude of a photo's detail falls with its frequency to this power; files of about 3.8, 2.2 and 1.5 MB."""
+QUALITY = 88
+"""Of the JPEGs, with 4:2:0 chroma as cameras have it."""
+GRAIN = 8
+"""Standard deviation, grey levels, of the noise on enlarged pictures, which without it would have no detail to lose."""
+BATCH = 25
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSettings:
+    """How much is measured; 12 megapixels."""
+
+    rounds: int = 5
+    photo: tuple[int, int] = (4000, 3000)
+    enlarged_side: int = 3464
+    enlarged_pictures: int = 200
+
+
+def measure_images(settings: ImageSettings, checkpoint_path: Path, data: Path, folder: Path) -> dict[str, Any]:
+    """Of made-up photos the time and difference, of enlarged test pictures the precision@5; raises TrainingError."""
+    checkpoint, manifest = load_checkpoint(checkpoint_path), read_manifest(data)
+    if manifest.vocabulary != checkpoint.vocabulary:
+        raise CheckpointError(f"{checkpoint_path} was trained on another vocabulary than {data}: give the data it had")
+    photos = {}
+    for name, file in tqdm(photo_files(settings.photo), "images", total=len(ROUGHNESS) + 2, unit="photo"):
+        apart = np.abs(plain(file).astype(np.int64) - reduced(file))
+        with Image.open(io.BytesIO(file)) as image:
+            photos[name] = {
+                "megapixels": image.width * image.height / 1e6,
+                "bytes": len(file),
+                "ms": _race(file, folder / "photo.jpg", settings.rounds),
+                "max_abs_difference": int(apart.max()),
+                "mean_abs_difference": float(apart.mean()),
+            }
+    return {
+        "preset": checkpoint.settings.preset,
+        "rounds": settings.rounds,
+        "photos": photos,
+        "enlarged": _precision(settings, checkpoint.model, manifest),
+    }
+
+
+def photo_files(size: tuple[int, int]) -> Iterator[tuple[str, bytes]]:
+    """Name and JPEG file: baseline of every detail, one progressive, and one of four times the pixels."""
+    for name, roughness in ROUGHNESS.items():
+        picture = photo(*size, roughness)
+        yield name, _jpeg(picture)
+        if name == "some detail":
+            yield f"{name}, progressive", _jpeg(picture, progressive=True)
+            yield f"{name}, four times the pixels", _jpeg(_four(picture))
+
+
+def photo(width: int, height: int, roughness: float) -> Image.Image:
+    """Noise of all frequencies, as in the texture of a photo, over flat polygons with sharp edges, and grain."""
+    rng = np.random.default_rng(0)
+    frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width))
+    frequency[0, 0] = 1
+    spectrum = rng.standard_normal(frequency.shape) + 1j * rng.standard_normal(frequency.shape)
+    texture = np.fft.irfft2(spectrum * frequency**-roughness, (height, width))
+    edges = Image.new("RGB", (width, height), (120, 110, 100))
+    draw = ImageDraw.Draw(edges)
+    for _ in range(60):
+        x, y = rng.integers(0, (width, height))
+        angles, radius = np.sort(rng.uniform(0, 2 * np.pi, 5)), rng.integers(height // 60, height // 5)
+        corners = [(x + radius * np.cos(angle), y + radius * np.sin(angle)) for angle in angles]
+        draw.polygon(corners, fill=tuple(rng.integers(30, 225, 3).tolist()))
+    pixels = np.asarray(edges, dtype=np.float32) / 2 + 60
+    pixels += (45 / texture.std() * (texture - texture.mean())).astype(np.float32)[..., None]
+    pixels += 2 * rng.standard_normal(pixels.shape, dtype=np.float32)
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+def _four(picture: Image.Image) -> Image.Image:
+    """Two by two of it."""
+    return Image.fromarray(np.tile(np.asarray(picture), (2, 2, 1)))
+
+
+def _jpeg(picture: Image.Image, **options: Any) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=QUALITY, subsampling="4:2:0", **options)
+    return file.getvalue()
+
+
+def _race(file: bytes, path: Path, rounds: int) -> dict[str, dict[str, list[float]]]:
+    path.write_bytes(file)
+    command = [sys.executable, "-m", "benchmark.image_race", str(path), "--rounds", str(rounds)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, cwd=Path(__file__).parents[1])
+    times: dict[str, dict[str, list[float]]] = json.loads(done.stdout)
+    return times
+
+
+def _precision(settings: ImageSettings, model: Any, manifest: Manifest) -> dict[str, Any]:
+    """Precision@5 on the same test pictures as they are, and enlarged to noisy JPEGs, read in both ways."""
+    rows = spread(manifest.rows("test"), settings.enlarged_pictures)
+    pictures, recommend = EvaluationPictures(manifest, build_histories(manifest), rows), torch_recommender(model)
+    side = settings.enlarged_side
+    grain = np.random.default_rng(0).normal(0, GRAIN, (side, side, 1)).round().astype(np.int16)
+    ranked: dict[str, list[Ranked]] = {"as it is": [], "plain": [], "reduced": []}
+    sizes = []
+    for start in tqdm(range(0, len(rows), BATCH), "enlarged", unit="batch"):
+        batch = range(start, min(start + BATCH, len(rows)))
+        files = [_enlarged(image_path(manifest, int(rows[i])), grain) for i in batch]
+        image, history, tags, user, _ = (np.stack(column) for column in zip(*(pictures[i] for i in batch), strict=True))
+        read = {"as it is": image, "plain": np.stack([*map(plain, files)]), "reduced": np.stack([*map(reduced, files)])}
+        for name, tensors in read.items():
+            scores = torch.from_numpy(recommend(tensors, history))
+            ranked[name].append(rank(scores, torch.from_numpy(tags), torch.from_numpy(user), ks=(5,)))
+        sizes += [len(file) for file in files]
+    return {
+        "pictures": len(rows),
+        "side": side,
+        "mean_bytes": sum(sizes) / len(sizes),
+        "precision_at_5": {name: summarize(merge(parts))["precision@5"] for name, parts in ranked.items()},
+    }
+
+
+def _enlarged(path: Path, grain: NDArray[np.int16]) -> bytes:
+    with Image.open(path) as picture:
+        large = picture.convert("RGB").resize((grain.shape[1], grain.shape[0]), Image.Resampling.BICUBIC)
+    return _jpeg(Image.fromarray((np.asarray(large) + grain).clip(0, 255).astype(np.uint8)))
+
+
+def render_images(section: Mapping[str, Any]) -> list[str]:
+    """The section's lines of Markdown."""
+    enlarged = section["enlarged"]
+    values = enlarged["precision_at_5"]
+    return [
+        f"JPEGs of quality {QUALITY}, 4:2:0, to the tensor of 224 x 224: `prepare`, which decodes at reduced scale, "
+        "against decoding all of it and then the same resize. Milliseconds, median over "
+        f"{section['rounds']} rounds and range, both in turn, in a process that does nothing else. In a worker thread "
+        "full decoding gets its memory back sooner and is quicker. Difference: largest and mean, grey levels.",
+        "",
+        "| photo | MB | bits a pixel | plain | reduced | plain / reduced | the same, worker thread | difference |",
+        "|---" * 8 + "|",
+        *(_photo_row(name, of) for name, of in section["photos"].items()),
+        "",
+        "What is left is mostly the decoding of the file's Huffman codes, which no scale saves: the more bits a pixel, "
+        "the smaller the ratio.",
+        "",
+        f"Tags of a model trained on generated pictures (preset `{section['preset']}`), with the users' histories, on "
+        f"{enlarged['pictures']:,} test pictures, enlarged to {enlarged['side']} x {enlarged['side']} with noise: "
+        f"JPEGs of {enlarged['mean_bytes'] / 1e6:.1f} MB.",
+        "",
+        "| picture | precision@5 |",
+        "|---|---|",
+        f"| as it is | {values['as it is']:.4f} |",
+        f"| enlarged, plain | {values['plain']:.4f} |",
+        f"| enlarged, reduced | {values['reduced']:.4f} |",
+        "",
+    ]
+
+
+def _photo_row(name: str, of: Mapping[str, Any]) -> str:
+    times, ratios = of["ms"]["main"], {thread: _ratios(ms) for thread, ms in of["ms"].items()}
+    return (
+        f"| {name}, {of['megapixels']:.0f} megapixels | {of['bytes'] / 1e6:.1f} | "
+        f"{8 * of['bytes'] / of['megapixels'] / 1e6:.1f} | {_cell(times['plain'], 0)} | {_cell(times['reduced'], 0)} | "
+        f"{_cell(ratios['main'], 1)} | {_cell(ratios['worker'], 1)} | "
+        f"{of['max_abs_difference']}, {of['mean_abs_difference']:.1f} |"
+    )
+
+
+def _ratios(ms: Mapping[str, Sequence[float]]) -> list[float]:
+    return [plain / reduced for plain, reduced in zip(ms["plain"], ms["reduced"], strict=True)]
+
+
+def _cell(values: Sequence[float], digits: int) -> str:
+    return f"{median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"

@@ -1,0 +1,61 @@
+"""The examples in the client's docstrings and in its README do what they say."""
+
+import asyncio
+import doctest
+import importlib
+import pkgutil
+import re
+from pathlib import Path
+
+import altreco_client
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.end_to_end.conftest import Served
+
+MODULES = [module.name for module in pkgutil.iter_modules(altreco_client.__path__)]
+README = Path(__file__).parents[2] / "client" / "README.md"
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("photo") / "photo.jpg"
+    Image.fromarray(np.full((300, 400, 3), 120, dtype=np.uint8)).save(path)
+    return path
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_of_the_docstrings(served: Served, photo: Path, name: str) -> None:
+    module = importlib.import_module(f"altreco_client.{name}")
+    names = {"asyncio": asyncio, "url": served.server.grpc_url, "photo": photo, **vars(altreco_client)}
+    failed, _ = doctest.testmod(module, extraglobs=names)
+    assert not failed
+
+
+def test_there_are_examples_of_all_that_a_service_calls() -> None:
+    finder = doctest.DocTestFinder()
+    shown = {
+        test.name
+        for module in (altreco_client.recommender, altreco_client.aio, altreco_client.tag_history)
+        for test in finder.find(module)
+        if test.examples
+    }
+    for name in ("TagRecommender.recommend", "TagRecommender.recommend_batch", "AsyncTagRecommender", "TagHistory.add"):
+        assert any(example.endswith(name) for example in shown), name
+
+
+def test_python_of_the_readme(
+    served: Served, photo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(photo.parent)
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    assert blocks
+    for block in blocks:
+        code = (
+            block.replace("localhost:8001", served.server.grpc_url)
+            .replace('"sea"', '"tag-1"')
+            .replace('"beach"', '"tag-2"')
+        )
+        exec(compile(code, str(README), "exec"), {})
+    assert "tag-" in capsys.readouterr().out
