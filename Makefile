@@ -30,7 +30,7 @@ test-client: .venv-client/.installed ## the client alone, on numpy 2, with none 
 lint: .venv/.installed ## ruff and mypy, as CI runs them
 	$(BIN)/ruff check $(CHECKED)
 	$(BIN)/ruff format --check $(CHECKED)
-	$(BIN)/mypy client/src training export benchmark deploy loadtest demo
+	$(BIN)/mypy client/src client/examples/upload_service/app.py training export benchmark deploy loadtest demo
 
 format: .venv/.installed ## let ruff fix what it can
 	$(BIN)/ruff check --fix $(CHECKED)
@@ -49,5 +49,5 @@ clean: ## remove environments, caches and everything built
 
 .venv-client/.installed: client/pyproject.toml
 	$(PYTHON) -m venv .venv-client
-	.venv-client/bin/pip install --quiet 'numpy>=2' pytest --editable client
+	.venv-client/bin/pip install --quiet 'numpy>=2' pytest hypothesis --editable client
 	touch $@

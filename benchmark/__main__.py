@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.cache import measure_cache
+from benchmark.images import measure_images
 from benchmark.machine import describe_machine, versions
 from benchmark.precision import measure_precision
 from benchmark.quality import measure_quality, trained
@@ -23,6 +24,9 @@ from deploy.local import ServerError
 from export.errors import ExportError
 from training.errors import TrainingError
 from training.presets import SIZES
+
+TRAINED = ("quality", "images")
+"""Sections that take a trained model, and its data."""
 
 QUICK_FOLDER = Path("build/benchmark-quick")
 
@@ -67,9 +71,11 @@ def _measure(arguments: argparse.Namespace, out: Path) -> None:
 
 
 def _section(section: str, settings: Settings, arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    if section == "quality":
+    if section in TRAINED:
         work: Path = arguments.work or (QUICK_FOLDER if arguments.quick else Path("build/benchmark"))
         checkpoint, data = (arguments.checkpoint, arguments.data) if arguments.data else trained(settings, work)
+        if section == "images":
+            return measure_images(settings.images, checkpoint, data, folder)
         return measure_quality(settings, checkpoint, data, folder)
     measure = {"split": measure_split, "precision": measure_precision, "cache": measure_cache}[section]
     return measure(settings, arguments.repository, folder)
@@ -78,7 +84,7 @@ def _section(section: str, settings: Settings, arguments: argparse.Namespace, fo
 def _conditions(section: str, settings: Settings, arguments: argparse.Namespace, minutes: float) -> dict[str, Any]:
     """What the figures hold for, and the command that reproduces them."""
     given = {"--preset": arguments.preset, "--cache-size": arguments.cache_size}
-    if section == "quality":
+    if section in TRAINED:
         given |= {"--checkpoint": arguments.checkpoint, "--data": arguments.data}
     options = "".join(f" {option} {value}" for option, value in given.items() if value is not None)
     return {

@@ -6,7 +6,7 @@ import platform
 import re
 from pathlib import Path
 
-PACKAGES = ("nvidia-pytriton", "onnxruntime", "onnx", "torch", "tritonclient", "numpy")
+PACKAGES = ("nvidia-pytriton", "onnxruntime", "onnx", "torch", "tritonclient", "numpy", "pillow")
 EXTENSIONS = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_vnni": "AVX-512 VNNI", "avx_vnni": "AVX-VNNI"} | {
     "avx512_bf16": "AVX-512 BF16",
     "amx_int8": "AMX INT8",

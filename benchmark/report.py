@@ -6,6 +6,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from benchmark.images import render_images
 from benchmark.settings import SECTIONS
 from export.errors import ExportError
 from training import figures
@@ -163,6 +164,7 @@ RENDERERS: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {
     "precision": _precision,
     "quality": _quality,
     "cache": _cache,
+    "images": render_images,
 }
 
 

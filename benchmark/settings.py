@@ -1,7 +1,8 @@
 """How much is measured."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from benchmark.images import ImageSettings
 from export.errors import ExportError
 from training.data.synthetic import SyntheticSettings
 from training.presets import preset
@@ -12,6 +13,7 @@ SECTIONS = {
     "precision": "int8 against fp32",
     "quality": "Tags of every precision",
     "cache": "Repeat pictures against new ones",
+    "images": "JPEGs at reduced scale against whole",
 }
 """Name to title, in the order of the report."""
 
@@ -45,6 +47,7 @@ class Settings:
     compared_pictures: int = 16
     calibration_pictures: int = 64
     quality_pictures: int = 1000
+    images: ImageSettings = field(default_factory=ImageSettings)
 
     def __post_init__(self) -> None:
         """Raise ExportError for a cache that cannot hold the pictures that are asked for again."""
@@ -64,6 +67,7 @@ QUICK = Settings(
     compared_pictures=4,
     calibration_pictures=16,
     quality_pictures=40,
+    images=ImageSettings(rounds=2, photo=(2000, 1500), enlarged_side=1000, enlarged_pictures=8),
     training=preset("small", epochs=1),
     data=SyntheticSettings(pictures=120, users=6),
 )

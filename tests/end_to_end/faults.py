@@ -58,7 +58,7 @@ class SlowModel:
 
 
 def slow_repository(source: Path, destination: Path, *, queue_timeout_s: float | None = None) -> SlowModel:
-    """A copy of release 1 in `source` with the slow encoder in one instance; `queue_timeout_s` is its queue's default."""
+    """A copy of release 1 with one instance of the slow encoder; `queue_timeout_s` in place of its queue's default."""
     shutil.copytree(source, destination)
     config = parse_config(destination / "visual_encoder" / CONFIG_FILE)
     config.backend = "python"
@@ -223,7 +223,7 @@ def under_load(kind: str, url: str, **settings: Any) -> Iterator[Load]:
 
 @dataclass(frozen=True)
 class Certificates:
-    """PEM files NAME.pem and NAME.key: server, expired (server's), client, stranger (another CA's client); and the CAs'."""
+    """PEM files NAME.pem and NAME.key, and the two authorities' own: see `make_certificates`."""
 
     folder: Path
 

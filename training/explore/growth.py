@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from altreco_client import Tag
 from altreco_client.history import normalize
-from altreco_client.images import crop, load_rgb
+from altreco_client.images import load_crop
 from numpy.typing import NDArray
 
 from training.data.histories import Histories
@@ -95,7 +95,7 @@ def _recommend(
     model: ALTReco, manifest: Manifest, row: int, counts: Sequence[NDArray[np.float32]], k: int
 ) -> list[tuple[Tag, ...]]:
     """The best k for each of the histories; the picture is encoded once."""
-    image = crop(load_rgb(manifest.root / manifest.images[row]))
+    image = load_crop(manifest.root / manifest.images[row])
     encoding = model.visual_encoder(torch.tensor(image)[None])
     history = torch.from_numpy(normalize(np.stack(counts)))
     scores = model.recommend_encoded(encoding.expand(len(history), -1, -1, -1), history).numpy()

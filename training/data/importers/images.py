@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import duckdb
-from altreco_client.images import MAX_PIXELS
+from altreco_client.decoding import FORMATS, MAX_PIXELS
 from PIL import Image
 from tqdm import tqdm
 
@@ -30,7 +30,7 @@ def unusable_images(
 
 def _problem(path: Path) -> str | None:
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=[*FORMATS]) as image:
             return None if image.width * image.height <= MAX_PIXELS else "no_image"
     except FileNotFoundError:
         return "missing_image"

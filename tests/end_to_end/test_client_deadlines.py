@@ -1,0 +1,216 @@
+"""A slow server: calls end at their deadline, the server drops what nobody waits for, and users get their own tags."""
+
+import asyncio
+import re
+import threading
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+import tritonclient.grpc as triton
+from altreco_client import (
+    AsyncTagRecommender,
+    Channel,
+    DeadlineExceeded,
+    InvalidHistory,
+    InvalidImage,
+    InvalidRequest,
+    Recommendation,
+    ServerError,
+    Tag,
+    TagHistory,
+    Unavailable,
+)
+
+from deploy.local import Server
+from tests.end_to_end.conftest import Served
+from tests.end_to_end.faults import (
+    HISTORY,
+    WAIT_S,
+    Ask,
+    SlowModel,
+    asking,
+    closed_port,
+    picture,
+    serving,
+    slow_repository,
+    wait_for,
+    within,
+)
+
+both = pytest.mark.parametrize("kind", ["sync", "asyncio"])
+OWN = (Tag("tag-1", 1.0), Tag("tag-2", 0.5))
+
+
+@pytest.fixture(scope="module")
+def slow(served: Served, tmp_path_factory: pytest.TempPathFactory) -> SlowModel:
+    return slow_repository(served.repository, tmp_path_factory.mktemp("deadlines") / "slow")
+
+
+@pytest.fixture(scope="module")
+def server(slow: SlowModel) -> Iterator[Server]:
+    with serving(slow.repository) as server:
+        yield server
+
+
+@contextmanager
+def blocked(model: SlowModel, ask: Ask) -> Iterator[Future[Recommendation]]:
+    """The model works on a request, and on nothing else before the block ends."""
+    ask(picture(), HISTORY, request_id="first", deadline_s=WAIT_S)  # learns the vocabulary
+    model.take(WAIT_S)
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            blocker = pool.submit(ask, picture(), HISTORY, request_id="blocker", deadline_s=WAIT_S)
+            wait_for(lambda: model.executed()[-1] == "blocker")
+            yield blocker
+        finally:
+            model.take(0)
+
+
+@both
+def test_a_call_ends_at_its_own_deadline_or_the_clients(slow: SlowModel, server: Server, kind: str) -> None:
+    with asking(kind, server.grpc_url, deadline_s=0.3) as ask, blocked(slow, ask):
+        with within(0.3), pytest.raises(DeadlineExceeded, match=r"0\.3 s"):
+            ask(picture(), HISTORY)
+        with within(0.1), pytest.raises(DeadlineExceeded, match=r"0\.1 s"):
+            ask(picture(), HISTORY, deadline_s=0.1)
+        slow.take(0.5)
+        assert ask(picture(), HISTORY, deadline_s=WAIT_S).tags
+
+
+@both
+def test_the_first_call_of_all_ends_at_its_deadline(slow: SlowModel, server: Server, kind: str) -> None:
+    """The one that learns the vocabulary, and those that wait for it to do so."""
+    with (
+        asking("sync", server.grpc_url) as other,
+        blocked(slow, other),
+        asking(kind, server.grpc_url, deadline_s=0.4) as ask,
+        ThreadPoolExecutor(4) as pool,
+        within(0.4),
+    ):
+        for call in [pool.submit(ask, picture(), HISTORY) for _ in range(4)]:
+            assert isinstance(call.exception(), DeadlineExceeded)
+
+
+@both
+def test_the_server_does_not_work_for_those_who_gave_up(slow: SlowModel, server: Server, kind: str) -> None:
+    with asking(kind, server.grpc_url) as ask, ThreadPoolExecutor(4) as pool:
+        with blocked(slow, ask) as blocker:
+            calls = [pool.submit(ask, picture(i), HISTORY, request_id=f"late-{i}", deadline_s=0.3) for i in range(4)]
+            for call in calls:
+                assert isinstance(call.exception(), DeadlineExceeded)
+        assert blocker.result().tags
+        assert ask(picture(), HISTORY, request_id="after", deadline_s=WAIT_S).tags
+    assert slow.executed()[-2:] == ["blocker", "after"]
+
+
+@both
+def test_a_request_that_the_servers_queue_drops_is_late_and_not_asked_again(
+    served: Served, tmp_path: Path, kind: str
+) -> None:
+    impatient = slow_repository(served.repository, tmp_path / "impatient", queue_timeout_s=0.05)
+    with serving(impatient.repository) as server, asking(kind, server.grpc_url) as ask:
+        with ThreadPoolExecutor(1) as pool, blocked(impatient, ask):
+            dropped = pool.submit(ask, picture(1), HISTORY, request_id="dropped", deadline_s=WAIT_S)
+            wait_for(lambda: pending(server) == 1)
+            threading.Event().wait(0.1)  # the queue's own clock runs, and nobody else tells when it has passed
+            impatient.take(0)
+            with pytest.raises(DeadlineExceeded, match="Request timeout expired"):
+                dropped.result()
+        assert "dropped" not in impatient.executed()
+
+
+def test_a_cancelled_task_cancels_its_request(slow: SlowModel, server: Server) -> None:
+    async def main() -> None:
+        async with AsyncTagRecommender(server.grpc_url, deadline_s=WAIT_S) as recommender:
+            await recommender.recommend(picture(), HISTORY)
+            before = classified(server)
+            slow.take(WAIT_S)
+            task = asyncio.create_task(recommender.recommend(picture(), HISTORY, request_id="cancelled"))
+            await asyncio.to_thread(wait_for, lambda: slow.executed()[-1] == "cancelled")
+            task.cancel()
+            with within(0), pytest.raises(asyncio.CancelledError):
+                await task
+            slow.take(0)
+            assert (await recommender.recommend(picture(), HISTORY)).tags
+            # What was being encoded is finished, but goes no further.
+            assert classified(server) == before + 1
+
+    asyncio.run(main())
+
+
+def test_256_requests_under_way_on_one_thread(slow: SlowModel, server: Server) -> None:
+    requests = 256
+
+    async def main() -> None:
+        async with AsyncTagRecommender(server.grpc_url, deadline_s=WAIT_S) as recommender:
+            images = [picture(i) for i in range(requests)]
+            await recommender.recommend(images[0], HISTORY)
+            python, all_of_them = threading.active_count(), psutil.Process().num_threads()
+            slow.take(WAIT_S)
+            calls = asyncio.gather(*(recommender.recommend(image, HISTORY) for image in images))
+            while pending(server) < requests - 1:  # one is being worked on
+                await asyncio.sleep(0.01)
+            assert threading.active_count() == python
+            assert psutil.Process().num_threads() <= all_of_them + 4  # gRPC's own, by the number of cores
+            slow.take(0)
+            assert {len(answer.tags) for answer in await calls} == {5}
+
+    asyncio.run(main())
+
+
+@both
+def test_retries_end_with_the_deadline(kind: str) -> None:
+    channel = Channel(max_attempts=1000, backoff_s=0.01, max_backoff_s=0.05)
+    with asking(kind, closed_port(), deadline_s=0.5, channel=channel) as ask, within(0.5), pytest.raises(Unavailable):
+        ask(picture(), HISTORY)
+
+
+@both
+def test_own_tags_in_place_of_an_answer(slow: SlowModel, server: Server, kind: str) -> None:
+    with asking(kind, closed_port(), deadline_s=1) as ask:
+        assert_own_tags(ask(picture(), HISTORY, fallback="history"), Unavailable)
+        assert ask(picture(), None, fallback="history").tags == ()
+    with asking(kind, server.grpc_url, deadline_s=0.3) as ask:
+        with blocked(slow, ask), within(0.3):
+            assert_own_tags(ask(picture(), TagHistory(HISTORY), fallback="history"), DeadlineExceeded)
+        answer = ask(picture(), HISTORY, fallback="history", deadline_s=WAIT_S)
+        assert answer.fallback is None
+        assert answer.model_version == "1"
+
+
+def assert_own_tags(answer: Recommendation, error: type[ServerError]) -> None:
+    assert answer.tags == OWN
+    assert answer.model_version is None
+    assert isinstance(answer.fallback, error)
+
+
+@both
+@pytest.mark.parametrize(
+    ("image", "history", "k", "error"),
+    [
+        (b"no image", HISTORY, 5, InvalidImage),
+        (picture(), {"tag-1": -1}, 5, InvalidHistory),
+        (picture(), HISTORY, 0, InvalidRequest),
+    ],
+)
+def test_no_fallback_for_a_callers_mistake(kind: str, image: object, history: dict, k: int, error: type) -> None:
+    with asking(kind, closed_port(), deadline_s=0.2) as ask, pytest.raises(error):
+        ask(image, history, k, fallback="history")
+
+
+def pending(server: Server) -> int:
+    """Requests that wait for the visual encoder, by Triton's metrics."""
+    with urllib.request.urlopen(server.metrics_url) as metrics:
+        gauge = r'^nv_inference_pending_request_count{model="visual_encoder",version="1"} (\d+)'
+        return int(re.findall(gauge, metrics.read().decode(), re.MULTILINE)[0])
+
+
+def classified(server: Server) -> int:
+    """Rows that the last of the ensemble's models has answered."""
+    with triton.InferenceServerClient(server.grpc_url) as client:
+        return int(client.get_inference_statistics("classifier").model_stats[0].inference_count)
