@@ -1,9 +1,6 @@
 """Whatever is sent, the answer is an error that says what was expected, and the server goes on serving."""
 
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +14,6 @@ from altreco_client import (
     TagRecommender,
     UnknownTag,
 )
-from PIL import Image
 from tritonclient.utils import InferenceServerException
 
 from tests.end_to_end.conftest import Served
@@ -40,7 +36,7 @@ def _goes_on_serving(recommender: TagRecommender) -> Iterator[None]:
         (PICTURE, {"tag-1": -1}, 5, InvalidHistory, "expected a finite number of zero or more"),
         (PICTURE, {"tag-1": float("nan")}, 5, InvalidHistory, "count of 'tag-1' is nan"),
         (PICTURE, {"sea": 1}, 5, UnknownTag, "not among the server's 1540 tags: 'sea'"),
-        (PICTURE, {}, 0, InvalidRequest, "expected 1 to 1540"),
+        (PICTURE, {}, 0, InvalidRequest, "expected a whole number of 1 or more"),
         (PICTURE, {}, 1541, InvalidRequest, "expected 1 to 1540"),
     ],
 )
@@ -53,7 +49,9 @@ def test_client_refuses_before_sending(
 
 def test_unknown_tags_can_be_ignored(recommender: TagRecommender) -> None:
     known = recommender.recommend(PICTURE, {"tag-1": 1})
-    assert recommender.recommend(PICTURE, {"tag-1": 1, "sea": 5}, unknown_tags="ignore") == known
+    ignoring = recommender.recommend(PICTURE, {"tag-1": 1, "sea": 5}, unknown_tags="ignore")
+    assert ignoring.tags == known.tags
+    assert ignoring.unknown_tags == ("sea",)
 
 
 @pytest.mark.parametrize(
@@ -99,28 +97,3 @@ def test_a_model_that_does_not_speak_the_contract(served: Served) -> None:
         pytest.raises(ContractMismatch, match="this client speaks IMAGE UINT8"),
     ):
         recommender.recommend(PICTURE)
-
-
-def test_command_line(served: Served, tmp_path: Path) -> None:
-    photo, broken = tmp_path / "photo.jpg", tmp_path / "broken.jpg"
-    Image.fromarray(PICTURE).save(photo)
-    broken.write_bytes(photo.read_bytes()[:300])
-
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "altreco_client", *arguments, "--url", served.server.grpc_url]
-        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-
-    done = run("recommend", str(photo), "--history", "tag-3:3,tag-5:1", "-k", "4")
-    assert done.returncode == 0, done.stderr
-    scores = [float(line.split()[0]) for line in done.stdout.splitlines()]
-    assert len(scores) == 4
-    assert scores == sorted(scores, reverse=True)
-    for arguments, message in (
-        (("recommend", str(broken)), "cannot read an image"),
-        (("recommend", str(photo), "--history", "tag-3:x"), "expected TAG:COUNT"),
-        (("recommend", str(photo), "--history", "nope:1"), "not among the server's 1540 tags"),
-    ):
-        failed = run(*arguments)
-        assert failed.returncode == 1
-        assert failed.stderr.startswith("error: ")
-        assert message in failed.stderr
