@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import tritonclient.grpc as triton
 from altreco_client import Channel, DeadlineExceeded, Recommendation, TagRecommender, Unavailable
 
 from deploy.local import Server
@@ -95,6 +96,22 @@ def test_one_of_two_replicas_lost_under_load(
         wait_for(lambda: load.answered > after + 10 * CALLERS)
     assert load.failures == [], load.kinds()
     assert load.slowest_s < deadline_s + SLACK_S
+
+
+@both
+def test_a_replica_without_the_model_sends_nobody_away(two: tuple[SlowModel, SlowModel], kind: str) -> None:
+    """What a server answers while it shuts down, held for as long as the test needs."""
+    explicit = serving(two[0].repository, model_control="explicit", extra_args=("--load-model=*",))
+    with explicit as one, serving(two[1].repository) as other, asking(kind, address((one, other))) as ask:
+        ask(picture(), HISTORY)
+        with triton.InferenceServerClient(one.grpc_url) as client:
+            client.unload_model("tag_recommender")
+            wait_for(lambda: not client.is_model_ready("tag_recommender"))
+        for _ in range(10):
+            assert ask(picture(), HISTORY).tags
+        kill(other)
+        with pytest.raises(Unavailable):
+            ask(picture(), HISTORY, deadline_s=3)
 
 
 def is_calm(load: Load) -> bool:

@@ -110,7 +110,12 @@ def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def _read(path: str | Path | None) -> bytes | None:
+    if path is None:
+        return None
     try:
-        return None if path is None else Path(path).read_bytes()
+        content = Path(path).read_bytes()
     except OSError as error:
         raise InvalidRequest(f"cannot read {path}: {error.strerror}; expected a PEM file") from error
+    if b"-----BEGIN " not in content:  # gRPC would take it, and then fail as if the server were not there
+        raise InvalidRequest(f"{path} is no PEM file: expected one with -----BEGIN ...-----")
+    return content
