@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.cache import measure_cache
+from benchmark.client import measure_client
 from benchmark.images import measure_images
 from benchmark.machine import describe_machine, versions
 from benchmark.precision import measure_precision
@@ -77,7 +78,12 @@ def _section(section: str, settings: Settings, arguments: argparse.Namespace, fo
         if section == "images":
             return measure_images(settings.images, checkpoint, data, folder)
         return measure_quality(settings, checkpoint, data, folder)
-    measure = {"split": measure_split, "precision": measure_precision, "cache": measure_cache}[section]
+    measure = {
+        "split": measure_split,
+        "precision": measure_precision,
+        "cache": measure_cache,
+        "client": measure_client,
+    }[section]
     return measure(settings, arguments.repository, folder)
 
 

@@ -4,10 +4,9 @@ import io
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from PIL import Image, ImageDraw
 from tqdm import tqdm
 
 from benchmark.image_race import plain, reduced
+from benchmark.tables import cell, ratios
 from export.quality import spread, torch_recommender
 from training.checkpoint import load_checkpoint
 from training.data.dataset import EvaluationPictures, image_path
@@ -179,18 +179,11 @@ def render_images(section: Mapping[str, Any]) -> list[str]:
 
 
 def _photo_row(name: str, of: Mapping[str, Any]) -> str:
-    times, ratios = of["ms"]["main"], {thread: _ratios(ms) for thread, ms in of["ms"].items()}
+    times = of["ms"]["main"]
+    speedups = {thread: ratios(ms["reduced"], ms["plain"]) for thread, ms in of["ms"].items()}
     return (
         f"| {name}, {of['megapixels']:.0f} megapixels | {of['bytes'] / 1e6:.1f} | "
-        f"{8 * of['bytes'] / of['megapixels'] / 1e6:.1f} | {_cell(times['plain'], 0)} | {_cell(times['reduced'], 0)} | "
-        f"{_cell(ratios['main'], 1)} | {_cell(ratios['worker'], 1)} | "
+        f"{8 * of['bytes'] / of['megapixels'] / 1e6:.1f} | {cell(times['plain'])} | {cell(times['reduced'])} | "
+        f"{cell(speedups['main'])} | {cell(speedups['worker'])} | "
         f"{of['max_abs_difference']}, {of['mean_abs_difference']:.1f} |"
     )
-
-
-def _ratios(ms: Mapping[str, Sequence[float]]) -> list[float]:
-    return [plain / reduced for plain, reduced in zip(ms["plain"], ms["reduced"], strict=True)]
-
-
-def _cell(values: Sequence[float], digits: int) -> str:
-    return f"{median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"

@@ -6,8 +6,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from benchmark.client import render_client
 from benchmark.images import render_images
 from benchmark.settings import SECTIONS
+from benchmark.tables import cell, header, number, row
 from export.errors import ExportError
 from training import figures
 from training.files import write_text
@@ -86,7 +88,7 @@ def _split(section: Mapping[str, Any]) -> list[str]:
     ]
     return [
         *_rounds(section),
-        *_header("", ["folded", "unfolded", "unfolded / folded"]),
+        *header("", ["folded", "unfolded", "unfolded / folded"]),
         *rows,
         *_load_rows(section["load"], "folded", "unfolded"),
         "",
@@ -100,11 +102,11 @@ def _precision(section: Mapping[str, Any]) -> list[str]:
     totals = {name: sum(of.values()) for name, of in sizes.items()}
     return [
         *_rounds(section),
-        *_header("", ["fp32", "int8", "int8 / fp32"]),
+        *header("", ["fp32", "int8", "int8 / fp32"]),
         *_load_rows(section["load"], "fp32", "int8"),
-        _row("loading and warming, served, s", section["loading_s"], "fp32", "int8"),
+        row("loading and warming, served, s", section["loading_s"], "fp32", "int8"),
         "",
-        *_header("file sizes, MB", names),
+        *header("file sizes, MB", names),
         *(
             f"| `{model}` | {' | '.join(f'{sizes[name][model] / 1e6:.1f}' for name in names)} |"
             for model in sizes[names[0]]
@@ -124,7 +126,7 @@ def _quality(section: Mapping[str, Any]) -> list[str]:
         f"Of a model trained on generated pictures (preset `{section['preset']}`), with the users' histories, on "
         f"{section['pictures']:,} test pictures.",
         "",
-        *_header("", ["precision@5", "against the checkpoint"]),
+        *header("", ["precision@5", "against the checkpoint"]),
         *(f"| {name} | {value:.4f} | {value - reference:+.4f} |" for name, value in values.items()),
         "",
         f"int8 keeps {_listed(section['kept_in_float'])} in float.",
@@ -139,18 +141,18 @@ def _cache(section: Mapping[str, Any]) -> list[str]:
     clients = section["conditions"]["clients"]
     return [
         *_rounds(section),
-        *_header(
+        *header(
             "asked for", ["hit rate", "p50, ms, 1 client", "p99, ms, 1 client", f"requests a second, {clients} clients"]
         ),
         *(
-            f"| {alone.partition(',')[0]} | {_cell(load[together]['hit_rate'])} | {_cell(load[alone]['p50_ms'])} | "
-            f"{_cell(load[alone]['p99_ms'])} | {_cell(load[together]['requests_per_s'])} |"
+            f"| {alone.partition(',')[0]} | {cell(load[together]['hit_rate'])} | {cell(load[alone]['p50_ms'])} | "
+            f"{cell(load[alone]['p99_ms'])} | {cell(load[together]['requests_per_s'])} |"
             for alone, together in zip(one, several, strict=True)
         ),
         "",
         "The hit rate is Triton's own, `nv_cache_num_hits_per_model` over hits and misses.",
         "",
-        *_header("size of the cache (`--cache-size`)", ["pictures held", "bytes a picture"]),
+        *header("size of the cache (`--cache-size`)", ["pictures held", "bytes a picture"]),
         *(
             f"| {_size(int(size))} | {pictures:,} | {int(size) / pictures:,.0f} |"
             for size, pictures in section["pictures_by_size"].items()
@@ -165,6 +167,7 @@ RENDERERS: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {
     "quality": _quality,
     "cache": _cache,
     "images": render_images,
+    "client": render_client,
 }
 
 
@@ -175,32 +178,13 @@ def _load_rows(load: Mapping[str, Mapping[str, Any]], one: str, other: str) -> l
         metrics = ("p50_ms", "p99_ms") if phase.endswith(", 1 client") else ("requests_per_s", "p99_ms")
         for metric in metrics:
             values = {name: load[name][phase][metric] for name in (one, other)}
-            rows.append(_row(f"{phase}: {METRICS[metric]}", values, one, other))
+            rows.append(row(f"{phase}: {METRICS[metric]}", values, one, other))
     return rows
-
-
-def _row(label: str, values: Mapping[str, Sequence[float]], one: str, other: str) -> str:
-    """With the ratio round by round: what happened to both cancels out."""
-    ratios = [b / a for a, b in zip(values[one], values[other], strict=True)]
-    return f"| {label} | {_cell(values[one])} | {_cell(values[other])} | {_cell(ratios)} |"
 
 
 def _static(label: str, values: Mapping[str, float]) -> str:
     one, other = values.values()
     return f"| {label} | {one:,.0f} | {other:,.0f} | {other / one:.1f} |"
-
-
-def _header(first: str, names: Sequence[str]) -> list[str]:
-    return [f"| {first} | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
-
-
-def _cell(values: Sequence[float]) -> str:
-    return f"{_number(median(values))} ({_number(min(values))} to {_number(max(values))})"
-
-
-def _number(value: float) -> str:
-    """Three digits, or all that stand before the point."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
 def _size(size_bytes: int) -> str:
@@ -223,7 +207,7 @@ def _draw(results: Results, path: Path) -> None:
             colour = figures.MISS if label.endswith(BASELINES) else figures.HIT
             axis.barh(position, median(values), color=colour, height=0.7)
             axis.plot(values, [position] * len(values), "o", markersize=3, color=figures.INK, alpha=0.7)
-            axis.text(max(values), position, f"  {_number(median(values))}", va="center", fontsize=figures.SMALL)
+            axis.text(max(values), position, f"  {number(median(values))}", va="center", fontsize=figures.SMALL)
         axis.set_yticks(range(len(rows)), list(rows), fontsize=figures.SMALL)
         axis.set_title(f"{SECTIONS[name]}: requests a second", loc="left", fontsize=figures.MEDIUM, color=figures.INK)
         axis.margins(x=0.1)

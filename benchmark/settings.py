@@ -14,6 +14,7 @@ SECTIONS = {
     "quality": "Tags of every precision",
     "cache": "Repeat pictures against new ones",
     "images": "JPEGs at reduced scale against whole",
+    "client": "The client against bare tritonclient",
 }
 """Name to title, in the order of the report."""
 
@@ -47,6 +48,8 @@ class Settings:
     compared_pictures: int = 16
     calibration_pictures: int = 64
     quality_pictures: int = 1000
+    client_calls: int = 400
+    """Of each contestant, in each round."""
     images: ImageSettings = field(default_factory=ImageSettings)
 
     def __post_init__(self) -> None:
@@ -67,6 +70,7 @@ QUICK = Settings(
     compared_pictures=4,
     calibration_pictures=16,
     quality_pictures=40,
+    client_calls=20,
     images=ImageSettings(rounds=2, photo=(2000, 1500), enlarged_side=1000, enlarged_pictures=8),
     training=preset("small", epochs=1),
     data=SyntheticSettings(pictures=120, users=6),

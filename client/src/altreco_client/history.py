@@ -71,12 +71,25 @@ def history_vector_and_unknown(
     unknown_tags: UnknownTags | None = None,
 ) -> tuple[NDArray[np.float32], tuple[str, ...]]:
     """`history_vector`, and beside it the tags of the history that the vocabulary does not have."""
-    kept = isinstance(history, TagHistory)  # its counts were checked when it was made
-    if not kept and history is not None and not isinstance(history, Mapping):
+    vector = np.zeros(len(vocabulary), dtype=np.float32)
+    return vector, fill_history_vector(vector, history, vocabulary, unknown_tags)
+
+
+def fill_history_vector(
+    vector: NDArray[np.float32],
+    history: Mapping[str, float] | None,
+    vocabulary: Vocabulary,
+    unknown_tags: UnknownTags | None,
+) -> tuple[str, ...]:
+    """Write `history_vector` over zeros [N], such as a row of a batch; the tags that the vocabulary does not have."""
+    if history is None:
+        return ()
+    kept = type(history) is TagHistory  # its counts were checked when it was made
+    if not isinstance(history, Mapping):
         raise InvalidHistory(f"history is {shown(history)}: expected a TagHistory, or a mapping of tags to counts")
     find = vocabulary.index.get
     places, counts, unknown = [], [], []
-    for tag, count in (history or {}).items():
+    for tag, count in history.items():
         number = count if kept else checked_count(tag, count)
         if (place := find(tag)) is None:
             unknown.append(tag)
@@ -85,15 +98,10 @@ def history_vector_and_unknown(
             counts.append(number)
     if unknown and (unknown_tags or ("ignore" if kept else "error")) != "ignore":
         raise _unknown(tuple(unknown), vocabulary)
-    return _shares(places, counts, len(vocabulary)), tuple(unknown)
-
-
-def _shares(places: list[int], counts: list[float], n: int) -> NDArray[np.float32]:
-    """`normalize` of the few counts that there are, in double: one may be beyond float32."""
-    vector = np.zeros(n, dtype=np.float32)
     if largest := max(counts, default=0):
-        vector[places] = [count / largest for count in counts]
-    return vector
+        for place, number in zip(places, counts, strict=True):
+            vector[place] = number / largest  # in double: a count may be beyond float32
+    return tuple(unknown)
 
 
 def _unknown(tags: tuple[str, ...], vocabulary: Vocabulary) -> UnknownTag:

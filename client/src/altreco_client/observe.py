@@ -108,20 +108,21 @@ def observed(
         error = raised
         raise
     finally:
-        first = observation.answers[0] if observation.answers else None
-        report = CallReport(
-            method=method,
-            request_id=request_id,
-            pictures=pictures,
-            users=users,
-            duration_s=time.perf_counter() - started,
-            model_version=first.model_version if first else None,
-            fallback=first is not None and first.fallback is not None,
-            error=error,
-        )
-        _report(report, on_call)
-        if telemetry and span:
-            telemetry.end(span, report)
+        if on_call or telemetry or LOGGER.isEnabledFor(logging.DEBUG):
+            first = observation.answers[0] if observation.answers else None
+            report = CallReport(
+                method=method,
+                request_id=request_id,
+                pictures=pictures,
+                users=users,
+                duration_s=time.perf_counter() - started,
+                model_version=first.model_version if first else None,
+                fallback=first is not None and first.fallback is not None,
+                error=error,
+            )
+            _report(report, on_call)
+            if telemetry and span:
+                telemetry.end(span, report)
 
 
 def _report(report: CallReport, on_call: Callable[[CallReport], None] | None) -> None:

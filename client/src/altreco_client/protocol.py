@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tritonclient.grpc as triton
@@ -14,11 +14,10 @@ from . import contract
 from .errors import ContractMismatch
 
 
-@dataclass(frozen=True)
-class RankedClass:
+class RankedClass(NamedTuple):
     """An entry of Triton's classification extension: a class, its score and its label."""
 
-    index: int
+    class_index: int
     score: float
     label: str
 

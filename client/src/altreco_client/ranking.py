@@ -11,7 +11,7 @@ from . import contract
 from .core import Context, ask, infer, known_vocabulary, learn
 from .errors import ContractMismatch, InvalidRequest, ServerRejected
 from .flow import Flow
-from .history import Vocabulary, history_vector_and_unknown
+from .history import Vocabulary, fill_history_vector
 from .protocol import Answer, RankedClass, inputs, ranked, read_answer, read_tensor
 from .results import Recommendation, Tag
 
@@ -106,14 +106,14 @@ def _aligned(
 def _vectors(
     context: Context, histories: Histories, vocabulary: Vocabulary
 ) -> tuple[NDArray[np.float32], list[tuple[str, ...]]]:
-    rows = [history_vector_and_unknown(h, vocabulary, unknown_tags=context.request.unknown_tags) for h in histories]
-    return np.stack([vector for vector, _ in rows]), [unknown for _, unknown in rows]
+    vectors, how = np.zeros((len(histories), len(vocabulary)), dtype=np.float32), context.request.unknown_tags
+    return vectors, [fill_history_vector(vectors[i], of, vocabulary, how) for i, of in enumerate(histories)]
 
 
 def _recommendations(context: Context, answer: Answer, unknown: list[tuple[str, ...]]) -> list[Recommendation]:
     return [
         Recommendation(
-            tags=tuple(Tag(entry.label, entry.score) for entry in row[: context.request.k]),
+            tags=tuple([Tag(label, score) for _, score, label in row[: context.request.k]]),
             model_version=answer.version,
             request_id=context.request.id,
             unknown_tags=missing,

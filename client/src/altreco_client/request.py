@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
 import re
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypedDict
@@ -55,11 +55,8 @@ class Request:
             raise InvalidRequest(f'unknown_tags is {self.unknown_tags!r}: expected "error" or "ignore"')
         if self.fallback not in (None, "history"):
             raise InvalidRequest(f'fallback is {self.fallback!r}: expected "history", or None for an error instead')
-        given = uuid.uuid4().hex if self.request_id is None else self.request_id
-        if not isinstance(given, str) or not REQUEST_ID.fullmatch(given):
-            raise InvalidRequest(f"request_id {given!r}: expected 1 to 128 printable ASCII characters without spaces")
-        object.__setattr__(self, "id", given)
-        object.__setattr__(self, "metadata", check_headers(self.headers or {}))
+        object.__setattr__(self, "id", os.urandom(16).hex() if self.request_id is None else _checked(self.request_id))
+        object.__setattr__(self, "metadata", check_headers(self.headers) if self.headers else {})
 
 
 def check_deadline(deadline_s: float) -> None:
@@ -67,3 +64,9 @@ def check_deadline(deadline_s: float) -> None:
     number = isinstance(deadline_s, int | float) and not isinstance(deadline_s, bool)
     if not number or not math.isfinite(deadline_s) or deadline_s <= 0:
         raise InvalidRequest(f"deadline_s is {deadline_s!r}: expected seconds above zero")
+
+
+def _checked(request_id: object) -> str:
+    if not isinstance(request_id, str) or not REQUEST_ID.fullmatch(request_id):
+        raise InvalidRequest(f"request_id {request_id!r}: expected 1 to 128 printable ASCII characters without spaces")
+    return request_id

@@ -40,7 +40,7 @@ class VocabularyCache:
         return (
             vocabulary is self.current
             and answer.version in self._releases
-            and all(vocabulary.tags[entry.index] == entry.label for row in answer.rows for entry in row)
+            and all(vocabulary.tags[entry.class_index] == entry.label for row in answer.rows for entry in row)
         )
 
     def learn(self, answer: Answer) -> Vocabulary:
@@ -58,4 +58,4 @@ class VocabularyCache:
 
 
 def _vocabulary(row: tuple[RankedClass, ...]) -> Vocabulary:
-    return Vocabulary(tuple(entry.label for entry in sorted(row, key=lambda entry: entry.index)))
+    return Vocabulary(tuple(entry.label for entry in sorted(row, key=lambda entry: entry.class_index)))
