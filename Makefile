@@ -17,7 +17,7 @@ serve: .venv/.installed ## start a real Triton on loopback over model_repository
 ablation: .venv/.installed ## train and evaluate every variant and comparison method, three seeds each, into docs/
 	$(BIN)/python -m training.ablation
 
-bench: .venv/.installed ## split, precision and cache, served, into docs/benchmarks.md; and an import of 5 million lines
+bench: .venv/.installed ## split, precision, cache, images, client into docs/benchmarks.md; and an import of 5 million lines
 	$(BIN)/python -m benchmark
 	$(BIN)/python -m training.data.importers.benchmark --lines 5000000
 
