@@ -1,0 +1,1 @@
+"""BentoML, in an environment of its own."""

@@ -1,0 +1,172 @@
+"""Who takes part: how each is started, asked and tuned."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from benchmark.contestants import folded, random_model
+from benchmark.peers.clients import Connect, ensemble, form_post, raw_post, three_calls
+from benchmark.peers.environments import peer_packages, peer_python
+from benchmark.peers.load import Load, new_pictures
+from benchmark.peers.servers import PORT, ROOT, Served, http_server, peer_variables
+from benchmark.peers.tuning import Tuning
+from deploy.local import on_free_ports, serve
+from export.config import vocabulary_size
+from export.split import split
+
+RAW, ENSEMBLE, THREE_CALLS = "raw ONNX Runtime", "ensemble", "three calls"
+PEERS = ("fastapi_pytorch", "litserve", "bentoml")
+"""Those with an environment of their own."""
+BATCH = 8
+"""The largest that is tried: on a CPU, larger ones gain nothing and wait longer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Files:
+    """What all of them serve, and where they may write."""
+
+    repository: Path
+    modules: Path
+    tags: int
+    environments: Path
+    folder: Path
+    cache_size_bytes: int
+
+
+Serve = Callable[[Files], AbstractContextManager[Served]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contestant:
+    """A server and its client; `ways` to run it, by what the report calls them: the best takes part."""
+
+    name: str
+    connect: Connect
+    ways: Mapping[str, Serve]
+
+
+def make_files(preset: str, configs: Path, environments: Path, folder: Path, cache_size_bytes: int) -> Files:
+    """The model as a repository and as PyTorch modules, and the peers' environments; raises ExportError."""
+    tags = vocabulary_size(configs)
+    modules = folder / "modules.pt"
+    torch.save(split(random_model(preset, tags)), modules)
+    for name in PEERS:
+        peer_python(name, environments)
+    return Files(
+        repository=folded(preset, configs, folder),
+        modules=modules,
+        tags=tags,
+        environments=environments,
+        folder=folder,
+        cache_size_bytes=cache_size_bytes,
+    )
+
+
+def raw_tunings(cores: int) -> list[Tuning]:
+    """Of ONNX Runtime alone; a worker is a thread that calls it."""
+    alone = [Tuning(workers=1, threads=cores, batch=batch, spin=spin) for batch in (1, BATCH) for spin in (False, True)]
+    return alone + [Tuning(workers=cores, threads=threads, batch=1) for threads in (1, cores)]
+
+
+def contestants(cores: int) -> list[Contestant]:
+    """All that have a server."""
+    spread = Tuning(workers=cores, threads=1, batch=1)
+    whole = Tuning(workers=1, threads=cores, batch=1)
+    batching = [whole, Tuning(workers=1, threads=cores, batch=BATCH), spread]
+    batching.append(Tuning(workers=cores, threads=cores, batch=1))
+    committed = {"the committed configs": _triton}
+    return [
+        Contestant(name=ENSEMBLE, connect=ensemble, ways=committed),
+        Contestant(name=THREE_CALLS, connect=three_calls, ways=committed),
+        Contestant(name="FastAPI + PyTorch", connect=raw_post, ways=_ways(_fastapi, [whole, spread])),
+        Contestant(name="LitServe", connect=raw_post, ways=_ways(_litserve, batching)),
+        Contestant(name="BentoML", connect=form_post, ways=_ways(_bentoml, batching)),
+    ]
+
+
+def _ways(
+    serve_tuned: Callable[[Tuning, Files], AbstractContextManager[Served]], tunings: Sequence[Tuning]
+) -> dict[str, Serve]:
+    return {tuning.label(): partial(serve_tuned, tuning) for tuning in tunings}
+
+
+@contextmanager
+def _triton(files: Files) -> Iterator[Served]:
+    settings = on_free_ports(files.repository, strict=True, stop_timeout_s=1, cache_size_bytes=files.cache_size_bytes)
+    with serve(settings) as server:
+        yield Served(server.grpc_url, server.pid)
+
+
+def _fastapi(tuning: Tuning, files: Files) -> AbstractContextManager[Served]:
+    app = ["benchmark.peers.fastapi_pytorch.server:app", "--no-access-log", "--workers", str(tuning.workers)]
+    command = [sys.executable, "-m", "uvicorn", *app, "--port", PORT]
+    # This environment, which has PyTorch, and uvicorn's own extras: without uvloop, several workers answer 40 ms late.
+    extras = peer_packages("fastapi_pytorch", files.environments)
+    variables = {"PEER_MODULES": str(files.modules), "PYTHONPATH": f"{ROOT}{os.pathsep}{extras}"}
+    return _http("fastapi", raw_post, command, files, tuning, variables)
+
+
+def _litserve(tuning: Tuning, files: Files) -> AbstractContextManager[Served]:
+    server = ["-m", "benchmark.peers.litserve.server", PORT]
+    command = [str(peer_python("litserve", files.environments)), *server]
+    return _http("litserve", raw_post, command, files, tuning, {})
+
+
+def _bentoml(tuning: Tuning, files: Files) -> AbstractContextManager[Served]:
+    service: list[str | Path] = [
+        "benchmark.peers.bentoml.service:Tags",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        PORT,
+        "--working-dir",
+        ROOT,
+    ]
+    command: list[str | Path] = [peer_python("bentoml", files.environments), "-m", "bentoml", "serve", *service]
+    quiet = {"BENTOML_DO_NOT_TRACK": "True", "BENTOML_HOME": str(files.folder / "bentoml")}
+    return _http("bentoml", form_post, command, files, tuning, quiet)
+
+
+def _http(
+    name: str, connect: Connect, command: Sequence[str | Path], files: Files, tuning: Tuning, more: dict[str, str]
+) -> AbstractContextManager[Served]:
+    variables = peer_variables(files.repository, tuning) | more
+    return http_server(name, command, variables, files.folder, connect, next(new_pictures(files.tags)))
+
+
+class RawProcess:
+    """ONNX Runtime in a process that does nothing else."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        """As `raw` starts it."""
+        self._process = process
+        self.pid = process.pid
+
+    def load(self, tuning: Tuning, seconds: float) -> Load:
+        """Call it for so many seconds."""
+        asked = {"streams": tuning.workers, "threads": tuning.threads, "batch": tuning.batch, "spin": tuning.spin}
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps({**asked, "seconds": seconds}) + "\n")
+        self._process.stdin.flush()
+        return Load(**json.loads(self._process.stdout.readline()))
+
+
+@contextmanager
+def raw(files: Files) -> Iterator[RawProcess]:
+    """Until it is left."""
+    command = [sys.executable, "-m", "benchmark.peers.raw", str(files.tags)]
+    variables = peer_variables(files.repository, Tuning(workers=1, threads=1, batch=1))
+    # Leaving it closes the process's input, which ends it.
+    with subprocess.Popen(
+        command, env=variables, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        yield RawProcess(process)

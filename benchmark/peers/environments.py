@@ -1,0 +1,46 @@
+"""Environments of Python for peers whose dependencies do not belong in ours."""
+
+import subprocess
+import venv
+from pathlib import Path
+
+from benchmark.peers.errors import PeerError
+from training.files import write_text
+
+SOURCES = Path(__file__).parent
+MADE = "requirements.txt"
+SHOWN = ("litserve", "bentoml", "onnxruntime", "uvloop", "httptools")
+
+
+def peer_python(name: str, environments: Path, *, sources: Path = SOURCES) -> Path:
+    """The Python of the peer's environment, which is made at first, or when its requirements changed."""
+    requirements = sources / name / "requirements.txt"
+    wanted = requirements.read_text(encoding="utf-8")
+    home = (environments / name).resolve()
+    python, made = home / "bin" / "python", home / MADE
+    if made.exists() and made.read_text(encoding="utf-8") == wanted:
+        return python
+    print(f"   installing {name} into {home}", flush=True)
+    venv.create(home, clear=True, with_pip=True)
+    command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", str(requirements)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise PeerError(
+            f"{name} cannot be installed into {home}; pip says:\n{done.stderr[-1000:]}\n"
+            f"It needs a package index: look at {requirements}"
+        )
+    write_text(made, wanted)
+    return python
+
+
+def peer_packages(name: str, environments: Path) -> Path:
+    """The folder of the environment's packages."""
+    (folder,) = (peer_python(name, environments).parents[1] / "lib").glob("python*/site-packages")
+    return folder
+
+
+def peer_versions(name: str) -> dict[str, str]:
+    """Of the peer and of what it runs on, as its requirements pin them."""
+    lines = (SOURCES / name / MADE).read_text(encoding="utf-8").splitlines()
+    pinned = dict(line.split("==") for line in lines)
+    return {package: version for package, version in pinned.items() if package in SHOWN}

@@ -1,0 +1,1 @@
+"""A plain FastAPI server with PyTorch, in this environment."""

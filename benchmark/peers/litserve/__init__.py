@@ -1,0 +1,1 @@
+"""LitServe, in an environment of its own."""

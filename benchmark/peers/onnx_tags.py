@@ -1,0 +1,37 @@
+"""The three ONNX models one after the other in one process. Imported by servers in other environments too."""
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from benchmark.peers.answers import Answer, best
+
+VERSION = "1"
+
+
+class OnnxTags:
+    """A model repository's files on ONNX Runtime; the two small models on one thread, as in the committed configs."""
+
+    def __init__(self, repository: Path, *, threads: int, spin: bool) -> None:
+        """`threads` are the visual encoder's; `spin`: they wait for work with the core in hand."""
+        self._encode = _session(repository, "visual_encoder", threads, spin)
+        self._prefer = _session(repository, "preference_encoder", 1, spin)
+        self._classify = _session(repository, "classifier", 1, spin)
+        self._tags = (repository / "classifier" / "tags.txt").read_text(encoding="utf-8").splitlines()
+        self.image_dims: list[int] = self._encode.get_inputs()[0].shape[1:]
+
+    def answer(self, images: np.ndarray, histories: np.ndarray) -> list[Answer]:
+        """Images uint8 [batch, 224, 224, 3], histories float32 [batch, N]; the best tags of each."""
+        (encoding,) = self._encode.run(None, {"IMAGE": images})
+        (preference,) = self._prefer.run(None, {"USER_HISTORY": histories})
+        (scores,) = self._classify.run(None, {"VISUAL_ENCODING": encoding, "USER_PREFERENCE": preference})
+        return [best(row, self._tags) for row in scores]
+
+
+def _session(repository: Path, model: str, threads: int, spin: bool) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
+    file = repository / model / VERSION / "model.onnx"
+    return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])

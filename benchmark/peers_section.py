@@ -1,0 +1,200 @@
+"""The ensemble against raw ONNX Runtime, against its models called one by one, and against other servers."""
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from importlib.metadata import version
+from itertools import chain
+from pathlib import Path
+from statistics import median
+from typing import Any, TypeVar
+
+import numpy as np
+from tqdm import tqdm
+
+from benchmark.peers.contestants import ENSEMBLE, PEERS, RAW, Files, contestants, make_files, raw_tunings
+from benchmark.peers.environments import peer_versions
+from benchmark.peers.load import Load
+from benchmark.peers.race import Turn, per_second, reference, take_raw_turn, take_turn, try_raw_tuning, try_way
+from benchmark.peers.settings import PeerSettings
+from benchmark.peers.tuning import Tuning
+
+T = TypeVar("T")
+LOAD_COLUMNS = ("requests a second", "p50, ms", "p99, ms", "requests", "clients, cores")
+
+
+def measure_peers(
+    settings: PeerSettings, preset: str, cache_size_bytes: int, configs: Path, folder: Path
+) -> dict[str, Any]:
+    """Tune each, then let them take turns; raises ExportError, ServerError."""
+    cores = len(os.sched_getaffinity(0))
+    files = make_files(preset, configs, settings.environments, folder, cache_size_bytes)
+    expected = reference(files, settings.compared_pictures)
+    tried: dict[str, dict[str, float]] = {}
+    label, alone, saturated = _tuned_raw(cores, files, settings, tried)
+    tunings = {RAW: label}
+    turns: dict[str, Callable[[], Turn]] = {RAW: partial(take_raw_turn, alone, saturated, files, settings)}
+    for contestant in contestants(cores):
+        name, ways = contestant.name, contestant.ways
+        if len(ways) > 1:
+            tried[name] = {way: try_way(contestant, run, files, settings) for way, run in _shown(name, ways)}
+        tunings[name] = max(ways, key=tried[name].__getitem__) if name in tried else next(iter(ways))
+        turns[name] = partial(take_turn, contestant, ways[tunings[name]], files, expected, settings)
+    taken = _rounds(turns, settings.rounds)
+    return {
+        "settings": {"rounds": settings.rounds, "window_s": settings.window_s, "clients": list(settings.clients)},
+        "versions": {
+            "here": {name: version(name) for name in ("fastapi", "uvicorn")},
+            **{name: peer_versions(name) for name in PEERS},
+        },
+        "tried": tried,
+        "tunings": tunings,
+        "load": {name: _figures([turn.new for turn in of], "new picture") for name, of in taken.items()},
+        "repeat": {ENSEMBLE: _figures([turn.repeat for turn in taken[ENSEMBLE]], "repeat picture")},
+        "memory": {name: _each([turn.memory for turn in of]) for name, of in taken.items()},
+        "wire": {name: of[-1].wire for name, of in taken.items()},
+        "max_abs_difference": max(turn.difference for turn in chain(*taken.values())),
+    }
+
+
+def _tuned_raw(
+    cores: int, files: Files, settings: PeerSettings, tried: dict[str, dict[str, float]]
+) -> tuple[str, Tuning, Tuning]:
+    """In words; for one picture after the other; for as many as it can."""
+    of = {tuning.label(): tuning for tuning in raw_tunings(cores)}
+    rates = {label: try_raw_tuning(tuning, files, settings) for label, tuning in _shown(RAW, of)}
+    one = [label for label, tuning in of.items() if tuning.workers == 1 and tuning.batch == 1]
+    alone, saturated = max(one, key=rates.__getitem__), max(rates, key=rates.__getitem__)
+    tried[RAW] = rates
+    return f"{saturated}; for one client {alone}", of[alone], of[saturated]
+
+
+def _shown(name: str, ways: Mapping[str, T]) -> Iterable[tuple[str, T]]:
+    return tqdm(ways.items(), f"tuning {name}", unit="way")
+
+
+def _rounds(turns: Mapping[str, Callable[[], Turn]], rounds: int) -> dict[str, list[Turn]]:
+    """The order changes from round to round."""
+    taken: dict[str, list[Turn]] = {name: [] for name in turns}
+    with tqdm(total=rounds * len(turns), desc="peers", unit="turn") as bar:
+        for number in range(rounds):
+            for name in list(turns)[:: -1 if number % 2 else 1]:
+                taken[name].append(turns[name]())
+                bar.update()
+    return taken
+
+
+def _figures(rounds: Sequence[Mapping[int, Load]], kind: str) -> dict[str, dict[str, Any]]:
+    """By load: a value a round, and the percentiles of all rounds' requests together."""
+    return {_phase(kind, clients): _of_loads([loads[clients] for loads in rounds]) for clients in rounds[0]}
+
+
+def _phase(kind: str, clients: int) -> str:
+    return f"{kind}, {clients} client{'s' * (clients > 1)}"
+
+
+def _of_loads(loads: Sequence[Load]) -> dict[str, Any]:
+    each = [np.percentile(load.latencies_ms, [50, 99]) for load in loads]
+    together = np.concatenate([load.latencies_ms for load in loads])
+    return {
+        "requests_per_s": [per_second(load) for load in loads],
+        "p50_ms": [float(p50) for p50, _ in each],
+        "p99_ms": [float(p99) for _, p99 in each],
+        "requests": len(together),
+        "all_p50_ms": float(np.percentile(together, 50)),
+        "all_p99_ms": float(np.percentile(together, 99)),
+        "client_cores": [load.cpu_s / load.seconds for load in loads],
+    }
+
+
+def _each(rounds: Sequence[Mapping[str, int]]) -> dict[str, list[int]]:
+    return {key: [of[key] for of in rounds] for key in rounds[0]}
+
+
+def render_peers(section: Mapping[str, Any]) -> list[str]:
+    """The section's lines of Markdown."""
+    of, load = section["settings"], section["load"]
+    last = list(load[RAW])[-1]
+    against = [name for name in load if name not in (RAW, ENSEMBLE)]
+    rate = {name: load[name][last]["requests_per_s"] for name in load}
+    return [
+        "The same model and pictures on the same cores, each contestant alone on the machine: started, warmed, "
+        f"loaded and ended in turn, {of['rounds']} rounds, {of['window_s']:g} s for each load, a closed load of new "
+        "pictures. All answer the same five tags, their scores at most "
+        f"{section['max_abs_difference']:.0e} apart. Requests a second: median over the rounds, and range; p50 and "
+        "p99: of all rounds' requests. The clients' CPU time comes off the same cores; it is in the last column.",
+        "",
+        f"Saturated ({last.partition(', ')[2]}), the ensemble does {_ratio(rate[ENSEMBLE], rate[RAW])} of what raw "
+        f"ONNX Runtime does, and {', '.join(f'{_ratio(rate[ENSEMBLE], rate[name])} of {name}' for name in against)}: "
+        "ratios round by round.",
+        "",
+        *chain(*(_load_table(load, phase) for phase in load[RAW])),
+        f"`{RAW}` has no server and no queue: with one client it is one picture after the other, with several as many "
+        "as it can, and its latency is that of a call. `three calls`: the ensemble's server, whose three models the "
+        "client asks one after the other.",
+        "",
+        "Repeat pictures, which only the ensemble's cache knows:",
+        "",
+        *_header([f"`{ENSEMBLE}`", *LOAD_COLUMNS]),
+        *(_load_row(phase, of_phase) for phase, of_phase in section["repeat"][ENSEMBLE].items()),
+        "",
+        *_header(["", "memory, MB: resident", "proportional", "request, bytes", "answer, bytes", "tuning"]),
+        *(_static_row(section, name) for name in load),
+        "",
+        "Memory is of all processes of a server after the saturating load, median over the rounds; "
+        "pages that processes share count in each one's resident, once in proportional. Bytes are those of the socket. "
+        "Over HTTP the picture goes as raw bytes, to BentoML as a file in a form.",
+        "",
+        *_header(["tuning, saturated", "requests a second"]),
+        *(
+            f"| {name}: {label} | {value:.1f} |"
+            for name, tried in section["tried"].items()
+            for label, value in tried.items()
+        ),
+        "",
+        "LitServe and BentoML run the same ONNX files on ONNX Runtime, each in an environment of its own; FastAPI, on "
+        f"uvicorn, runs PyTorch with the same weights. {'; '.join(map(_versions, section['versions'].values()))}.",
+        "",
+    ]
+
+
+def _versions(of: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {number}" for name, number in of.items())
+
+
+def _load_table(load: Mapping[str, Mapping[str, Any]], phase: str) -> list[str]:
+    return [
+        *_header([phase, *LOAD_COLUMNS]),
+        *(_load_row(name, of[phase]) for name, of in load.items()),
+        "",
+    ]
+
+
+def _load_row(name: str, of: Mapping[str, Any]) -> str:
+    rates = of["requests_per_s"]
+    spread = f"{_number(median(rates))} ({_number(min(rates))} to {_number(max(rates))})"
+    # Raw ONNX Runtime is called in the clients' process: it has no clients.
+    cores = "" if name == RAW else f"{median(of['client_cores']):.2f}"
+    latency = f"{_number(of['all_p50_ms'])} | {_number(of['all_p99_ms'])}"
+    return f"| {name} | {spread} | {latency} | {of['requests']:,} | {cores} |"
+
+
+def _static_row(section: Mapping[str, Any], name: str) -> str:
+    memory, wire = section["memory"][name], section["wire"][name]
+    sizes = " | ".join(f"{median(memory[kind]) / 1e6:,.0f}" for kind in ("rss", "pss"))
+    weights = " | ".join(f"{wire[way]:,.0f}" if wire[way] else "" for way in ("request", "answer"))
+    return f"| {name} | {sizes} | {weights} | {section['tunings'][name]} |"
+
+
+def _ratio(one: Sequence[float], other: Sequence[float]) -> str:
+    ratios = [a / b for a, b in zip(one, other, strict=True)]
+    return f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+
+
+def _header(names: Sequence[str]) -> list[str]:
+    return [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
+
+
+def _number(value: float) -> str:
+    """Three digits, or all that stand before the point."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"

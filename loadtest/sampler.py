@@ -1,0 +1,182 @@
+"""What Triton counts and what it uses, sampled while it is under load."""
+
+import http.client
+import json
+import re
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import tritonclient.grpc as triton
+from tritonclient.utils import InferenceServerException
+
+from loadtest.errors import LoadtestError
+from loadtest.files import write_text
+
+DEADLINE_S = 5.0
+CPU_INTERVAL_S = 0.25
+"""Linux counts a process's time in steps of 10 ms: what is sampled sooner has no share."""
+
+METRIC = re.compile(r"^(?P<name>nv_\w+)\{(?P<labels>[^}]*)\} (?P<value>\S+)$", re.MULTILINE)
+LABEL = re.compile(r'(\w+)="([^"]*)"')
+GPU = {"utilization": "nv_gpu_utilization", "memory_bytes": "nv_gpu_memory_used_bytes"}
+"""Key of a sample to Triton's metric."""
+
+Sample = dict[str, Any]
+
+
+class _Gone(Exception):
+    """The server no longer answers; the message says why."""
+
+
+class _Late(Exception):
+    """The server did not answer within DEADLINE_S."""
+
+
+@contextmanager
+def sampling(
+    grpc_url: str, metrics_url: str | None, pid: int | None, *, every_s: float = 1.0
+) -> Iterator[list[Sample]]:
+    """Samples of a server, the first before the block and the last after it; `pid` is for one on this machine.
+
+    A sample has `t_s` since the first one; `models`, as in `counters`; `pending` requests by model, and a `gpu` for
+    each, from the metrics; `cpu_share` since the one before (1 is one core; None: unknown yet) and `memory_bytes` of
+    the process and its children. A server that is slow leaves a gap, one that dies an `ended` in the last sample.
+    Raises LoadtestError when there is no first one.
+    """
+    with triton.InferenceServerClient(grpc_url) as client:
+        source = _Source(client, metrics_url, pid)
+        try:
+            samples = [source.sample()]
+        except (_Gone, _Late) as error:
+            raise LoadtestError(
+                f"{grpc_url} gives no statistics ({error}): is Triton running, and are these its gRPC port, its "
+                "metrics and its process?"
+            ) from error
+        stop = threading.Event()
+        thread = threading.Thread(target=_collect, args=(source, samples, stop, every_s), daemon=True)
+        thread.start()
+        try:
+            yield samples
+        finally:
+            stop.set()
+            thread.join()
+
+
+def save_samples(path: Path, samples: Sequence[Mapping[str, Any]]) -> None:
+    """Write server.json, whole or not at all."""
+    write_text(path, json.dumps({"samples": samples}) + "\n")
+
+
+def counters(client: triton.InferenceServerClient) -> dict[str, Sample]:
+    """Triton's statistics so far: model to counter, summed over the versions that are loaded; `ns` are nanoseconds.
+
+    `requests` were answered, in `request_ns` from their arrival to their answer; `rows` are the pictures of those
+    that were executed and not cached, `batch_sizes` the executions by size. Raises InferenceServerException.
+    """
+    models: dict[str, Sample] = {}
+    for of in client.get_inference_statistics(client_timeout=DEADLINE_S).model_stats:
+        stats, model = of.inference_stats, models.setdefault(of.name, {"batch_sizes": {}})
+        version = {
+            "requests": stats.success.count,
+            "request_ns": stats.success.ns,
+            "executions": of.execution_count,
+            "rows": of.inference_count,
+            "queue_ns": stats.queue.ns,
+            "compute_input_ns": stats.compute_input.ns,
+            "compute_infer_ns": stats.compute_infer.ns,
+            "compute_output_ns": stats.compute_output.ns,
+            "cache_hit": stats.cache_hit.count,
+            "cache_miss": stats.cache_miss.count,
+            "cache_hit_ns": stats.cache_hit.ns,
+            "cache_miss_ns": stats.cache_miss.ns,
+            "fail": stats.fail.count,
+        }
+        for counter, value in version.items():
+            model[counter] = model.get(counter, 0) + value
+        for batch in of.batch_stats:
+            size = str(batch.batch_size)
+            model["batch_sizes"][size] = model["batch_sizes"].get(size, 0) + batch.compute_infer.count
+    return models
+
+
+def _collect(source: "_Source", samples: list[Sample], stop: threading.Event, every_s: float) -> None:
+    stopped = False
+    while not stopped:
+        stopped = stop.wait(every_s)
+        try:
+            samples.append(source.sample())
+        except _Gone as error:
+            samples[-1]["ended"] = str(error)
+            return
+        except _Late as error:
+            if stopped:
+                samples[-1]["ended"] = str(error)
+
+
+class _Source:
+    """Where samples come from; the first one is at 0 s."""
+
+    def __init__(self, client: triton.InferenceServerClient, metrics_url: str | None, pid: int | None) -> None:
+        self._client, self._metrics_url, self._pid = client, metrics_url, pid
+        self._started = time.monotonic()
+        self._used: tuple[float, dict[psutil.Process, float]] | None = None
+
+    def sample(self) -> Sample:
+        """All that there is now; raises _Gone or _Late."""
+        try:
+            t_s = time.monotonic() - self._started
+            return {"t_s": t_s, "models": counters(self._client), **self._metrics(), **self._process()}
+        except InferenceServerException as error:
+            kind = _Late if error.status() == "StatusCode.DEADLINE_EXCEEDED" else _Gone
+            raise kind(error.message()) from error
+        except TimeoutError as error:
+            raise _Late(f"{self._metrics_url}: no answer within {DEADLINE_S:g} s") from error
+        except (OSError, http.client.HTTPException) as error:
+            raise _Gone(f"{self._metrics_url}: {error}") from error
+        except psutil.NoSuchProcess as error:
+            raise _Gone(f"there is no process {error.pid}") from error
+
+    def _metrics(self) -> Sample:
+        pending: dict[str, int] = {}
+        gpus: dict[str, Sample] = {}
+        for metric in METRIC.finditer(self._read_metrics()):
+            labels, value = dict(LABEL.findall(metric["labels"])), float(metric["value"])
+            if metric["name"] == "nv_inference_pending_request_count":
+                pending[labels["model"]] = pending.get(labels["model"], 0) + int(value)
+            for key, name in GPU.items():
+                if metric["name"] == name:
+                    gpus.setdefault(labels["gpu_uuid"], dict.fromkeys(GPU))[key] = value
+        return {"pending": pending, "gpu": [gpus[uuid] for uuid in sorted(gpus)]}
+
+    def _read_metrics(self) -> str:
+        if self._metrics_url is None:
+            return ""
+        with urllib.request.urlopen(self._metrics_url, timeout=DEADLINE_S) as answer:
+            text: str = answer.read().decode()
+            return text
+
+    def _process(self) -> Sample:
+        if self._pid is None:
+            return {"cpu_share": None, "memory_bytes": None}
+        root = psutil.Process(self._pid)
+        now, used, memory = time.monotonic(), {}, 0
+        for process in (root, *root.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):  # a child that ended meanwhile
+                times = process.cpu_times()
+                used[process] = times.user + times.system
+                # Not the resident size: what Triton and its stubs share would count once for each.
+                memory += process.memory_full_info().pss
+        share = None
+        if self._used is None:
+            self._used = now, used
+        elif now - self._used[0] >= CPU_INTERVAL_S:
+            then, before = self._used
+            share = sum(seconds - before.get(process, 0) for process, seconds in used.items()) / (now - then)
+            self._used = now, used
+        return {"cpu_share": share, "memory_bytes": memory}

@@ -1,0 +1,47 @@
+"""Against what a command sends its load: a server that runs, or Triton over a repository, started for the command."""
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from altreco_client import contract
+
+from deploy.local import ServerError, on_free_ports, serve
+from loadtest.errors import LoadtestError
+from loadtest.run import Target
+from loadtest.workload import DEFAULT
+
+
+def add_load_options(parser: argparse.ArgumentParser) -> None:
+    """What every command has that makes a load: the server, the workload, the generators."""
+    option = parser.add_argument_group("the load").add_argument
+    option("--url", help="gRPC of a server that runs: host:port, or several as ipv4:H:P,H:P (default: starts Triton)")
+    option("--metrics-url", metavar="URL", help="its metrics, such as http://localhost:8002/metrics")
+    option("--repository", type=Path, default=Path("model_repository"), help="served without --url (%(default)s)")
+    option("--model", default=contract.TAG_RECOMMENDER.name, help="the ensemble (%(default)s)")
+    option("--workload", type=Path, default=DEFAULT, metavar="FILE", help=f"what is asked for ({DEFAULT.name})")
+    option("--workers", type=int, default=1, metavar="N", help="processes that ask (%(default)s)")
+    option("--no-calibration", action="store_true", help="do not measure what the generators can send at most")
+
+
+@contextmanager
+def target_of(arguments: argparse.Namespace) -> Iterator[Target]:
+    """The server of `add_load_options`; raises LoadtestError."""
+    if arguments.workers < 1:
+        raise LoadtestError(f"--workers is {arguments.workers}, expected 1 or more")
+    if arguments.url is not None:
+        yield Target(url=arguments.url, metrics_url=arguments.metrics_url, model=arguments.model)
+        return
+    if arguments.metrics_url is not None:
+        raise LoadtestError("--metrics-url is of a server that runs: give its --url too")
+    repository: Path = arguments.repository
+    if not any(repository.glob(f"{contract.VISUAL_ENCODER.name}/*/model.onnx")):
+        raise LoadtestError(
+            f"{repository} has no release to serve: `make demo` makes one; or give the --url of a server"
+        )
+    try:
+        with serve(on_free_ports(repository, stop_timeout_s=2)) as server:
+            yield Target(url=server.grpc_url, metrics_url=server.metrics_url, pid=server.pid, model=arguments.model)
+    except ServerError as error:
+        raise LoadtestError(str(error)) from error

@@ -1,0 +1,170 @@
+import json
+import multiprocessing
+import os
+import sys
+from itertools import islice
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+from altreco_client import contract
+
+from benchmark.peers.answers import best, read_bodies, write_body
+from benchmark.peers.clients import raw_post
+from benchmark.peers.contestants import ENSEMBLE, RAW, THREE_CALLS, Contestant, Files, contestants, make_files
+from benchmark.peers.environments import peer_python
+from benchmark.peers.errors import PeerError
+from benchmark.peers.load import new_pictures
+from benchmark.peers.race import reference, take_raw_turn, take_turn
+from benchmark.peers.servers import PORT, http_server
+from benchmark.peers.settings import PeerSettings
+from benchmark.peers.tuning import Tuning
+from benchmark.peers_section import measure_peers, render_peers
+from tests.tiny import REPOSITORY, TAGS
+
+pytestmark = pytest.mark.skipif(
+    "ALTRECO_LOADTEST" not in os.environ, reason="makes the peers' environments first: ALTRECO_LOADTEST=1 runs these"
+)
+
+SETTINGS = PeerSettings(rounds=1, warmup_s=0.1, window_s=0.3, tuning_s=0.2, clients=(1, 3), compared_pictures=2)
+BODY_BYTES = 224 * 224 * 3 + 4 * TAGS
+CACHE_BYTES = 64 * 1024**2
+WAYS = [(of, way) for of in contestants(2) for way in of.ways if way == next(iter(of.ways)) or "batches to" in way]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    return make_files("small", REPOSITORY, SETTINGS.environments, tmp_path_factory.mktemp("peers"), CACHE_BYTES)
+
+
+@pytest.mark.parametrize(("contestant", "way"), WAYS, ids=[f"{of.name}-{way}" for of, way in WAYS])
+def test_every_contestant_answers_the_same_and_is_measured(contestant: Contestant, way: str, files: Files) -> None:
+    expected = reference(files, SETTINGS.compared_pictures)
+    turn = take_turn(contestant, contestant.ways[way], files, expected, SETTINGS)
+    assert set(turn.new) == {1, 3}
+    assert set(turn.repeat) == ({1, 3} if contestant.name == ENSEMBLE else set())
+    for load in (*turn.new.values(), *turn.repeat.values()):
+        assert load.seconds >= SETTINGS.window_s
+        assert all(0 < latency <= 1000 * load.seconds for latency in load.latencies_ms)
+    assert turn.memory["rss"] > turn.memory["pss"] > 50e6
+    overhead = turn.wire["request"] - BODY_BYTES
+    # The three calls send what two of them answered once more.
+    passed_on = (
+        4 * (np.prod(contract.ENCODING_SHAPE) + contract.PREFERENCE_DIM) if contestant.name == THREE_CALLS else 0
+    )
+    assert passed_on < overhead < passed_on + 1500
+    assert passed_on < turn.wire["answer"] < passed_on + 1000
+
+
+@pytest.mark.parametrize("name", ["FastAPI + PyTorch", "LitServe", "BentoML"])
+def test_all_processes_of_a_server_end_with_the_one_that_started_it(name: str, files: Files) -> None:
+    spawn = multiprocessing.get_context("spawn")
+    ours, theirs = spawn.Pipe()
+    starter = spawn.Process(target=serve_until_killed, args=(name, files, theirs))
+    starter.start()
+    server = psutil.Process(ours.recv())
+    processes = [server, *server.children(recursive=True)]
+    assert len(processes) > 1
+    starter.kill()
+    starter.join()
+    _, alive = psutil.wait_procs(processes, timeout=20)
+    assert not alive
+
+
+def serve_until_killed(name: str, files: Files, connection: Connection) -> None:
+    (contestant,) = (of for of in contestants(2) if of.name == name)
+    with contestant.ways["2 workers x 1 thread, no batches"](files) as server:
+        connection.send(server.pid)
+        connection.recv()
+
+
+def test_raw_onnx_runtime_counts_every_picture_of_a_batch(files: Files) -> None:
+    alone, batches = (Tuning(workers=1, threads=1, batch=batch) for batch in (1, 4))
+    turn = take_raw_turn(alone, batches, files, SETTINGS)
+    latencies = np.reshape(turn.new[3].latencies_ms, (-1, 4))
+    assert (latencies == latencies[:, :1]).all()
+    assert sum(latencies[:, 0]) <= 1000 * turn.new[3].seconds
+    assert len(set(turn.new[1].latencies_ms)) > 1
+    assert turn.memory["rss"] > 50e6
+
+
+def test_another_model_is_refused(files: Files) -> None:
+    ((picture, answer),) = reference(files, 1)
+    other = [(tag, score + 0.1) for tag, score in answer]
+    ensemble = contestants(2)[0]
+    with pytest.raises(PeerError, match=r"ensemble answered .*, ONNX Runtime .*: they do not serve the same model"):
+        take_turn(ensemble, ensemble.ways["the committed configs"], files, [(picture, other)], SETTINGS)
+
+
+def test_bodies_come_back_as_they_were() -> None:
+    pictures = [(image.copy(), history) for image, history in islice(new_pictures(TAGS), 2)]
+    images, histories = read_bodies([write_body(*picture) for picture in pictures], contract.IMAGE.dims)
+    assert (images == np.concatenate([image for image, _ in pictures])).all()
+    assert (histories == np.concatenate([history for _, history in pictures])).all()
+    assert not np.array_equal(images[0], images[1])
+
+
+def test_the_best_come_first() -> None:
+    scores = np.array([0.1, 0.9, 0.5, 0.3, 0.7, 0.2, 0.4], dtype=np.float32)
+    assert best(scores, list("abcdefg")) == [("b", 0.9), ("e", 0.7), ("c", 0.5), ("g", 0.4), ("d", 0.3)]
+
+
+def test_a_server_that_ends_says_why(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "raise SystemExit('no such model')"]
+    with (
+        pytest.raises(PeerError, match=r"broken ended at its start \(exit code 1\):\nno such model"),
+        http_server("broken", command, {}, tmp_path, raw_post, next(new_pictures(TAGS))),
+    ):
+        pass
+
+
+def test_a_server_that_refuses_is_given_up(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "http.server", PORT, "--bind", "127.0.0.1"]
+    with (
+        pytest.raises(PeerError, match=r"files did not answer within 3 s \(127.0.0.1:\d+/predict answered 501: "),
+        http_server("files", command, {}, tmp_path, raw_post, next(new_pictures(TAGS)), start_s=3),
+    ):
+        pass
+
+
+def test_an_environment_that_cannot_be_made(tmp_path: Path) -> None:
+    peers = tmp_path / "peers"
+    (peers / "broken").mkdir(parents=True)
+    (peers / "broken" / "requirements.txt").write_text("altreco-client @ file:///does/not/exist\n")
+    with pytest.raises(PeerError, match=r"broken cannot be installed into .*; pip says:\n"):
+        peer_python("broken", tmp_path / "made", sources=peers)
+    assert not (tmp_path / "made" / "broken" / "requirements.txt").exists()
+
+
+@pytest.fixture(scope="module")
+def section(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    measured = measure_peers(SETTINGS, "small", CACHE_BYTES, REPOSITORY, tmp_path_factory.mktemp("section"))
+    return json.loads(json.dumps(measured))
+
+
+def test_the_section_has_every_contestant_and_the_best_way_of_each(section: dict[str, Any]) -> None:
+    names = [RAW, ENSEMBLE, THREE_CALLS, "FastAPI + PyTorch", "LitServe", "BentoML"]
+    assert list(section["load"]) == list(section["memory"]) == list(section["wire"]) == names
+    for name in names:
+        assert list(section["load"][name]) == ["new picture, 1 client", "new picture, 3 clients"]
+    for name, tried in section["tried"].items():
+        assert section["tunings"][name].startswith(max(tried, key=tried.__getitem__))
+    assert section["max_abs_difference"] < 1e-5
+
+
+def test_the_report_takes_ratios_round_by_round(section: dict[str, Any]) -> None:
+    changed = json.loads(json.dumps(section))
+    rates = {RAW: [20.0, 40.0, 50.0], ENSEMBLE: [20.0, 20.0, 40.0]}
+    for name, of in changed["load"].items():
+        of["new picture, 3 clients"] |= {"requests_per_s": rates.get(name, [10.0, 20.0, 40.0]), "all_p99_ms": 1234.0}
+        of["new picture, 3 clients"] |= {"all_p50_ms": 98.76, "requests": 4321, "client_cores": [0.1, 0.2, 0.3]}
+    lines = render_peers(changed)
+    text = "\n".join(lines)
+    assert "Saturated (3 clients), the ensemble does 0.80 (0.50 to 1.00) of what raw ONNX Runtime does" in text
+    assert "1.00 (1.00 to 2.00) of LitServe" in text
+    assert f"| {ENSEMBLE} | 20.0 (20.0 to 40.0) | 98.8 | 1,234 | 4,321 | 0.20 |" in lines
+    assert f"| {RAW} | 40.0 (20.0 to 50.0) | 98.8 | 1,234 | 4,321 |  |" in lines
+    assert lines[-1] == ""

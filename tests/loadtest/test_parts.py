@@ -1,0 +1,66 @@
+from pathlib import Path
+
+from loadtest.parts import Recorder, Tail, bound_reached, collect, started
+from loadtest.profiles import Profile, Stage
+from loadtest.run import overloaded
+
+PROFILE = Profile(rate=1, stages=(Stage(name="a", duration_s=1), Stage(name="b", duration_s=1)))
+
+
+def add(recorder: Recorder, started_s: float, pictures: list[int], error: str | None = None) -> None:
+    recorder.add(
+        pictures, intended_s=started_s - 0.1, started_s=started_s, ended_s=started_s + 1, cold=False, error=error
+    )
+
+
+def test_two_processes_make_one_set_of_records(tmp_path: Path) -> None:
+    first, second = Recorder(tmp_path / "part-0", 100.0), Recorder(tmp_path / "part-1", 100.5)
+    add(first, 0.2, [7])
+    add(second, 0.1, [7])  # at 0.6 on the clock of the first
+    add(first, 0.8, [7, 8])
+    add(second, 0.9, [7, 8], "Unavailable: gone")
+    records = collect(tmp_path, PROFILE)
+    assert started(tmp_path) == 100.0
+    assert records.started_s.round(6).tolist() == [0.2, 0.6, 0.8, 1.4]
+    assert records.repeat.tolist() == [False, True, False, True]
+    assert records.rows.tolist() == [1, 1, 2, 2]
+    assert records.phase.tolist() == [0, 0, 0, 1]
+    assert records.error.tolist() == [-1, -1, -1, 0]
+    assert records.errors == ("Unavailable: gone",)
+
+
+def test_a_process_that_was_killed_leaves_whole_records(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path / "part-0", 0.0)
+    add(recorder, 0.2, [7])
+    add(recorder, 0.4, [8, 9])
+    for name, cut in (("part-0.requests", 5), ("part-0.pictures", 0)):
+        content = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(content[: len(content) - cut])
+    assert collect(tmp_path, PROFILE).rows.tolist() == [1]
+
+
+def test_the_tail_is_what_came_since_the_last_look(tmp_path: Path) -> None:
+    tail, recorder = Tail(tmp_path), Recorder(tmp_path / "part-0", 0.0)
+    assert len(tail.new()) == 0
+    add(recorder, 0.2, [7])
+    add(recorder, 0.4, [7], "late")
+    assert tail.new()["error"].tolist() == [-1, 0]
+    add(recorder, 0.6, [7], "late")
+    assert tail.new()["error"].tolist() == [0]
+
+
+def test_nothing_at_all(tmp_path: Path) -> None:
+    assert len(collect(tmp_path, PROFILE)) == 0
+    assert started(tmp_path) is None
+    assert not bound_reached(tmp_path)
+    Recorder(tmp_path / "part-0", 0.0).note_bound()
+    assert bound_reached(tmp_path)
+    assert len(collect(tmp_path, PROFILE)) == 0
+
+
+def test_a_generator_is_overloaded_when_it_is_busy_for_long() -> None:
+    calm, peak = [(float(t), 0.5) for t in range(30)], [(float(t), 0.95) for t in range(5)]
+    assert not overloaded([])
+    assert not overloaded(calm + peak)
+    assert overloaded(calm + [(float(t), 0.95) for t in range(10)])
+    assert overloaded(peak)
