@@ -1,6 +1,5 @@
 """Locust's processes: one, or a master and its workers; started, watched, and ended with this process at the latest."""
 
-import ctypes
 import signal
 import socket
 import subprocess
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import psutil
 
+from deploy.local.tied import tied
 from loadtest.errors import LoadtestError
 from loadtest.plan import Plan
 
@@ -21,8 +21,6 @@ LOCUST_LOG = "locust.log"
 LOG_LINES = 5
 STOP_S = 15.0
 """After the deadline of the last requests."""
-LIBC = ctypes.CDLL(None)
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 @dataclass(frozen=True)
@@ -83,14 +81,13 @@ def generating(plan: Plan, folder: Path, parts: Path) -> Iterator[Generators]:
     with log.open("wb") as output:
         processes = tuple(
             subprocess.Popen(
-                [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), *arguments],
+                tied([sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), *arguments]),
                 env=of.environment(),
                 cwd=LOCUSTFILE.parents[1],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # a Ctrl-C in the terminal is for this process, which ends the run in order
-                preexec_fn=_end_with_parent,  # noqa: PLW1509 - a single system call, safe after a fork
             )
             for of, arguments in commands
         )
@@ -125,10 +122,6 @@ def _cpu_s(process: psutil.Process) -> float:
     except psutil.NoSuchProcess:
         return 0.0  # it has ended
     return float(times.user + times.system)
-
-
-def _end_with_parent() -> None:
-    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _free_port() -> int:

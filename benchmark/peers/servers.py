@@ -1,7 +1,6 @@
 """Runs a peer's server as a context manager: it has answered when entered, and every process is gone when left."""
 
 import contextlib
-import ctypes
 import os
 import signal
 import socket
@@ -17,13 +16,12 @@ from benchmark.peers.clients import Connect
 from benchmark.peers.errors import PeerError
 from benchmark.peers.load import Picture
 from benchmark.peers.tuning import Tuning
+from deploy.local.tied import tied
 
 ROOT = Path(__file__).parents[2]
 START_S, STOP_S = 120.0, 10.0
 POLL_S = 0.1
 LOG_BYTES = 2000
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
-LIBC = ctypes.CDLL(None)
 PORT = "PORT"
 """Stands for the port in a server's command."""
 
@@ -54,14 +52,13 @@ def http_server(
     log_path = folder / f"{name}.log"
     with log_path.open("wb") as log:
         process = subprocess.Popen(
-            words,
+            tied(words),
             env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
             cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # a Ctrl-C in the terminal is for us alone
-            preexec_fn=_end_with_parent,  # noqa: PLW1509 - a single system call, safe after a fork
         )
     try:
         _wait_until_answering(name, process, log_path, lambda: _answers(connect, address, picture), start_s)
@@ -107,10 +104,6 @@ def _wait_until_answering(
         if time.monotonic() > deadline:
             raise PeerError(f"{name} did not answer within {start_s:g} s ({reason}):\n{log}")
         time.sleep(POLL_S)
-
-
-def _end_with_parent() -> None:
-    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _free_port() -> int:

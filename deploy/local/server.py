@@ -5,7 +5,6 @@ with serve(ServerSettings(repository=Path("model_repository"), grpc_port=0)) as 
 """
 
 import contextlib
-import ctypes
 import errno
 import http
 import http.client
@@ -27,12 +26,11 @@ from typing import IO, Any, Literal, NoReturn
 from deploy.local.diagnose import last_errors, port_in_use, start_error
 from deploy.local.environment import Installation, find_installation, lay_out_backends, server_environment
 from deploy.local.errors import PortInUse, RepositoryError, ServerDied, ServerStartError, StartTimeout
+from deploy.local.tied import tied
 
 PORT_OPTIONS = {"grpc_port": "--grpc-port", "http_port": "--http-port", "metrics_port": "--metrics-port"}
 POLL_S = 0.05
 KILL_AFTER_S = 5.0
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
-LIBC = ctypes.CDLL(None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,22 +191,17 @@ def _launch(
 ) -> tuple[subprocess.Popen[bytes], threading.Thread]:
     with log_path.open("wb") as log:
         process = subprocess.Popen(
-            _arguments(installation, settings, folder, server_id=server_id),
+            tied(_arguments(installation, settings, folder, server_id=server_id)),
             env=server_environment(installation),
             cwd=folder,  # the stubs import from here before anything else
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE if settings.verbose else log,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # a Ctrl-C in the terminal is for us alone
-            preexec_fn=_end_with_parent,  # noqa: PLW1509 - a single system call, safe after a fork
         )
     copy = threading.Thread(target=_copy_log, args=(process.stdout, log_path), daemon=True)
     copy.start()
     return process, copy
-
-
-def _end_with_parent() -> None:
-    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _copy_log(stream: IO[bytes] | None, log_path: Path) -> None:

@@ -20,11 +20,6 @@ from loadtest.run import PARTS, Target, vocabulary_size
 from tests.end_to_end.conftest import Served
 from tests.end_to_end.faults import closed_port, kill, serving, stopped, wait_for
 
-pytestmark = pytest.mark.skipif(
-    "ALTRECO_LOADTEST" not in os.environ,
-    reason="gRPC under gevent aborts about once in a hundred runs, not understood yet: ALTRECO_LOADTEST=1 runs these",
-)
-
 ROOT = Path(__file__).parents[2]
 WAIT_S = 60
 PAUSE_S = 1.0

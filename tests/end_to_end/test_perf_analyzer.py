@@ -16,11 +16,6 @@ from loadtest.second_opinion import second_opinion
 from tests.end_to_end.conftest import Served
 from tests.loadtest.make_run import make_run
 
-pytestmark = pytest.mark.skipif(
-    "ALTRECO_LOADTEST" not in os.environ,
-    reason="gRPC under gevent aborts about once in a hundred runs, not understood yet: ALTRECO_LOADTEST=1 runs these",
-)
-
 FOLDER = Path(__file__).parents[2] / "build" / "perf_analyzer"
 
 

@@ -1,4 +1,5 @@
 import json
+import secrets
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -81,7 +82,7 @@ def test_concurrent_requests_equal_pytorch_and_are_batched(
 def test_the_same_picture_for_another_user_comes_from_the_cache(
     served: Served, client: triton.InferenceServerClient
 ) -> None:
-    image, history = examples(3, 7)
+    image, history = examples(3, secrets.randbits(32))  # a picture that no other test has asked this server for
     same = image[:1].repeat(3, 0)
     before = cache_hits(served)
     answers = [infer(client, same[i : i + 1], history[i : i + 1]) for i in range(3)]

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -13,11 +12,6 @@ from loadtest import sweep_command
 from loadtest.errors import LoadtestError
 from loadtest.sweep_load import METRICS
 from tests.end_to_end.conftest import Served
-
-pytestmark = pytest.mark.skipif(
-    "ALTRECO_LOADTEST" not in os.environ,
-    reason="gRPC under gevent aborts about once in a hundred runs, not understood yet: ALTRECO_LOADTEST=1 runs these",
-)
 
 
 def arguments(served: Served, folder: Path, plan: str, *more: str) -> argparse.Namespace:

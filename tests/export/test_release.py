@@ -1,7 +1,5 @@
 import os
-import resource
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -26,6 +24,7 @@ from export.quality import golden_inputs, precision_at_5, torch_recommender
 from export.release import Options, release
 from export.releases import rollback
 from export.repository import locked, manifest_file, model_files, sha256
+from tests.full_disk import on_a_full_disk
 from tests.tiny import REPOSITORY, copy_configs, save_tiny_checkpoint, tiny_model
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.data.histories import build_histories
@@ -240,10 +239,12 @@ def test_two_at_once_one_is_refused(repository: Path, other: Path) -> None:
         release(other, repository, QUIET)
 
 
-def run(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, left_bytes: int | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "export", *arguments]
+    if left_bytes is not None:
+        command = on_a_full_disk(command, left_bytes=left_bytes)
     environment = {**os.environ, "PYTHONPATH": ".", "PYTHONDONTWRITEBYTECODE": "1"}
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, **options)  # type: ignore[call-overload]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
 
 @contextmanager
@@ -277,15 +278,9 @@ def test_a_read_only_repository(repository: Path, other: Path) -> None:
     assert tree(repository) == before
 
 
-def limit_file_size() -> None:
-    """What a full disk is to one process: writes beyond a megabyte fail."""
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
-
-
 def test_a_full_disk(repository: Path, other: Path) -> None:
     before = tree(repository)
-    done = run("release", str(other), "--repository", str(repository), preexec_fn=limit_file_size)
+    done = run("release", str(other), "--repository", str(repository), left_bytes=1_000_000)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith(f"error: cannot write to {repository}: ")
     assert "Traceback" not in done.stderr

@@ -2,7 +2,6 @@
 
 import bz2
 import json
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 from PIL import Image
 from tqdm import tqdm
 
+from tests.full_disk import on_a_full_disk
 from training.data.importers.__main__ import main
 from training.data.importers.build import ImportSettings, import_data
 from training.data.importers.lines import read_lines
@@ -243,13 +243,8 @@ def test_full_disk(tmp_path: Path) -> None:
     (tmp_path / "tags.txt").write_text(TAGS)
     (tmp_path / "lines.txt").write_text("".join(f"{line(photo)}\n" for photo in range(20_000)))
     options = ["--vocabulary", str(tmp_path / "tags.txt"), "--test-share", "0", "--out", str(tmp_path / "data")]
-    result = subprocess.run(
-        [sys.executable, "-m", "training.data.importers", "yfcc100m", str(tmp_path / "lines.txt"), *options],
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = [sys.executable, "-m", "training.data.importers", "yfcc100m", str(tmp_path / "lines.txt"), *options]
+    result = subprocess.run(on_a_full_disk(command, left_bytes=100_000), capture_output=True, text=True, check=False)
     assert result.returncode == 1
     assert "error: the import stopped" in result.stderr
     assert "File too large" in result.stderr
