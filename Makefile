@@ -3,7 +3,14 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 CHECKED := client training export benchmark deploy loadtest demo tests
 
-.PHONY: help demo serve ablation bench test test-client lint format clean
+# Of `make loadtest`. The default repository has the paper's size with random weights, which take as long as trained ones.
+REPOSITORY ?= build/full_size
+PROFILE ?= steady
+SLOS ?= loadtest/slos/cpu.toml
+WORKERS ?= 1
+OPTIONS ?=
+
+.PHONY: help demo serve loadtest ablation bench test test-client lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -13,6 +20,9 @@ demo: .venv/.installed ## the whole path: data, training, export, Triton, recomm
 
 serve: .venv/.installed ## start a real Triton on loopback over model_repository/ (Ctrl-C stops it)
 	$(BIN)/python -m deploy.local
+
+loadtest: .venv/.installed $(REPOSITORY) ## 2 minutes of steady load, a verdict and a report; WORKERS=4 makes it by so many processes
+	$(BIN)/python -m loadtest run --profile $(PROFILE) --slos $(SLOS) --repository $(REPOSITORY) --workers $(WORKERS) $(OPTIONS)
 
 ablation: .venv/.installed ## train and evaluate every variant and comparison method, three seeds each, into docs/
 	$(BIN)/python -m training.ablation
@@ -46,6 +56,9 @@ clean: ## remove environments, caches and everything built
 	$(BIN)/pip install --quiet --constraint constraints.txt torch && \
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable client --editable '.[dev]' && \
 	touch $@ && echo "   environment: $$(( $$(date +%s) - start )) s"
+
+build/full_size: $(wildcard model_repository/*/config.pbtxt) .venv/.installed
+	$(BIN)/python -m benchmark.full_size $@
 
 .venv-client/.installed: client/pyproject.toml
 	$(PYTHON) -m venv .venv-client

@@ -1,4 +1,4 @@
-"""Measure what split, precision and cache are worth, served, and report it: `python -m benchmark`.
+"""Measure what each part is worth, served, and what other servers do: `python -m benchmark`.
 
 Each section is kept as soon as it is measured, in `benchmarks.json`, from which the report is rendered. Nothing else
 should run meanwhile.
@@ -16,6 +16,8 @@ from benchmark.cache import measure_cache
 from benchmark.client import measure_client
 from benchmark.images import measure_images
 from benchmark.machine import describe_machine, versions
+from benchmark.peers.errors import PeerError
+from benchmark.peers_section import measure_peers
 from benchmark.precision import measure_precision
 from benchmark.quality import measure_quality, trained
 from benchmark.report import read_results, write_report, write_results
@@ -43,7 +45,7 @@ def main() -> int:
         if not arguments.render:
             _measure(arguments, out)
         print(f"wrote {write_report(out)}")
-    except (ExportError, TrainingError, ServerError, OSError) as error:
+    except (ExportError, TrainingError, ServerError, PeerError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -78,6 +80,8 @@ def _section(section: str, settings: Settings, arguments: argparse.Namespace, fo
         if section == "images":
             return measure_images(settings.images, checkpoint, data, folder)
         return measure_quality(settings, checkpoint, data, folder)
+    if section == "peers":
+        return measure_peers(settings.peers, settings.preset, settings.cache_size_bytes, arguments.repository, folder)
     measure = {
         "split": measure_split,
         "precision": measure_precision,

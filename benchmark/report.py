@@ -8,6 +8,7 @@ from typing import Any
 
 from benchmark.client import render_client
 from benchmark.images import render_images
+from benchmark.peers_section import render_peers
 from benchmark.settings import SECTIONS
 from benchmark.tables import cell, header, number, row
 from export.errors import ExportError
@@ -168,6 +169,7 @@ RENDERERS: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {
     "cache": _cache,
     "images": render_images,
     "client": render_client,
+    "peers": render_peers,
 }
 
 

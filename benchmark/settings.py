@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from benchmark.images import ImageSettings
+from benchmark.peers.settings import PeerSettings
 from export.errors import ExportError
 from training.data.synthetic import SyntheticSettings
 from training.presets import preset
@@ -15,6 +16,7 @@ SECTIONS = {
     "cache": "Repeat pictures against new ones",
     "images": "JPEGs at reduced scale against whole",
     "client": "The client against bare tritonclient",
+    "peers": "The ensemble against raw ONNX Runtime and other servers",
 }
 """Name to title, in the order of the report."""
 
@@ -51,6 +53,7 @@ class Settings:
     client_calls: int = 400
     """Of each contestant, in each round."""
     images: ImageSettings = field(default_factory=ImageSettings)
+    peers: PeerSettings = field(default_factory=PeerSettings)
 
     def __post_init__(self) -> None:
         """Raise ExportError for a cache that cannot hold the pictures that are asked for again."""
@@ -71,6 +74,7 @@ QUICK = Settings(
     calibration_pictures=16,
     quality_pictures=40,
     client_calls=20,
+    peers=PeerSettings(rounds=1, warmup_s=0.1, window_s=0.3, tuning_s=0.2, clients=(1, 3), compared_pictures=2),
     images=ImageSettings(rounds=2, photo=(2000, 1500), enlarged_side=1000, enlarged_pictures=8),
     training=preset("small", epochs=1),
     data=SyntheticSettings(pictures=120, users=6),

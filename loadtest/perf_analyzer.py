@@ -44,7 +44,6 @@ WINDOWS, WINDOW_FACTOR = 3, 1.2
 FEWEST, MOST = 30, 1500
 """Requests; of one, its inputs take 0.2 MB of a file that perf_analyzer holds in memory."""
 TAGS_IN_HISTORY = 20
-RESULT = "perf_analyzer.json"
 PERCENTILES = ("p50", "p90", "p95", "p99")
 
 

@@ -15,7 +15,7 @@ from loadtest.errors import LoadtestError
 from loadtest.files import write_bytes
 
 FORMAT = "altreco-loadtest-1"
-RUN_FILE, RECORDS_FILE, SERVER_FILE = "run.json", "records.npz", "server.json"
+RUN_FILE, RECORDS_FILE, SERVER_FILE, OPINION_FILE = "run.json", "records.npz", "server.json", "perf_analyzer.json"
 
 
 @dataclass(frozen=True, eq=False)

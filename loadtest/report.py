@@ -18,6 +18,7 @@ from loadtest.files import write_text
 from loadtest.junit import to_junit
 from loadtest.palette import to_svg
 from loadtest.records import Run, load_run
+from loadtest.second_opinion import SecondOpinion, kept_opinion
 from loadtest.slo import BEYOND, GROUPS, PERCENTILES, SLOs, requests_needed
 from loadtest.verdict import GENERATOR, METRICS, Outcome, Verdict, check, grouped, in_units, measure, number, to_json
 
@@ -47,6 +48,7 @@ class Content:
     breakdown: Breakdown | None
     breakdown_note: str
     comparison: Comparison | None
+    opinion: SecondOpinion | None
 
 
 def write_report(folder: Path, slos: SLOs, *, comparison: Comparison | None = None) -> Path:
@@ -103,6 +105,7 @@ def _content(run: Run, slos: SLOs, comparison: Comparison | None) -> Content:
         breakdown=table,
         breakdown_note=note,
         comparison=comparison,
+        opinion=kept_opinion(run),
     )
 
 
@@ -144,6 +147,7 @@ def _page(content: Content) -> str:
         error_rows=_error_rows(run),
         breakdown_rows=rows(content.breakdown) if content.breakdown else ((), ()),
         breakdown_note=content.breakdown_note,
+        opinion=content.opinion,
         comparison=content.comparison,
         comparison_note=_comparison_note(content.comparison) if content.comparison else "",
         cell=_cell,
@@ -179,6 +183,9 @@ def _summary(content: Content) -> str:
     lines += ["", "## Where the time goes", ""]
     lines += [*markdown(rows(content.breakdown)), ""] if content.breakdown else []
     lines += [content.breakdown_note]
+    if content.opinion:
+        lines += ["", "## A second opinion: perf_analyzer", "", *markdown(content.opinion.table), ""]
+        lines += [f"- {sentence}" for sentence in content.opinion.explanations]
     if content.comparison:
         changes = [
             [of.name, _cell(of.before, of.before_interval), _cell(of.now, of.now_interval), of.statement]

@@ -23,14 +23,15 @@ from loadtest.files import write_text
 from loadtest.generators import Generators, Usage, generating
 from loadtest.plan import Plan, new_nonce
 from loadtest.profiles import Profile, Stage
-from loadtest.records import FORMAT, RECORDS_FILE, RUN_FILE, SERVER_FILE, Run, load_run, save_records
+from loadtest.records import FORMAT, OPINION_FILE, RECORDS_FILE, RUN_FILE, SERVER_FILE, Run, load_run, save_records
 from loadtest.sampler import Sample, sampling, save_samples
+from loadtest.verdict import busiest
 from loadtest.workload import Workload
 
 PARTS = "parts"
 EVERY_S = 1.0
-BUSY_SHARE, BUSY_S = 0.9, 10
-"""Of a core, on average over so many seconds: a generator that is busier measures itself."""
+BUSY_SHARE = 0.9
+"""Of a core: a generator that is busier measures itself."""
 DEAD_S = 30.0
 """Without an answer, while requests fail: then the server is given up."""
 START_S = 60.0
@@ -40,10 +41,10 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """A server: its gRPC, and where they are known its metrics and its process on this machine."""
+    """A server, or replicas of it: gRPC, and where they are known metrics, and its process on this machine."""
 
     url: str
-    metrics_url: str | None = None
+    metrics_urls: Sequence[str] = ()
     pid: int | None = None
     model: str = contract.TAG_RECOMMENDER.name
 
@@ -90,7 +91,7 @@ def run_load(
     samples: list[Sample] = []
     sampled_from = time.monotonic()
     try:
-        with sampling(target.url, target.metrics_url, target.pid, every_s=EVERY_S) as samples:
+        with sampling(target.url, target.metrics_urls, target.pid, every_s=EVERY_S) as samples:
             watch.follow(plan, folder)
     finally:
         if watch.started is not None:
@@ -120,9 +121,7 @@ def measure_limit(workload: Workload, *, tags: int, workers: int = 1) -> float:
 
 def overloaded(cpu_share: Sequence[Sequence[float]]) -> bool:
     """Whether a generator was so busy that its latencies are not the server's; pairs of seconds and share."""
-    shares = np.array([share for _, share in cpu_share])
-    window = min(BUSY_S, len(shares))
-    return bool(window and np.convolve(shares, np.ones(window) / window, mode="valid").max() > BUSY_SHARE)
+    return (busiest(cpu_share) or 0.0) > BUSY_SHARE
 
 
 class Watch:
@@ -186,7 +185,7 @@ def _empty(folder: Path) -> None:
     """Make it; what an earlier run left there would be taken for this one's."""
     shutil.rmtree(folder / PARTS, ignore_errors=True)
     (folder / PARTS).mkdir(parents=True)
-    for name in (RUN_FILE, RECORDS_FILE, SERVER_FILE):
+    for name in (RUN_FILE, RECORDS_FILE, SERVER_FILE, OPINION_FILE):
         (folder / name).unlink(missing_ok=True)
 
 

@@ -14,10 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from loadtest.errors import LoadtestError
 from loadtest.profiles import PROFILES, Profile, load_profile
 from loadtest.records import Run, load_run
 from loadtest.report import write_report
 from loadtest.run import BUSY_SHARE, measure_limit, run_load, vocabulary_size
+from loadtest.second_opinion import second_opinion
 from loadtest.slo import SLOs, load_slos
 from loadtest.target import add_load_options, target_of
 from loadtest.verdict import check
@@ -42,6 +44,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     load.add_argument("--rate", type=float, metavar="R", help="requests a second that leave in any case: an open load")
     load.add_argument("--users", type=int, metavar="N", help="who wait for each answer: a closed load")
     option("--duration", type=float, metavar="S", help="seconds, in place of the profile's; its stages by one factor")
+    option("--second-opinion", action="store_true", help="repeat it with NVIDIA's perf_analyzer, into the report")
     option("--slos", type=Path, metavar="FILE", help="objectives that it is held against, and a report of it")
     option(
         "--out", type=Path, metavar="FOLDER", help=f"of the run (default: one in {FOLDER}, named by profile and time)"
@@ -68,7 +71,9 @@ def run(arguments: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             print("\n" + summary(load_run(folder)))
             return 130
-    print(summary(made))
+        print(summary(made), flush=True)
+        if arguments.second_opinion:
+            _hear(made, target.url)
     return _judge(made, slos)
 
 
@@ -107,6 +112,17 @@ def summary(run: Run) -> str:
     if run.settings["ended_early"]:
         lines.append(f"it ended early: {run.settings['ended_early']}")
     return "\n".join([*lines, f"wrote {run.folder}"])
+
+
+def _hear(run: Run, url: str) -> None:
+    """Of perf_analyzer; without it, the run is worth what it was."""
+    print(f"the same again with perf_analyzer, {run.settings['duration_s']:.0f} s", flush=True)
+    try:
+        opinion = second_opinion(run, url)
+    except LoadtestError as error:
+        print(f"no second opinion: {error}", file=sys.stderr)
+        return
+    print("\n".join(f"{name:<28}{locust:>12}{other:>16}" for name, locust, other in (opinion.table[0], *opinion.table[1])))
 
 
 def _judge(run: Run, slos: SLOs | None) -> int:

@@ -7,7 +7,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,17 +40,20 @@ class _Late(Exception):
 
 @contextmanager
 def sampling(
-    grpc_url: str, metrics_url: str | None, pid: int | None, *, every_s: float = 1.0
+    grpc_url: str, metrics_urls: Sequence[str], pid: int | None, *, every_s: float = 1.0
 ) -> Iterator[list[Sample]]:
     """Samples of a server, the first before the block and the last after it; `pid` is for one on this machine.
+
+    `ipv4:HOST:PORT,HOST:PORT` are several replicas, whose counters are added up; one that dies ends the samples.
 
     A sample has `t_s` since the first one; `models`, as in `counters`; `pending` requests by model, and a `gpu` for
     each, from the metrics; `cpu_share` since the one before (1 is one core; None: unknown yet) and `memory_bytes` of
     the process and its children. A server that is slow leaves a gap, one that dies an `ended` in the last sample.
     Raises LoadtestError when there is no first one.
     """
-    with triton.InferenceServerClient(grpc_url) as client:
-        source = _Source(client, metrics_url, pid)
+    with ExitStack() as stack:
+        clients = [stack.enter_context(triton.InferenceServerClient(url)) for url in replicas(grpc_url)]
+        source = _Source(clients, metrics_urls, pid)
         try:
             samples = [source.sample()]
         except (_Gone, _Late) as error:
@@ -68,6 +71,12 @@ def sampling(
             thread.join()
 
 
+def replicas(url: str) -> list[str]:
+    """host:port of each server that gRPC's address names; of a name that DNS resolves, the address itself."""
+    scheme, _, addresses = url.partition(":")
+    return addresses.split(",") if scheme == "ipv4" else [url]
+
+
 def save_samples(path: Path, samples: Sequence[Mapping[str, Any]]) -> None:
     """Write server.json, whole or not at all."""
     write_text(path, json.dumps({"samples": samples}) + "\n")
@@ -80,6 +89,12 @@ def counters(client: triton.InferenceServerClient) -> dict[str, Sample]:
     that were executed and not cached, `batch_sizes` the executions by size. Raises InferenceServerException.
     """
     models: dict[str, Sample] = {}
+    _count(client, models)
+    return models
+
+
+def _count(client: triton.InferenceServerClient, models: dict[str, Sample]) -> None:
+    """Add a server's to them."""
     for of in client.get_inference_statistics(client_timeout=DEADLINE_S).model_stats:
         stats, model = of.inference_stats, models.setdefault(of.name, {"batch_sizes": {}})
         version = {
@@ -102,7 +117,6 @@ def counters(client: triton.InferenceServerClient) -> dict[str, Sample]:
         for batch in of.batch_stats:
             size = str(batch.batch_size)
             model["batch_sizes"][size] = model["batch_sizes"].get(size, 0) + batch.compute_infer.count
-    return models
 
 
 def _collect(source: "_Source", samples: list[Sample], stop: threading.Event, every_s: float) -> None:
@@ -119,11 +133,19 @@ def _collect(source: "_Source", samples: list[Sample], stop: threading.Event, ev
                 samples[-1]["ended"] = str(error)
 
 
+def _read(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=DEADLINE_S) as answer:
+        text: str = answer.read().decode()
+        return text
+
+
 class _Source:
     """Where samples come from; the first one is at 0 s."""
 
-    def __init__(self, client: triton.InferenceServerClient, metrics_url: str | None, pid: int | None) -> None:
-        self._client, self._metrics_url, self._pid = client, metrics_url, pid
+    def __init__(
+        self, clients: Sequence[triton.InferenceServerClient], metrics_urls: Sequence[str], pid: int | None
+    ) -> None:
+        self._clients, self._metrics_urls, self._pid = clients, metrics_urls, pid
         self._started = time.monotonic()
         self._used: tuple[float, dict[psutil.Process, float]] | None = None
 
@@ -131,21 +153,24 @@ class _Source:
         """All that there is now; raises _Gone or _Late."""
         try:
             t_s = time.monotonic() - self._started
-            return {"t_s": t_s, "models": counters(self._client), **self._metrics(), **self._process()}
+            models: dict[str, Sample] = {}
+            for client in self._clients:
+                _count(client, models)
+            return {"t_s": t_s, "models": models, **self._metrics(), **self._process()}
         except InferenceServerException as error:
             kind = _Late if error.status() == "StatusCode.DEADLINE_EXCEEDED" else _Gone
             raise kind(error.message()) from error
         except TimeoutError as error:
-            raise _Late(f"{self._metrics_url}: no answer within {DEADLINE_S:g} s") from error
+            raise _Late(f"{self._metrics_named()}: no answer within {DEADLINE_S:g} s") from error
         except (OSError, http.client.HTTPException) as error:
-            raise _Gone(f"{self._metrics_url}: {error}") from error
+            raise _Gone(f"{self._metrics_named()}: {error}") from error
         except psutil.NoSuchProcess as error:
             raise _Gone(f"there is no process {error.pid}") from error
 
     def _metrics(self) -> Sample:
         pending: dict[str, int] = {}
         gpus: dict[str, Sample] = {}
-        for metric in METRIC.finditer(self._read_metrics()):
+        for metric in METRIC.finditer("\n".join(map(_read, self._metrics_urls))):
             labels, value = dict(LABEL.findall(metric["labels"])), float(metric["value"])
             if metric["name"] == "nv_inference_pending_request_count":
                 pending[labels["model"]] = pending.get(labels["model"], 0) + int(value)
@@ -154,12 +179,8 @@ class _Source:
                     gpus.setdefault(labels["gpu_uuid"], dict.fromkeys(GPU))[key] = value
         return {"pending": pending, "gpu": [gpus[uuid] for uuid in sorted(gpus)]}
 
-    def _read_metrics(self) -> str:
-        if self._metrics_url is None:
-            return ""
-        with urllib.request.urlopen(self._metrics_url, timeout=DEADLINE_S) as answer:
-            text: str = answer.read().decode()
-            return text
+    def _metrics_named(self) -> str:
+        return " or ".join(self._metrics_urls)
 
     def _process(self) -> Sample:
         if self._pid is None:

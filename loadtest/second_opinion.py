@@ -9,15 +9,16 @@ from numpy.typing import NDArray
 from loadtest.errors import LoadtestError
 from loadtest.perf_analyzer import (
     PERCENTILES,
-    RESULT,
     PerfAnalyzerResult,
     analyze,
     hit_share,
+    load_result,
     replay,
     save_result,
     server_ms,
 )
-from loadtest.records import Run
+from loadtest.records import OPINION_FILE, Run
+from loadtest.sampler import replicas
 
 LAST_ANSWERS_S = 1.0
 """After the last arrival; as long as from sample to sample."""
@@ -32,13 +33,22 @@ class SecondOpinion:
 
 
 def second_opinion(run: Run, url: str) -> SecondOpinion:
-    """Repeat the run with perf_analyzer, on the server at host:port, and keep its result in the run's folder.
+    """Repeat the run with perf_analyzer, on the same server, and keep its result in the run's folder.
 
     Raises LoadtestError.
     """
+    if len(replicas(url)) > 1:
+        raise LoadtestError(f"{url} are several servers, and perf_analyzer asks one: give the --url of one")
     result = analyze(url, replay(run))
-    save_result(run.folder / RESULT, result)
-    return compare(run, result)
+    opinion = compare(run, result)
+    save_result(run.folder / OPINION_FILE, result)
+    return opinion
+
+
+def kept_opinion(run: Run) -> SecondOpinion | None:
+    """That of an earlier `second_opinion`; None: there is none. Raises LoadtestError for a damaged one."""
+    path = run.folder / OPINION_FILE
+    return compare(run, load_result(path)) if path.exists() else None
 
 
 def compare(run: Run, result: PerfAnalyzerResult) -> SecondOpinion:

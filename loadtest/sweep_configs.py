@@ -30,6 +30,8 @@ Point = Mapping[str, Value]
 class ModelPlan:
     """Values to try for each setting of one model; none: it is left alone."""
 
+    instances_and_threads: tuple[tuple[int, int], ...] = ()
+    """Both at once, as they share the cores: in place of the next two."""
     instances: tuple[int, ...] = ()
     """0: Triton chooses, one for each GPU or two on the CPU."""
     threads: tuple[int, ...] = ()
@@ -44,6 +46,10 @@ class ModelPlan:
         for name in ("instances", "threads", "max_queue_delay_us"):
             if min(getattr(self, name), default=0) < 0:
                 raise ValueError(f"{name} is {list(getattr(self, name))}, expected 0 or more")
+        if self.instances_and_threads and (self.instances or self.threads):
+            raise ValueError("instances_and_threads stand in place of instances and of threads: give one or the others")
+        if min((count for pair in self.instances_and_threads for count in pair), default=0) < 0:
+            raise ValueError(f"instances_and_threads is {list(self.instances_and_threads)}, expected 0 or more")
         if any(size < 1 for sizes in self.preferred_batch_sizes for size in sizes):
             raise ValueError("preferred_batch_sizes has a size below 1")
 
@@ -139,6 +145,10 @@ def _write_instances(config: pb.ModelConfig, count: int) -> None:
         config.instance_group.add(count=count)  # of no kind: on the GPU where there is one
 
 
+def _read_instances(config: pb.ModelConfig) -> int:
+    return sum(group.count for group in config.instance_group)
+
+
 def _read_threads(config: pb.ModelConfig) -> int:
     return int(config.parameters[THREADS].string_value) if THREADS in config.parameters else 0
 
@@ -147,6 +157,11 @@ def _write_threads(config: pb.ModelConfig, count: int) -> None:
     config.parameters.pop(THREADS, None)
     if count:
         config.parameters[THREADS].string_value = str(count)
+
+
+def _write_both(config: pb.ModelConfig, both: tuple[int, int]) -> None:
+    _write_instances(config, both[0])
+    _write_threads(config, both[1])
 
 
 def _write_batching(config: pb.ModelConfig, on: bool) -> None:
@@ -169,7 +184,8 @@ def _write_cache(config: pb.ModelConfig, on: bool) -> None:
 
 
 SETTINGS = {
-    "instances": Setting(lambda config: sum(group.count for group in config.instance_group), _write_instances),
+    "instances_and_threads": Setting(lambda config: (_read_instances(config), _read_threads(config)), _write_both),
+    "instances": Setting(_read_instances, _write_instances),
     "threads": Setting(_read_threads, _write_threads),
     "dynamic_batching": Setting(lambda config: config.HasField("dynamic_batching"), _write_batching),
     "max_queue_delay_us": Setting(lambda config: config.dynamic_batching.max_queue_delay_microseconds, _write_delay),

@@ -17,7 +17,7 @@ def add_load_options(parser: argparse.ArgumentParser) -> None:
     """What every command has that makes a load: the server, the workload, the generators."""
     option = parser.add_argument_group("the load").add_argument
     option("--url", help="gRPC of a server that runs: host:port, or several as ipv4:H:P,H:P (default: starts Triton)")
-    option("--metrics-url", metavar="URL", help="its metrics, such as http://localhost:8002/metrics")
+    option("--metrics-url", action="append", default=[], metavar="URL", help="its metrics, such as http://localhost:8002/metrics; again for each replica")
     option("--repository", type=Path, default=Path("model_repository"), help="served without --url (%(default)s)")
     option("--model", default=contract.TAG_RECOMMENDER.name, help="the ensemble (%(default)s)")
     option("--workload", type=Path, default=DEFAULT, metavar="FILE", help=f"what is asked for ({DEFAULT.name})")
@@ -31,9 +31,9 @@ def target_of(arguments: argparse.Namespace) -> Iterator[Target]:
     if arguments.workers < 1:
         raise LoadtestError(f"--workers is {arguments.workers}, expected 1 or more")
     if arguments.url is not None:
-        yield Target(url=arguments.url, metrics_url=arguments.metrics_url, model=arguments.model)
+        yield Target(url=arguments.url, metrics_urls=arguments.metrics_url, model=arguments.model)
         return
-    if arguments.metrics_url is not None:
+    if arguments.metrics_url:
         raise LoadtestError("--metrics-url is of a server that runs: give its --url too")
     repository: Path = arguments.repository
     if not any(repository.glob(f"{contract.VISUAL_ENCODER.name}/*/model.onnx")):
@@ -42,6 +42,6 @@ def target_of(arguments: argparse.Namespace) -> Iterator[Target]:
         )
     try:
         with serve(on_free_ports(repository, stop_timeout_s=2)) as server:
-            yield Target(url=server.grpc_url, metrics_url=server.metrics_url, pid=server.pid, model=arguments.model)
+            yield Target(url=server.grpc_url, metrics_urls=[server.metrics_url], pid=server.pid, model=arguments.model)
     except ServerError as error:
         raise LoadtestError(str(error)) from error

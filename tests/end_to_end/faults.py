@@ -64,7 +64,6 @@ def slow_repository(source: Path, destination: Path, *, queue_timeout_s: float |
     config.backend = "python"
     config.ClearField("response_cache")
     config.ClearField("model_warmup")
-    config.instance_group.add(count=1, kind=pb.ModelInstanceGroup.KIND_CPU)
     if queue_timeout_s is not None:
         config.dynamic_batching.default_queue_policy.default_timeout_microseconds = round(queue_timeout_s * 1e6)
     (destination / "visual_encoder" / CONFIG_FILE).write_text(text_format.MessageToString(config))

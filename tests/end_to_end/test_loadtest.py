@@ -12,11 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tritonclient.grpc as triton
 
+from deploy.local import Server
 from loadtest.errors import LoadtestError
 from loadtest.parts import ENTRY
 from loadtest.records import Run, load_run
 from loadtest.run import PARTS, Target, vocabulary_size
+from loadtest.sampler import counters
 from tests.end_to_end.conftest import Served
 from tests.end_to_end.faults import closed_port, kill, serving, stopped, wait_for
 
@@ -175,3 +178,61 @@ def test_options_that_cannot_be(options: list[str], message: str) -> None:
     done = subprocess.run(command(*options), capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 2
     assert re.search(message, done.stderr)
+
+
+def test_two_replicas_are_counted_together(served: Served, tmp_path: Path) -> None:
+    with serving(served.repository) as other:
+        servers = (served.server, other)
+        before = requests(servers)
+        options = ["--url", f"ipv4:{','.join(server.grpc_url for server in servers)}"]
+        options += [word for server in servers for word in ("--metrics-url", server.metrics_url)]
+        with load(tmp_path, "--rate", RATE, "--duration", 3, *options) as process:
+            run, _ = finished(process, tmp_path, 0)
+        each = [now - then for now, then in zip(requests(servers), before, strict=True)]
+    assert min(each) > len(run.records) / 4  # the client goes round them
+    first, last = (run.samples[i]["models"]["tag_recommender"]["requests"] for i in (0, -1))
+    assert last - first == sum(each) >= len(run.records)
+
+
+def requests(servers: tuple[Server, ...]) -> list[int]:
+    """Answered by each so far."""
+    counted = []
+    for server in servers:
+        with triton.InferenceServerClient(server.grpc_url) as client:
+            counted.append(counters(client)["tag_recommender"]["requests"])
+    return counted
+
+
+def test_a_generator_that_is_too_busy_fails_the_run(served: Served, tmp_path: Path) -> None:
+    """Which has to decode more photos than its cores can."""
+    options = ("--workload", ROOT / "loadtest" / "workloads" / "photos.toml", "--rate", 60, "--duration", 4)
+    with load(tmp_path, *options, "--url", served.server.grpc_url) as process:
+        run, output = finished(process, tmp_path, 1)
+    assert run.settings["generator"]["overloaded"]
+    assert "NOT VALID: a generator used more than 90% of a core" in output
+    assert "give it more --workers, or ask for less" in output
+
+
+def test_objectives_decide_the_exit_code_and_the_report_says_why(served: Served, tmp_path: Path) -> None:
+    slos = tmp_path / "slos.toml"
+    options = ("--rate", RATE, "--duration", 3, "--url", served.server.grpc_url, "--slos", slos)
+    for name, limit, code, word in (("held", 30_000, 0, "PASSED"), ("missed", 0.001, 1, "FAILED")):
+        slos.write_text(f"[all]\np50_ms = {limit}\n")
+        with load(tmp_path / name, *options) as process:
+            _, output = finished(process, tmp_path / name, code)
+        assert f"{word}: " in output
+        assert word in (tmp_path / name / "report.html").read_text()
+        assert json.loads((tmp_path / name / "verdict.json").read_text())["ok"] is (code == 0)
+
+
+def test_make_loadtest_takes_what_readme_says(served: Served, tmp_path: Path) -> None:
+    (tmp_path / "slos.toml").write_text("[all]\np50_ms = 30_000\n")
+    options = f"--duration 3 --rate {RATE} --no-calibration --out {tmp_path / 'run'}"
+    words = [f"REPOSITORY={served.repository}", f"SLOS={tmp_path / 'slos.toml'}", "PROFILE=smoke", f"OPTIONS={options}"]
+    done = subprocess.run(
+        ["make", "loadtest", "WORKERS=2", *words], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "PASSED: all " in done.stdout
+    assert load_run(tmp_path / "run").settings["generator"]["workers"] == 2
+    assert (tmp_path / "run" / "report.html").exists()

@@ -10,7 +10,8 @@ import pytest
 
 from deploy.local import on_free_ports, serve
 from loadtest.errors import LoadtestError
-from loadtest.perf_analyzer import RESULT, analyze, fetch, load_result, poisson
+from loadtest.perf_analyzer import analyze, fetch, load_result, poisson
+from loadtest.records import OPINION_FILE
 from loadtest.sampler import sampling
 from loadtest.second_opinion import second_opinion
 from tests.end_to_end.conftest import Served
@@ -29,7 +30,7 @@ def _executable() -> None:
 
 def test_it_keeps_the_rate_and_asks_for_the_pictures_that_it_was_given(served: Served) -> None:
     schedule = poisson(20, 6, repeated=0.5, seed=1)
-    with sampling(served.server.grpc_url, None, None, every_s=10) as samples:
+    with sampling(served.server.grpc_url, [], None, every_s=10) as samples:
         result = analyze(served.server.grpc_url, schedule, folder=FOLDER)
     assert result.requests_per_s == pytest.approx(len(schedule.arrivals_s) / schedule.seconds, rel=0.1)
     assert 0 < result.p50_ms <= result.p90_ms <= result.p95_ms <= result.p99_ms < 30_000
@@ -52,7 +53,7 @@ def test_a_run_is_repeated_and_the_result_kept_beside_it(
     monkeypatch.chdir(FOLDER.parents[1])
     run = make_run(tmp_path, np.full(80, 20.0), duration_s=4)
     opinion = second_opinion(run, served.server.grpc_url)
-    result = load_result(tmp_path / RESULT)
+    result = load_result(tmp_path / OPINION_FILE)
     cells = {name: (locust, other) for name, locust, other in opinion.table[1]}
     assert float(cells["requests a second"][1]) == pytest.approx(20, rel=0.15)
     assert cells["p99, ms"] == ("20.00", f"{result.p99_ms:.2f}")
@@ -67,7 +68,7 @@ def test_no_server_is_an_error() -> None:
 def test_a_server_that_dies_is_an_error_in_its_own_words(served: Served) -> None:
     with (
         serve(on_free_ports(served.repository, stop_timeout_s=1)) as server,
-        sampling(server.grpc_url, None, None, every_s=0.1) as samples,
+        sampling(server.grpc_url, [], None, every_s=0.1) as samples,
         ThreadPoolExecutor(1) as killer,
     ):
 

@@ -32,13 +32,13 @@ def results(folder: Path) -> dict:
 
 
 def test_two_points_under_a_real_load(served: Served, tmp_path: Path) -> None:
-    plan = "[visual_encoder]\ninstances = [1]"
+    plan = "[visual_encoder]\ninstances = [2]"
     assert sweep_command.run(arguments(served, tmp_path, plan, "--requests", "16", "--clients", "4")) == 0
     kept = results(tmp_path)
     assert kept["finished"]
     (trial,) = kept["trials"][:1]
     assert trial["setting"] == "visual_encoder.instances"
-    assert [candidate["label"] for candidate in trial["candidates"]] == ["0", "1"]
+    assert [candidate["label"] for candidate in trial["candidates"]] == ["1", "2"]
     for candidate in trial["candidates"]:
         assert len(candidate["rounds"]) == 2
         assert all(figures.keys() == METRICS.keys() for figures in candidate["rounds"])
@@ -47,13 +47,13 @@ def test_two_points_under_a_real_load(served: Served, tmp_path: Path) -> None:
 
 
 def test_the_best_is_found_confirmed_and_recommended(served: Served, tmp_path: Path) -> None:
-    plan = "[visual_encoder]\ninstances = [1, 3, 4]\npreferred_batch_sizes = [[64]]"
+    plan = "[visual_encoder]\ninstances = [2, 3, 4]\npreferred_batch_sizes = [[64]]"
 
     def measure(url: str) -> dict[str, float]:
         count = instances(url)
         if count == 4:
             raise Unavailable("it broke")
-        return {"pictures_per_s": {1: 30.0, 2: 20.0, 3: 25.0}[count], "p95_ms": 100.0}
+        return {"pictures_per_s": {1: 20.0, 2: 30.0, 3: 25.0}[count], "p95_ms": 100.0}
 
     assert sweep_command.run(arguments(served, tmp_path, plan), measure) == 0
     kept = results(tmp_path)
@@ -61,10 +61,10 @@ def test_the_best_is_found_confirmed_and_recommended(served: Served, tmp_path: P
     assert [candidate["failed"] for candidate in first["candidates"]] == ["", "", "", "it broke"]
     assert second["setting"] == "visual_encoder.preferred_batch_sizes"
     assert "preferred size must be <= max batch size" in second["candidates"][1]["failed"]
-    assert kept["changes"] == {"visual_encoder.instances": 1}
+    assert kept["changes"] == {"visual_encoder.instances": 2}
     assert [candidate["label"] for candidate in kept["confirmation"]["candidates"]] == ["committed", "best"]
     report = (tmp_path / "out" / "sweep.md").read_text()
-    assert "Recommended: `visual_encoder.instances` 1." in report
+    assert "Recommended: `visual_encoder.instances` 2." in report
     assert "pictures a second 1.50 (1.50 to 1.50)" in report
     assert "# visual_encoder/config.pbtxt" in report
     assert "failed: it broke" in report
@@ -92,7 +92,7 @@ def test_what_was_measured_before_an_interruption_is_kept(served: Served, tmp_pa
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        sweep_command.run(arguments(served, tmp_path, "[visual_encoder]\ninstances = [1]"), measure)
+        sweep_command.run(arguments(served, tmp_path, "[visual_encoder]\ninstances = [2]"), measure)
     kept = results(tmp_path)
     assert not kept["finished"]
     assert [len(candidate["rounds"]) for candidate in kept["trials"][0]["candidates"]] in ([1, 2], [2, 1])
@@ -105,6 +105,6 @@ def test_committed_configs_that_cannot_be_loaded_end_it(served: Served, tmp_path
         raise Unavailable("it broke")
 
     with pytest.raises(
-        LoadtestError, match=r"visual_encoder\.instances = 0, which was to be improved, failed: it broke"
+        LoadtestError, match=r"visual_encoder\.instances = 1, which was to be improved, failed: it broke"
     ):
-        sweep_command.run(arguments(served, tmp_path, "[visual_encoder]\ninstances = [1]"), measure)
+        sweep_command.run(arguments(served, tmp_path, "[visual_encoder]\ninstances = [2]"), measure)

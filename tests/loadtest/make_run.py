@@ -8,10 +8,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from loadtest.perf_analyzer import PerfAnalyzerResult
 from loadtest.records import Records, Run, load_run, save_records
 
 MODELS = {"tag_recommender": 0.0, "visual_encoder": 12.0, "preference_encoder": 0.4, "classifier": 1.1}
 """Milliseconds of inference of a request."""
+
+PERF_ANALYZER = PerfAnalyzerResult(
+    seconds=30,
+    requests_per_s=19.9,
+    mean_ms=18.1,
+    p50_ms=18,
+    p90_ms=19,
+    p95_ms=20,
+    p99_ms=21,
+    server_ms=17,
+    hit_share=0.4,
+)
 
 
 def lognormal(count: int, *, median_ms: float = 20, spread: float = 0.3, seed: int = 0) -> NDArray[np.float64]:

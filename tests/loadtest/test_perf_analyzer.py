@@ -15,19 +15,7 @@ from loadtest.perf_analyzer import (
     save_result,
 )
 from loadtest.second_opinion import compare
-from tests.loadtest.make_run import make_run
-
-RESULT = PerfAnalyzerResult(
-    seconds=30,
-    requests_per_s=19.9,
-    mean_ms=18.1,
-    p50_ms=18,
-    p90_ms=19,
-    p95_ms=20,
-    p99_ms=21,
-    server_ms=17,
-    hit_share=0.4,
-)
+from tests.loadtest.make_run import PERF_ANALYZER, make_run
 
 
 def test_poisson_has_the_rate_and_the_repeats() -> None:
@@ -67,7 +55,7 @@ def test_a_replay_has_the_moments_repeats_and_cold_starts_of_the_run(tmp_path: P
 
 def test_both_stand_side_by_side_and_the_parts_add_up(tmp_path: Path) -> None:
     run = make_run(tmp_path, np.full(1200, 20.0), duration_s=60)
-    opinion = compare(run, RESULT)
+    opinion = compare(run, PERF_ANALYZER)
     heads, lines = opinion.table
     assert heads == ["", "Locust", "perf_analyzer"]
     cells = {name: (locust, other) for name, locust, other in lines}
@@ -87,19 +75,19 @@ def test_both_stand_side_by_side_and_the_parts_add_up(tmp_path: Path) -> None:
 def test_requests_of_several_pictures_are_said_to_be_different(tmp_path: Path) -> None:
     run = make_run(tmp_path, np.full(1200, 20.0))
     albums = replace(run, records=replace(run.records, rows=np.full(1200, 2, dtype=np.int16)))
-    assert any("have 2.00 pictures on average" in sentence for sentence in compare(albums, RESULT).explanations)
+    assert any("have 2.00 pictures on average" in sentence for sentence in compare(albums, PERF_ANALYZER).explanations)
 
 
 def test_a_run_without_samples_or_answers_is_refused(tmp_path: Path) -> None:
     with pytest.raises(LoadtestError, match="no samples of Triton"):
-        compare(make_run(tmp_path / "a", np.full(1200, 20.0), samples=False), RESULT)
+        compare(make_run(tmp_path / "a", np.full(1200, 20.0), samples=False), PERF_ANALYZER)
     with pytest.raises(LoadtestError, match="no answers"):
-        compare(make_run(tmp_path / "b", np.full(1200, 20.0), failed=np.ones(1200, dtype=bool)), RESULT)
+        compare(make_run(tmp_path / "b", np.full(1200, 20.0), failed=np.ones(1200, dtype=bool)), PERF_ANALYZER)
 
 
 def test_a_result_is_kept(tmp_path: Path) -> None:
-    save_result(tmp_path / "result.json", RESULT)
-    assert load_result(tmp_path / "result.json") == RESULT
+    save_result(tmp_path / "result.json", PERF_ANALYZER)
+    assert load_result(tmp_path / "result.json") == PERF_ANALYZER
     (tmp_path / "result.json").write_text('{"seconds": 3}')
     with pytest.raises(LoadtestError, match=r"result\.json holds no result of perf_analyzer"):
         load_result(tmp_path / "result.json")

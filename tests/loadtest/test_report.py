@@ -11,11 +11,12 @@ from loadtest import report_command
 from loadtest.baseline import compare, load_baseline, save_baseline
 from loadtest.breakdown_table import breakdown, rows
 from loadtest.errors import LoadtestError
-from loadtest.records import Run
+from loadtest.perf_analyzer import save_result
+from loadtest.records import OPINION_FILE, Run
 from loadtest.report import write_report
 from loadtest.slo import Limits, SLOs
 from tests.end_to_end.upload_service import chromium
-from tests.loadtest.make_run import lognormal, make_run
+from tests.loadtest.make_run import PERF_ANALYZER, lognormal, make_run
 
 SLO = SLOs(name="launch", all=Limits(p50_ms=30, p99_ms=100, error_share=0.01), cold=Limits(p95_ms=90))
 PICTURES = ("over-time", "distribution", "against-throughput", "where-the-time-goes", "machine")
@@ -26,6 +27,7 @@ def test_a_browser_shows_the_verdict_and_the_pictures(tmp_path: Path, scheme: st
     repeats = [make_run(tmp_path / f"now-{i}", lognormal(3000) * (1.5 + i / 100)) for i in range(3)]
     save_baseline(tmp_path / "baseline.json", [make_run(tmp_path / f"b{i}", lognormal(3000, seed=i)) for i in range(3)])
     comparison = compare(load_baseline(tmp_path / "baseline.json"), repeats)
+    save_result(repeats[0].folder / OPINION_FILE, PERF_ANALYZER)
     tight = replace(SLO, all=Limits(p50_ms=20, p99_ms=100))
     report = write_report(repeats[0].folder, tight, comparison=comparison)
     with chromium() as browser:
@@ -45,6 +47,8 @@ def test_a_browser_shows_the_verdict_and_the_pictures(tmp_path: Path, scheme: st
             assert box["height"] > 100
         assert page.locator("#over-time").get_by_text("p99 limit").is_visible()
         assert "worse by 5" in page.locator("#comparison").inner_text()
+        assert "perf_analyzer" in page.locator("#second-opinion table").inner_text()
+        assert "perf_analyzer counts from when it leaves" in page.locator("#second-opinion").inner_text()
         assert "visual_encoder" in page.locator("#breakdown table").inner_text()
         assert "0123abc" in page.locator("#environment").inner_text()
         ink = page.evaluate("getComputedStyle(document.querySelector('#over-time svg text')).fill")

@@ -56,7 +56,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 def test_samples_count_what_was_asked_between_them(server: Server, tmp_path: Path) -> None:
-    with sampling(server.grpc_url, server.metrics_url, server.pid, every_s=0.1) as samples:
+    with sampling(server.grpc_url, [server.metrics_url], server.pid, every_s=0.1) as samples:
         assert len(samples) == 1  # before the load
         ask(server.grpc_url, [1, 2, 3], version="1")
         ask(server.grpc_url, [4], version="2")
@@ -80,7 +80,7 @@ def test_samples_count_what_was_asked_between_them(server: Server, tmp_path: Pat
 
 
 def test_processor_and_memory_are_those_of_triton_and_its_children(server: Server) -> None:
-    with sampling(server.grpc_url, None, server.pid, every_s=0.5) as samples:
+    with sampling(server.grpc_url, [], server.pid, every_s=0.5) as samples:
         while len(samples) < 3:
             ask(server.grpc_url, list(np.random.default_rng().random(8)))
     assert samples[0]["cpu_share"] is None
@@ -89,13 +89,13 @@ def test_processor_and_memory_are_those_of_triton_and_its_children(server: Serve
     assert all(0.02 < share < 2 * len(os.sched_getaffinity(0)) for share in shares)
     assert 50e6 < samples[-1]["memory_bytes"] < 2e9  # Triton and a Python with ONNX Runtime
     assert samples[-1]["pending"] == {}
-    with sampling(server.grpc_url, server.metrics_url, None) as samples:
+    with sampling(server.grpc_url, [server.metrics_url], None) as samples:
         pass
     assert (samples[-1]["cpu_share"], samples[-1]["memory_bytes"]) == (None, None)
 
 
 def test_a_server_that_dies_ends_the_samples_with_a_reason(server: Server) -> None:
-    with sampling(server.grpc_url, server.metrics_url, server.pid, every_s=0.05) as samples:
+    with sampling(server.grpc_url, [server.metrics_url], server.pid, every_s=0.05) as samples:
         wait_until(lambda: len(samples) > 2)
         os.kill(server.pid, signal.SIGKILL)
         wait_until(lambda: "ended" in samples[-1])
@@ -108,11 +108,11 @@ def test_a_server_that_dies_ends_the_samples_with_a_reason(server: Server) -> No
 
 def test_no_server_is_an_error() -> None:
     reason = r"127\.0\.0\.1:9 gives no statistics .* is Triton running"
-    with pytest.raises(LoadtestError, match=reason), sampling("127.0.0.1:9", None, None):
+    with pytest.raises(LoadtestError, match=reason), sampling("127.0.0.1:9", [], None):
         pytest.fail("there is nothing to sample")
 
 
 def test_a_process_that_is_not_there_is_an_error(server: Server) -> None:
     gone = 2**22 + 1  # above Linux's largest process id
-    with pytest.raises(LoadtestError, match=f"there is no process {gone}"), sampling(server.grpc_url, None, gone):
+    with pytest.raises(LoadtestError, match=f"there is no process {gone}"), sampling(server.grpc_url, [], gone):
         pytest.fail("there is nothing to sample")

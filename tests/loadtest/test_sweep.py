@@ -99,6 +99,17 @@ def test_variants_differ_in_the_settings_alone(repository: Path, tmp_path: Path)
     assert committed(variant, keys) == {key: point[key] for key in keys.values()}
 
 
+def test_instances_and_threads_are_turned_together(repository: Path, tmp_path: Path) -> None:
+    plan = SweepPlan(visual_encoder=ModelPlan(instances_and_threads=((2, 1),)))
+    assert committed(repository, plan) == committed(REPOSITORY, plan)
+    point = {"visual_encoder.instances_and_threads": (2, 1)}
+    variant = write_variant(repository, tmp_path / "variant", point)
+    assert committed(variant, plan) == point
+    (tmp_path / "plan.toml").write_text("[visual_encoder]\ninstances_and_threads = [[2, 1]]\nthreads = [2]")
+    with pytest.raises(LoadtestError, match="give one or the others"):
+        load_plan(tmp_path / "plan.toml")
+
+
 def test_snippets_are_valid_configs() -> None:
     lines = config_snippets({"visual_encoder.instances": 1, "visual_encoder.max_queue_delay_us": 500})
     assert lines[0] == "# visual_encoder/config.pbtxt"
@@ -109,7 +120,7 @@ def test_snippets_are_valid_configs() -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("[visual_encoder]\nthread = [1]", "there is no visual_encoder.thread, expected instances, threads"),
+        ("[visual_encoder]\nthread = [1]", "there is no visual_encoder.thread, expected instances_and_threads, instances"),
         ("[visual]\nthreads = [1]", "there is no visual, expected visual_encoder"),
         ("[visual_encoder]\nthreads = [-1]", "threads is .-1., expected 0 or more"),
         ("[visual_encoder]\ncache = [1]", r"visual_encoder.cache.0. is 1, expected true or false"),

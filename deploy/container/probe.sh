@@ -1,0 +1,51 @@
+#!/bin/sh
+# Is the Triton of this container well? `probe.sh live|ready|golden`; what is wrong goes to stderr, and so to the events.
+#
+# live:   the server answers at all. It says so also without any model.
+# ready:  the ensemble of release $RELEASE can be asked. The server's own ready stays 200 after a model was unloaded, and
+#         its gRPC health check ignores the name of the service: so one model and one version is asked for.
+# golden: ready, and the ensemble names the same best tag as the release did when it was made, for each input in
+#         $MODELS/tag_recommender/$RELEASE/probe, which `python -m deploy.container.golden_requests` writes.
+#
+# Over HTTP on the loopback address. A gRPC probe of the kubelet has no client certificate, and here is no gRPC client.
+set -eu
+
+url=${PROBE_URL:-http://127.0.0.1:8000}/v2
+ensemble=models/tag_recommender/versions/$RELEASE
+
+ask() {
+    curl --silent --show-error --fail --max-time "${PROBE_TIMEOUT_S:-5}" "$@"
+}
+
+ready() {
+    ask "$url/$ensemble/ready" || { echo "release $RELEASE of tag_recommender is not ready" >&2; return 1; }
+}
+
+golden() {
+    folder=${MODELS:-/models}/tag_recommender/$RELEASE/probe
+    found=
+    for request in "$folder"/*.request; do
+        [ -f "$request" ] || break
+        # Name of the file: number of the input, bytes of the request's JSON, index of the best tag.
+        name=$(basename "$request" .request)
+        json_bytes=$(echo "$name" | cut -d - -f 2)
+        best=$(echo "$name" | cut -d - -f 3)
+        answer=$(ask --header "Inference-Header-Content-Length: $json_bytes" --data-binary "@$request" "$url/$ensemble/infer")
+        # Of the classification extension: "score:index:label".
+        case $answer in
+            *:"$best":*) found=yes ;;
+            *) echo "golden input $name: release $RELEASE answers $answer, expected tag $best" >&2; return 1 ;;
+        esac
+    done
+    [ "$found" ] || { echo "no golden requests in $folder: write them with the release" >&2; return 1; }
+}
+
+case $1 in
+    live) ask "$url/health/live" ;;
+    ready) ready ;;
+    golden)
+        ready
+        golden
+        ;;
+    *) echo "probe.sh live|ready|golden" >&2; exit 2 ;;
+esac
