@@ -8,6 +8,7 @@ from pathlib import Path
 
 from benchmark.contestants import folded
 from export.errors import ExportError
+from training.presets import SIZES
 
 
 def main() -> int:
@@ -15,12 +16,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmark.full_size", description=__doc__)
     parser.add_argument("folder", type=Path, help="of the repository; one that is there is replaced")
     parser.add_argument("--configs", type=Path, default=Path("model_repository"), help="where they are (%(default)s)")
+    parser.add_argument("--preset", choices=tuple(SIZES), default="paper", help="of the model (%(default)s)")
     arguments = parser.parse_args()
     folder: Path = arguments.folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as work:
-            made = folded("paper", arguments.configs, Path(work))
+            made = folded(arguments.preset, arguments.configs, Path(work))
             shutil.rmtree(folder, ignore_errors=True)
             made.rename(folder)
     except (ExportError, OSError) as error:

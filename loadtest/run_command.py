@@ -122,7 +122,9 @@ def _hear(run: Run, url: str) -> None:
     except LoadtestError as error:
         print(f"no second opinion: {error}", file=sys.stderr)
         return
-    print("\n".join(f"{name:<28}{locust:>12}{other:>16}" for name, locust, other in (opinion.table[0], *opinion.table[1])))
+    print(
+        "\n".join(f"{name:<28}{locust:>12}{other:>16}" for name, locust, other in (opinion.table[0], *opinion.table[1]))
+    )
 
 
 def _judge(run: Run, slos: SLOs | None) -> int:

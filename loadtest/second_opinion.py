@@ -98,7 +98,7 @@ def _explanations(rows: NDArray[np.int16], lines: list[list[str]]) -> Iterator[s
     if rows.max() > 1:
         yield (
             f"Locust's requests have {rows.mean():.2f} pictures on average, perf_analyzer's one: compare a run of "
-            "single pictures."
+            "single pictures, with the workload singles.toml."
         )
 
 

@@ -17,7 +17,13 @@ def add_load_options(parser: argparse.ArgumentParser) -> None:
     """What every command has that makes a load: the server, the workload, the generators."""
     option = parser.add_argument_group("the load").add_argument
     option("--url", help="gRPC of a server that runs: host:port, or several as ipv4:H:P,H:P (default: starts Triton)")
-    option("--metrics-url", action="append", default=[], metavar="URL", help="its metrics, such as http://localhost:8002/metrics; again for each replica")
+    option(
+        "--metrics-url",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="its metrics, such as http://localhost:8002/metrics; again for each replica",
+    )
     option("--repository", type=Path, default=Path("model_repository"), help="served without --url (%(default)s)")
     option("--model", default=contract.TAG_RECOMMENDER.name, help="the ensemble (%(default)s)")
     option("--workload", type=Path, default=DEFAULT, metavar="FILE", help=f"what is asked for ({DEFAULT.name})")

@@ -2,9 +2,9 @@
 
     python -m deploy.container.golden_requests [MODEL_REPOSITORY]
 
-They go to tag_recommender/V/probe of the pinned release V: `I-J-T.request` is input I, its JSON J bytes long, and T the
-index of the tag that release V found best. Run it after `python -m export release`, before the folder is copied to where
-the cluster reads it.
+They go to tag_recommender/V/probe of the pinned release V: `I-J.request` is input I, its JSON J bytes long, `I-J.tags`
+what release V answered, one probability a line, and `allowed` by how much an answer may differ from that. Run it after
+`python -m export release`, before the folder is copied to where the cluster reads it.
 """
 
 import argparse
@@ -17,45 +17,37 @@ import numpy as np
 from altreco_client import contract
 from numpy.typing import NDArray
 
-from export.errors import ExportError, GoldenSetError
+from export.errors import ExportError
 from export.gates import SERVED
-from export.golden import GoldenSet
 from export.repository import load_release
 
 FOLDER = "probe"
 
 
-def write_requests(repository: Path) -> Path:
-    """Write the pinned release's requests, and return their folder; raises ExportError."""
+def write_requests(repository: Path, *, allowed: float | None = None) -> Path:
+    """Write the pinned release's requests, and return their folder; raises ExportError.
+
+    `allowed`: what a probability may differ by, if not what the release's own gate allows.
+    """
     manifest, golden = load_release(repository)
-    clear = _clear_inputs(golden, manifest.gate(SERVED).allowed)
-    if not clear:
-        raise GoldenSetError(
-            f"release {manifest.version}: no input of the golden set has a best tag that a served answer could not take "
-            "from it within what the release's gate allows: a probe of it would tell nothing; release with other pictures"
-        )
     folder = repository / contract.TAG_RECOMMENDER.name / str(manifest.version) / FOLDER
     beside = folder.with_name(f".{FOLDER}")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir()
-    for i in clear:
+    for i, tags in enumerate(golden.tags):
         head, tensors = _request(golden.inputs.image[i : i + 1], golden.inputs.history[i : i + 1])
-        best = int(golden.tags[i].argmax())
-        (beside / f"{i:02}-{len(head)}-{best}.request").write_bytes(head + tensors)
+        name = f"{i:02}-{len(head)}"
+        (beside / f"{name}.request").write_bytes(head + tensors)
+        (beside / f"{name}.tags").write_text("".join(f"{tag:.9f}\n" for tag in tags))
+    (beside / "allowed").write_text(f"{manifest.gate(SERVED).allowed if allowed is None else allowed}\n")
     shutil.rmtree(folder, ignore_errors=True)
     beside.rename(folder)
     return folder
 
 
-def _clear_inputs(golden: GoldenSet, allowed: float) -> list[int]:
-    """Those whose best tag stays the best when every probability is off by `allowed`."""
-    second, first = np.sort(golden.tags, axis=1)[:, -2:].T
-    return np.flatnonzero(first - second > 2 * allowed).tolist()
-
-
 def _request(image: NDArray[np.uint8], history: NDArray[np.float32]) -> tuple[bytes, bytes]:
-    """JSON and tensors of Triton's binary data extension; the answer is one `score:index:label`."""
-    tensors = {contract.IMAGE: image, contract.USER_HISTORY: history}
+    """JSON and tensors of Triton's binary data extension; the answer is JSON alone."""
+    tensors: dict[contract.Tensor, NDArray] = {contract.IMAGE: image, contract.USER_HISTORY: history}
     head = {
         "inputs": [
             {
@@ -66,7 +58,7 @@ def _request(image: NDArray[np.uint8], history: NDArray[np.float32]) -> tuple[by
             }
             for tensor, array in tensors.items()
         ],
-        "outputs": [{"name": contract.TAGS.name, "parameters": {"classification": 1}}],
+        "outputs": [{"name": contract.TAGS.name}],
     }
     return json.dumps(head).encode(), b"".join(array.tobytes() for array in tensors.values())
 
@@ -74,13 +66,17 @@ def _request(image: NDArray[np.uint8], history: NDArray[np.float32]) -> tuple[by
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; the exit code."""
     parser = argparse.ArgumentParser(prog="python -m deploy.container.golden_requests", description=__doc__)
-    parser.add_argument("repository", type=Path, nargs="?", default=Path("model_repository"), metavar="MODEL_REPOSITORY")
+    parser.add_argument(
+        "repository", type=Path, nargs="?", default=Path("model_repository"), metavar="MODEL_REPOSITORY"
+    )
+    parser.add_argument("--allowed", type=float, help="largest difference of a probability, if not the release's own")
+    given = parser.parse_args(arguments)
     try:
-        folder = write_requests(parser.parse_args(arguments).repository)
+        folder = write_requests(given.repository, allowed=given.allowed)
     except (ExportError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(f"{len(list(folder.iterdir()))} requests in {folder}")
+    print(f"{len(list(folder.glob('*.request')))} requests in {folder}")
     return 0
 
 

@@ -8,11 +8,10 @@ from loadtest.errors import LoadtestError
 from loadtest.palette import save_png
 from loadtest.scale.report import Photos, machines_section, rate_section, study_section, tier_section, write_report
 from loadtest.scale.sizing import CACHED_BYTES, MACHINES, Demand, load_machines, request_bytes
-from loadtest.scale.study import draw_study, run_study
+from loadtest.scale.study import REQUESTS_AN_ENCODING, TOTALS, draw_study, run_study
 from loadtest.workload import DEFAULT, load_workload
 
 PICTURE = "scale.png"
-LEAST_REQUESTS = 10_000
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -73,8 +72,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _check(given: argparse.Namespace) -> None:
     """Raises LoadtestError."""
-    above = {"--per-second": min(given.per_second), "--photo-mb": given.photo_mb, "--prepare-ms": given.prepare_ms}
-    for name, value in above.items():
+    positive = [("--per-second", rate) for rate in given.per_second]
+    for name, value in (*positive, ("--photo-mb", given.photo_mb), ("--prepare-ms", given.prepare_ms)):
         if not 0 < value < float("inf"):
             raise LoadtestError(f"{name} is {value:g}, expected a number above 0")
     if not 0 <= given.cache_mib < float("inf"):
@@ -83,10 +82,9 @@ def _check(given: argparse.Namespace) -> None:
         raise LoadtestError(f"--nic-share is {given.nic_share:g}, expected a share above 0, at most 1")
     if given.vocabulary < 1:
         raise LoadtestError(f"--vocabulary is {given.vocabulary}, expected 1 tag or more")
-    if given.requests < LEAST_REQUESTS:
-        raise LoadtestError(
-            f"--requests is {given.requests:,}, expected {LEAST_REQUESTS:,} or more: half fill the caches"
-        )
+    least = REQUESTS_AN_ENCODING * TOTALS[0]
+    if given.requests < least:
+        raise LoadtestError(f"--requests is {given.requests:,}, expected {least:,} or more: half fill the caches")
     if given.out is not None and not given.out.is_dir():
         raise LoadtestError(f"--out is {given.out}, expected a folder that is there")
 

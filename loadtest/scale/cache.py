@@ -21,7 +21,7 @@ POINTS_A_REPLICA = 100
 
 @dataclass(frozen=True, kw_only=True)
 class Simulated:
-    """Of one cluster: `busiest` is the share of the replica that has most of them, in even shares (1: all alike)."""
+    """Of one cluster; `busiest`: of the replica that has most of them, in even shares (1: all alike; 0: none)."""
 
     hit_rate: float
     busiest_requests: float
@@ -72,8 +72,8 @@ def simulate(asked: Ids, replica: Ids, capacity: int) -> Simulated:
     misses = np.bincount(replica[counted][missed], minlength=replicas)
     return Simulated(
         hit_rate=float(1 - missed.mean()),
-        busiest_requests=float(requests.max() / requests.mean()),
-        busiest_misses=float(misses.max() / misses.mean()),
+        busiest_requests=_in_even_shares(requests),
+        busiest_misses=_in_even_shares(misses),
     )
 
 
@@ -105,3 +105,7 @@ def repeated_hit_rate(views: int, replicas: int) -> float:
     A replica misses once for each picture that it sees: replicas (1 - (1 - 1/replicas)^views) of `views`.
     """
     return 1 - replicas * (1 - (1 - 1 / replicas) ** views) / views
+
+
+def _in_even_shares(counts: Ids) -> float:
+    return float(counts.max() * len(counts) / max(counts.sum(), 1))

@@ -19,7 +19,7 @@ from loadtest.scale.sizing import (
     plan,
     rest_share,
 )
-from loadtest.scale.study import TOTALS, Case, busiest_table, study_table, views_table
+from loadtest.scale.study import Case, busiest_table, study_table, views_table
 from loadtest.verdict import number
 from loadtest.workload import Pictures
 
@@ -84,7 +84,7 @@ def study_section(study: dict[Case, Simulated], pictures: Pictures, requests: in
         "",
         *markdown(study_table(study, pictures)),
         "",
-        f"With {TOTALS[-1]:,} encodings in all caches:",
+        "Load of the busiest replica, where 1 is an even share:",
         "",
         *markdown(busiest_table(study)),
         "",

@@ -18,6 +18,8 @@ from loadtest.workload import Pictures, Workload
 REPLICAS = (1, 10, 100)
 TOTALS = (1_000, 3_000, 10_000, 30_000, 100_000)
 """Encodings in all caches of a cluster together."""
+REQUESTS_AN_ENCODING = 4
+"""That are simulated at least: with fewer, half of them would not fill the caches."""
 VIEWS = (2, 3, 5, 10, 50)
 DRAWN_TOTALS = np.geomspace(TOTALS[0], 3_000_000, 30).tolist()
 DRAWN_VIEWS = range(1, 51)
@@ -38,11 +40,12 @@ class Case:
         return expected_hit_rate(pictures, self.total / (1 if self.hashed else self.replicas))
 
 
-def cases() -> list[Case]:
-    """All of them; with one replica there is nothing to hash."""
+def cases(requests: int) -> list[Case]:
+    """Those that so many requests can tell of; with one replica there is nothing to hash."""
     return [
         Case(replicas=replicas, hashed=by_picture, total=total)
         for total in TOTALS
+        if total * REQUESTS_AN_ENCODING <= requests
         for replicas in REPLICAS
         for by_picture in ((False,) if replicas == 1 else (False, True))
     ]
@@ -57,15 +60,18 @@ def run_study(workload: Workload, requests: int) -> dict[Case, Simulated]:
         for replicas in REPLICAS
         for by_picture in (False, True)
     }
-    return {case: simulate(asked, spread[case.replicas, case.hashed], case.total // case.replicas) for case in cases()}
+    return {
+        case: simulate(asked, spread[case.replicas, case.hashed], case.total // case.replicas)
+        for case in cases(requests)
+    }
 
 
 def study_table(study: dict[Case, Simulated], pictures: Pictures) -> Table:
     """Hit rates: simulated, and in brackets by the formula."""
     columns = sorted({(case.replicas, case.hashed) for case in study})
-    heads = ["encodings in all caches", "MiB", *(_name(*column) for column in columns)]
+    heads = ["encodings in all caches together", "MiB", *(_name(*column) for column in columns)]
     lines = []
-    for total in TOTALS:
+    for total in sorted({case.total for case in study}):
         line = [f"{total:,}", number(total * CACHED_BYTES / 2**20)]
         for replicas, by_picture in columns:
             case = Case(replicas=replicas, hashed=by_picture, total=total)
@@ -75,13 +81,14 @@ def study_table(study: dict[Case, Simulated], pictures: Pictures) -> Table:
 
 
 def busiest_table(study: dict[Case, Simulated]) -> Table:
-    """How uneven the load of the largest caches is."""
+    """How uneven the load is, with the largest caches."""
+    largest = max(case.total for case in study)
     lines = [
         [_name(case.replicas, case.hashed), f"{found.busiest_requests:.2f}", f"{found.busiest_misses:.2f}"]
         for case, found in study.items()
-        if case.total == TOTALS[-1] and case.replicas > 1
+        if case.total == largest and case.replicas > 1
     ]
-    return ["busiest replica, in even shares", "requests", "visual encoder"], lines
+    return [f"{largest:,} encodings", "requests", "pictures to encode"], lines
 
 
 def views_table() -> Table:

@@ -1,6 +1,5 @@
 import json
 import multiprocessing
-import os
 import sys
 from itertools import islice
 from multiprocessing.connection import Connection
@@ -24,10 +23,6 @@ from benchmark.peers.settings import PeerSettings
 from benchmark.peers.tuning import Tuning
 from benchmark.peers_section import measure_peers, render_peers
 from tests.tiny import REPOSITORY, TAGS
-
-pytestmark = pytest.mark.skipif(
-    "ALTRECO_LOADTEST" not in os.environ, reason="makes the peers' environments first: ALTRECO_LOADTEST=1 runs these"
-)
 
 SETTINGS = PeerSettings(rounds=1, warmup_s=0.1, window_s=0.3, tuning_s=0.2, clients=(1, 3), compared_pictures=2)
 BODY_BYTES = 224 * 224 * 3 + 4 * TAGS

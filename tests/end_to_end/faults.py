@@ -20,7 +20,6 @@ import numpy as np
 import trustme
 from altreco_client import AsyncTagRecommender, PreparedImage, Recommendation, ServerError, TagRecommender
 from google.protobuf import text_format
-from tritonclient.grpc import model_config_pb2 as pb
 
 from deploy.local import Server, on_free_ports, serve
 from export.config import CONFIG_FILE, parse_config

@@ -7,7 +7,6 @@ import pytest
 from loadtest.errors import LoadtestError
 from loadtest.perf_analyzer import (
     MOST,
-    PerfAnalyzerResult,
     fetch,
     load_result,
     poisson,

@@ -120,7 +120,10 @@ def test_snippets_are_valid_configs() -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("[visual_encoder]\nthread = [1]", "there is no visual_encoder.thread, expected instances_and_threads, instances"),
+        (
+            "[visual_encoder]\nthread = [1]",
+            "there is no visual_encoder.thread, expected instances_and_threads, instances",
+        ),
         ("[visual]\nthreads = [1]", "there is no visual, expected visual_encoder"),
         ("[visual_encoder]\nthreads = [-1]", "threads is .-1., expected 0 or more"),
         ("[visual_encoder]\ncache = [1]", r"visual_encoder.cache.0. is 1, expected true or false"),
