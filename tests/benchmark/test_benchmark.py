@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmark.peers.contestants import ENSEMBLE, RAW, THREE_CALLS
+from benchmark.peers_section import render_peers
 from benchmark.report import MARK
 from benchmark.settings import QUICK, SECTIONS
 
@@ -154,3 +156,29 @@ def test_a_repository_without_configs_is_refused_before_anything_is_measured(tmp
 def test_a_cache_too_small_is_refused(tmp_path: Path) -> None:
     done = run("--quick", "--cache-size", "1000", "--out", str(tmp_path))
     assert (done.returncode, done.stderr) == (1, "error: a cache of 1000 bytes: expected at least 8388608\n")
+
+
+def test_the_peers_are_all_there_each_in_its_best_way(results: dict[str, Any]) -> None:
+    section = results["peers"]
+    names = [RAW, ENSEMBLE, THREE_CALLS, "FastAPI + PyTorch", "LitServe", "BentoML"]
+    assert list(section["load"]) == list(section["memory"]) == list(section["wire"]) == names
+    for name in names:
+        assert list(section["load"][name]) == ["new picture, 1 client", "new picture, 3 clients"]
+    for name, tried in section["tried"].items():
+        assert section["tunings"][name].startswith(max(tried, key=tried.__getitem__))
+    assert section["max_abs_difference"] < 1e-5
+
+
+def test_the_peers_ratios_are_taken_round_by_round(results: dict[str, Any]) -> None:
+    changed = json.loads(json.dumps(results["peers"]))
+    rates = {RAW: [20.0, 40.0, 50.0], ENSEMBLE: [20.0, 20.0, 40.0]}
+    for name, of in changed["load"].items():
+        of["new picture, 3 clients"] |= {"requests_per_s": rates.get(name, [10.0, 20.0, 40.0]), "all_p99_ms": 1234.0}
+        of["new picture, 3 clients"] |= {"all_p50_ms": 98.76, "requests": 4321, "client_cores": [0.1, 0.2, 0.3]}
+    lines = render_peers(changed)
+    text = "\n".join(lines)
+    assert "Saturated (3 clients), the ensemble does 0.80 (0.50 to 1.00) of what raw ONNX Runtime does" in text
+    assert "1.00 (1.00 to 2.00) of LitServe" in text
+    assert f"| {ENSEMBLE} | 20.0 (20.0 to 40.0) | 98.8 | 1,234 | 4,321 | 0.20 |" in lines
+    assert f"| {RAW} | 40.0 (20.0 to 50.0) | 98.8 | 1,234 | 4,321 |  |" in lines
+    assert lines[-1] == ""

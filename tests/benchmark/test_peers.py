@@ -1,10 +1,8 @@
-import json
 import multiprocessing
 import sys
 from itertools import islice
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import psutil
@@ -13,7 +11,7 @@ from altreco_client import contract
 
 from benchmark.peers.answers import best, read_bodies, write_body
 from benchmark.peers.clients import raw_post
-from benchmark.peers.contestants import ENSEMBLE, RAW, THREE_CALLS, Contestant, Files, contestants, make_files
+from benchmark.peers.contestants import ENSEMBLE, THREE_CALLS, Contestant, Files, contestants, make_files
 from benchmark.peers.environments import peer_python
 from benchmark.peers.errors import PeerError
 from benchmark.peers.load import new_pictures
@@ -21,7 +19,6 @@ from benchmark.peers.race import reference, take_raw_turn, take_turn
 from benchmark.peers.servers import PORT, http_server
 from benchmark.peers.settings import PeerSettings
 from benchmark.peers.tuning import Tuning
-from benchmark.peers_section import measure_peers, render_peers
 from tests.tiny import REPOSITORY, TAGS
 
 SETTINGS = PeerSettings(rounds=1, warmup_s=0.1, window_s=0.3, tuning_s=0.2, clients=(1, 3), compared_pictures=2)
@@ -132,34 +129,3 @@ def test_an_environment_that_cannot_be_made(tmp_path: Path) -> None:
     with pytest.raises(PeerError, match=r"broken cannot be installed into .*; pip says:\n"):
         peer_python("broken", tmp_path / "made", sources=peers)
     assert not (tmp_path / "made" / "broken" / "requirements.txt").exists()
-
-
-@pytest.fixture(scope="module")
-def section(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    measured = measure_peers(SETTINGS, "small", CACHE_BYTES, REPOSITORY, tmp_path_factory.mktemp("section"))
-    return json.loads(json.dumps(measured))
-
-
-def test_the_section_has_every_contestant_and_the_best_way_of_each(section: dict[str, Any]) -> None:
-    names = [RAW, ENSEMBLE, THREE_CALLS, "FastAPI + PyTorch", "LitServe", "BentoML"]
-    assert list(section["load"]) == list(section["memory"]) == list(section["wire"]) == names
-    for name in names:
-        assert list(section["load"][name]) == ["new picture, 1 client", "new picture, 3 clients"]
-    for name, tried in section["tried"].items():
-        assert section["tunings"][name].startswith(max(tried, key=tried.__getitem__))
-    assert section["max_abs_difference"] < 1e-5
-
-
-def test_the_report_takes_ratios_round_by_round(section: dict[str, Any]) -> None:
-    changed = json.loads(json.dumps(section))
-    rates = {RAW: [20.0, 40.0, 50.0], ENSEMBLE: [20.0, 20.0, 40.0]}
-    for name, of in changed["load"].items():
-        of["new picture, 3 clients"] |= {"requests_per_s": rates.get(name, [10.0, 20.0, 40.0]), "all_p99_ms": 1234.0}
-        of["new picture, 3 clients"] |= {"all_p50_ms": 98.76, "requests": 4321, "client_cores": [0.1, 0.2, 0.3]}
-    lines = render_peers(changed)
-    text = "\n".join(lines)
-    assert "Saturated (3 clients), the ensemble does 0.80 (0.50 to 1.00) of what raw ONNX Runtime does" in text
-    assert "1.00 (1.00 to 2.00) of LitServe" in text
-    assert f"| {ENSEMBLE} | 20.0 (20.0 to 40.0) | 98.8 | 1,234 | 4,321 | 0.20 |" in lines
-    assert f"| {RAW} | 40.0 (20.0 to 50.0) | 98.8 | 1,234 | 4,321 |  |" in lines
-    assert lines[-1] == ""

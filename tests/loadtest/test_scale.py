@@ -2,6 +2,7 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -175,7 +176,7 @@ def test_a_request_has_the_bytes_that_the_client_sends() -> None:
         sizes.append(request.ByteSize())
         return canned.infer(request, context)
 
-    def handler(method: object, kind: type) -> grpc.RpcMethodHandler:
+    def handler(method: Any, kind: Any) -> grpc.RpcMethodHandler:
         return grpc.unary_unary_rpc_method_handler(method, kind.FromString, lambda answer: answer.SerializeToString())
 
     handlers = {
