@@ -18,6 +18,7 @@ from benchmark.peers.load import Load
 from benchmark.peers.race import Turn, per_second, reference, take_raw_turn, take_turn, try_raw_tuning, try_way
 from benchmark.peers.settings import PeerSettings
 from benchmark.peers.tuning import Tuning
+from benchmark.tables import cell, header, number, ratios
 
 T = TypeVar("T")
 LOAD_COLUMNS = ("requests a second", "p50, ms", "p99, ms", "requests", "clients, cores")
@@ -117,6 +118,7 @@ def render_peers(section: Mapping[str, Any]) -> list[str]:
     last = list(load[RAW])[-1]
     against = [name for name in load if name not in (RAW, ENSEMBLE)]
     rate = {name: load[name][last]["requests_per_s"] for name in load}
+    share = {name: cell(ratios(rate[name], rate[ENSEMBLE])) for name in load}
     return [
         "The same model and pictures on the same cores, each contestant alone on the machine: started, warmed, "
         f"loaded and ended in turn, {of['rounds']} rounds, {of['window_s']:g} s for each load, a closed load of new "
@@ -124,8 +126,8 @@ def render_peers(section: Mapping[str, Any]) -> list[str]:
         f"{section['max_abs_difference']:.0e} apart. Requests a second: median over the rounds, and range; p50 and "
         "p99: of all rounds' requests. The clients' CPU time comes off the same cores; it is in the last column.",
         "",
-        f"Saturated ({last.partition(', ')[2]}), the ensemble does {_ratio(rate[ENSEMBLE], rate[RAW])} of what raw "
-        f"ONNX Runtime does, and {', '.join(f'{_ratio(rate[ENSEMBLE], rate[name])} of {name}' for name in against)}: "
+        f"Saturated ({last.partition(', ')[2]}), the ensemble does {share[RAW]} of what raw "
+        f"ONNX Runtime does, and {', '.join(f'{share[name]} of {name}' for name in against)}: "
         "ratios round by round.",
         "",
         *chain(*(_load_table(load, phase) for phase in load[RAW])),
@@ -135,17 +137,17 @@ def render_peers(section: Mapping[str, Any]) -> list[str]:
         "",
         "Repeat pictures, which only the ensemble's cache knows:",
         "",
-        *_header([f"`{ENSEMBLE}`", *LOAD_COLUMNS]),
+        *header(f"`{ENSEMBLE}`", LOAD_COLUMNS),
         *(_load_row(phase, of_phase) for phase, of_phase in section["repeat"][ENSEMBLE].items()),
         "",
-        *_header(["", "memory, MB: resident", "proportional", "request, bytes", "answer, bytes", "tuning"]),
+        *header("", ["memory, MB: resident", "proportional", "request, bytes", "answer, bytes", "tuning"]),
         *(_static_row(section, name) for name in load),
         "",
         "Memory is of all processes of a server after the saturating load, median over the rounds; "
         "pages that processes share count in each one's resident, once in proportional. Bytes are those of the socket. "
         "Over HTTP the picture goes as raw bytes, to BentoML as a file in a form.",
         "",
-        *_header(["tuning, saturated", "requests a second"]),
+        *header("tuning, saturated", ["requests a second"]),
         *(
             f"| {name}: {label} | {value:.1f} |"
             for name, tried in section["tried"].items()
@@ -164,19 +166,17 @@ def _versions(of: Mapping[str, str]) -> str:
 
 def _load_table(load: Mapping[str, Mapping[str, Any]], phase: str) -> list[str]:
     return [
-        *_header([phase, *LOAD_COLUMNS]),
+        *header(phase, LOAD_COLUMNS),
         *(_load_row(name, of[phase]) for name, of in load.items()),
         "",
     ]
 
 
 def _load_row(name: str, of: Mapping[str, Any]) -> str:
-    rates = of["requests_per_s"]
-    spread = f"{_number(median(rates))} ({_number(min(rates))} to {_number(max(rates))})"
     # Raw ONNX Runtime is called in the clients' process: it has no clients.
     cores = "" if name == RAW else f"{median(of['client_cores']):.2f}"
-    latency = f"{_number(of['all_p50_ms'])} | {_number(of['all_p99_ms'])}"
-    return f"| {name} | {spread} | {latency} | {of['requests']:,} | {cores} |"
+    latency = f"{number(of['all_p50_ms'])} | {number(of['all_p99_ms'])}"
+    return f"| {name} | {cell(of['requests_per_s'])} | {latency} | {of['requests']:,} | {cores} |"
 
 
 def _static_row(section: Mapping[str, Any], name: str) -> str:
@@ -184,17 +184,3 @@ def _static_row(section: Mapping[str, Any], name: str) -> str:
     sizes = " | ".join(f"{median(memory[kind]) / 1e6:,.0f}" for kind in ("rss", "pss"))
     weights = " | ".join(f"{wire[way]:,.0f}" if wire[way] else "" for way in ("request", "answer"))
     return f"| {name} | {sizes} | {weights} | {section['tunings'][name]} |"
-
-
-def _ratio(one: Sequence[float], other: Sequence[float]) -> str:
-    ratios = [a / b for a, b in zip(one, other, strict=True)]
-    return f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-
-
-def _header(names: Sequence[str]) -> list[str]:
-    return [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
-
-
-def _number(value: float) -> str:
-    """Three digits, or all that stand before the point."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"

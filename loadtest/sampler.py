@@ -8,6 +8,7 @@ import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -82,20 +83,15 @@ def save_samples(path: Path, samples: Sequence[Mapping[str, Any]]) -> None:
     write_text(path, json.dumps({"samples": samples}) + "\n")
 
 
-def counters(client: triton.InferenceServerClient) -> dict[str, Sample]:
-    """Triton's statistics so far: model to counter, summed over the versions that are loaded; `ns` are nanoseconds.
+def counters(*servers: triton.InferenceServerClient) -> dict[str, Sample]:
+    """Triton's statistics so far: model to counter, summed over servers and loaded versions; `ns` are nanoseconds.
 
     `requests` were answered, in `request_ns` from their arrival to their answer; `rows` are the pictures of those
     that were executed and not cached, `batch_sizes` the executions by size. Raises InferenceServerException.
     """
     models: dict[str, Sample] = {}
-    _count(client, models)
-    return models
-
-
-def _count(client: triton.InferenceServerClient, models: dict[str, Sample]) -> None:
-    """Add a server's to them."""
-    for of in client.get_inference_statistics(client_timeout=DEADLINE_S).model_stats:
+    statistics = [server.get_inference_statistics(client_timeout=DEADLINE_S).model_stats for server in servers]
+    for of in chain(*statistics):
         stats, model = of.inference_stats, models.setdefault(of.name, {"batch_sizes": {}})
         version = {
             "requests": stats.success.count,
@@ -117,6 +113,7 @@ def _count(client: triton.InferenceServerClient, models: dict[str, Sample]) -> N
         for batch in of.batch_stats:
             size = str(batch.batch_size)
             model["batch_sizes"][size] = model["batch_sizes"].get(size, 0) + batch.compute_infer.count
+    return models
 
 
 def _collect(source: "_Source", samples: list[Sample], stop: threading.Event, every_s: float) -> None:
@@ -153,10 +150,7 @@ class _Source:
         """All that there is now; raises _Gone or _Late."""
         try:
             t_s = time.monotonic() - self._started
-            models: dict[str, Sample] = {}
-            for client in self._clients:
-                _count(client, models)
-            return {"t_s": t_s, "models": models, **self._metrics(), **self._process()}
+            return {"t_s": t_s, "models": counters(*self._clients), **self._metrics(), **self._process()}
         except InferenceServerException as error:
             kind = _Late if error.status() == "StatusCode.DEADLINE_EXCEEDED" else _Gone
             raise kind(error.message()) from error

@@ -1,1 +1,1 @@
-"""Triton as a container: the image, its probes, and a compose file with Prometheus and Grafana."""
+"""Triton as a container: the image, its probes, and a compose file."""

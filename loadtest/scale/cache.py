@@ -6,6 +6,7 @@ cache of its own, which drops what was unused for longest.
 """
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -93,10 +94,16 @@ def expected_hit_rate(pictures: Pictures, capacity: float) -> float:
     least, most = 0.0, 1.0
     while held(most) < capacity:
         least, most = most, 2 * most
+    kept = bisect(lambda requests: held(requests) < capacity, least, most)
+    return float((rates * -np.expm1(-rates * kept)).sum())
+
+
+def bisect(holds: Callable[[float], bool], least: float, most: float) -> float:
+    """Where it holds no longer, from `least`, where it does, to `most`; on the side where it holds."""
     for _ in range(40):
         middle = (least + most) / 2
-        least, most = (middle, most) if held(middle) < capacity else (least, middle)
-    return float((rates * -np.expm1(-rates * least)).sum())
+        least, most = (middle, most) if holds(middle) else (least, middle)
+    return least
 
 
 def repeated_hit_rate(views: int, replicas: int) -> float:

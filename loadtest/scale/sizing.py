@@ -6,7 +6,7 @@ from pathlib import Path
 
 from altreco_client import contract
 
-from loadtest.scale.cache import expected_hit_rate
+from loadtest.scale.cache import bisect, expected_hit_rate
 from loadtest.tables import parse, read_toml
 from loadtest.workload import Pictures
 
@@ -134,11 +134,7 @@ def utilisation(machine: Machine, hit_rate: float) -> float:
         return machine.utilisation
     assert machine.p99_ms is not None
     patience_s = machine.p99_ms / 1000 - 1 / machine.new_per_s
-    least, most = 0.0, 1.0
-    for _ in range(40):
-        middle = (least + most) / 2
-        least, most = (middle, most) if p99_wait_s(machine, hit_rate, middle) <= patience_s else (least, middle)
-    return least
+    return bisect(lambda share: p99_wait_s(machine, hit_rate, share) <= patience_s, 0.0, 1.0)
 
 
 def plan(machine: Machine, demand: Demand, *, hashed: bool) -> Plan:
