@@ -131,7 +131,7 @@ def breakdown(run: Run) -> Breakdown:
             mean_ms=float(latency_ms.mean()),
             p50_ms=float(p50_ms),
             p99_ms=float(p99_ms),
-            waited_ms=float(1000 * (answered.started_s - answered.intended_s).mean()),
+            waited_ms=float(answered.late_ms().mean()),
         ),
         cpu_share=_mean(sample["cpu_share"] for sample in run.samples),
         memory_bytes=max((s["memory_bytes"] for s in run.samples if s["memory_bytes"] is not None), default=None),

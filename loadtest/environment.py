@@ -8,9 +8,10 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import tritonclient.grpc as triton
 from altreco_client import contract
 from tritonclient.utils import InferenceServerException
+
+from deploy.access import PLAIN, Access
 
 PACKAGES = ("locust", "gevent", "grpcio", "tritonclient", "altreco-client", "numpy", "pillow")
 TUNED = (
@@ -32,10 +33,10 @@ def environment() -> dict[str, Any]:
     return {"machine": _machine(), "versions": {"python": platform.python_version(), **found}, "git": _revision()}
 
 
-def server_config(url: str, model: str) -> dict[str, Any] | None:
+def server_config(url: str, model: str, access: Access = PLAIN) -> dict[str, Any] | None:
     """Triton's version, and what is tuned in the ensemble and its models; None where the server does not say."""
     try:
-        with triton.InferenceServerClient(url) as client:
+        with access.connect(url) as client:
             version = client.get_server_metadata(client_timeout=DEADLINE_S).version
             names = [model, *(component.name for component in contract.COMPONENTS)]
             models = {

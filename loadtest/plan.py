@@ -9,6 +9,7 @@ from pathlib import Path
 
 from altreco_client import contract
 
+from deploy.access import PLAIN, Access
 from loadtest.profiles import Profile
 from loadtest.tables import parse
 from loadtest.workload import DEFAULT, Workload, load_workload
@@ -24,6 +25,7 @@ class Plan:
     """None: as many users as Locust is told to start, without think time."""
     workload: Workload
     url: str
+    access: Access = PLAIN
     model: str = contract.TAG_RECOMMENDER.name
     nonce: int
     """The run's number, part of every picture."""

@@ -23,8 +23,9 @@ class Records:
     """Arrays of equal length, an entry a request; times are seconds since the run's start."""
 
     intended_s: NDArray[np.float64]
-    """When it should have left; under a closed load, when it did."""
+    """When it should have left; under a closed load, when its user turned to it."""
     started_s: NDArray[np.float64]
+    """When it left, with its pictures ready."""
     ended_s: NDArray[np.float64]
     rows: NDArray[np.int16]
     """Pictures in it."""
@@ -41,6 +42,10 @@ class Records:
     def latency_ms(self) -> NDArray[np.float64]:
         """From when it should have left to its answer or error: what waited in the generator waited, too."""
         return (self.ended_s - self.intended_s) * 1000
+
+    def late_ms(self) -> NDArray[np.float64]:
+        """From when it should have left to when it left, with its pictures ready."""
+        return (self.started_s - self.intended_s) * 1000
 
     def where(self, mask: NDArray[np.bool_]) -> "Records":
         """Those entries alone."""

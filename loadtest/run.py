@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from altreco_client import AltrecoError, TagRecommender, contract
+from altreco_client import AltrecoError, contract
 
+from deploy.access import PLAIN, Access
 from loadtest import parts
 from loadtest.environment import environment, server_config
 from loadtest.errors import LoadtestError
@@ -25,13 +26,10 @@ from loadtest.plan import Plan, new_nonce
 from loadtest.profiles import Profile, Stage
 from loadtest.records import FORMAT, OPINION_FILE, RECORDS_FILE, RUN_FILE, SERVER_FILE, Run, load_run, save_records
 from loadtest.sampler import Sample, sampling, save_samples
-from loadtest.verdict import busiest
 from loadtest.workload import Workload
 
 PARTS = "parts"
 EVERY_S = 1.0
-BUSY_SHARE = 0.9
-"""Of a core: a generator that is busier measures itself."""
 DEAD_S = 30.0
 """Without an answer, while requests fail: then the server is given up."""
 START_S = 60.0
@@ -44,6 +42,7 @@ class Target:
     """A server, or replicas of it: gRPC, and where they are known metrics, and its process on this machine."""
 
     url: str
+    access: Access = PLAIN
     metrics_urls: Sequence[str] = ()
     pid: int | None = None
     model: str = contract.TAG_RECOMMENDER.name
@@ -52,7 +51,7 @@ class Target:
 def vocabulary_size(target: Target) -> int:
     """N; raises LoadtestError for a server that is not there or serves something else."""
     try:
-        with TagRecommender(target.url, model_name=target.model, deadline_s=START_S) as recommender:
+        with target.access.recommender(target.url, model_name=target.model, deadline_s=START_S) as recommender:
             return len(recommender.vocabulary)
     except AltrecoError as error:
         raise LoadtestError(str(error)) from error
@@ -75,7 +74,13 @@ def run_load(
     """
     vocabulary_size(target)
     plan = Plan(
-        profile=profile, workload=workload, url=target.url, model=target.model, nonce=new_nonce(), workers=workers
+        profile=profile,
+        workload=workload,
+        url=target.url,
+        access=target.access,
+        model=target.model,
+        nonce=new_nonce(),
+        workers=workers,
     )
     settings = {
         "format": FORMAT,
@@ -84,14 +89,14 @@ def run_load(
         "url": target.url,
         "started": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "environment": environment(),
-        "server_config": server_config(target.url, target.model),
+        "server_config": server_config(target.url, target.model, target.access),
     }
     _empty(folder)
     watch = Watch(profile, folder / PARTS, say)
     samples: list[Sample] = []
     sampled_from = time.monotonic()
     try:
-        with sampling(target.url, target.metrics_urls, target.pid, every_s=EVERY_S) as samples:
+        with sampling(target.url, target.metrics_urls, target.pid, access=target.access, every_s=EVERY_S) as samples:
             watch.follow(plan, folder)
     finally:
         if watch.started is not None:
@@ -117,11 +122,6 @@ def measure_limit(workload: Workload, *, tags: int, workers: int = 1) -> float:
     ended_s = records.ended_s[records.error < 0]
     counted = np.count_nonzero((ended_s > CALIBRATION_WARM_UP_S) & (ended_s <= CALIBRATION_S))
     return float(counted / (CALIBRATION_S - CALIBRATION_WARM_UP_S))
-
-
-def overloaded(cpu_share: Sequence[Sequence[float]]) -> bool:
-    """Whether a generator was so busy that its latencies are not the server's; pairs of seconds and share."""
-    return (busiest(cpu_share) or 0.0) > BUSY_SHARE
 
 
 class Watch:
@@ -199,7 +199,6 @@ def _keep(folder: Path, watch: Watch, settings: Mapping[str, Any], generator: Ma
     save_records(folder / RECORDS_FILE, records)
     generator = {
         "cpu_share": watch.cpu_share,
-        "overloaded": overloaded(watch.cpu_share),
         "bound_reached": parts.bound_reached(watch.folder),
         "load": profile.load,
         **generator,

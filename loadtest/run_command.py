@@ -14,21 +14,21 @@ from typing import Any
 
 import numpy as np
 
+from deploy.access import PLAIN
 from loadtest.errors import LoadtestError
 from loadtest.profiles import PROFILES, Profile, load_profile
 from loadtest.records import Run, load_run
 from loadtest.report import write_report
-from loadtest.run import BUSY_SHARE, measure_limit, run_load, vocabulary_size
+from loadtest.run import measure_limit, run_load, vocabulary_size
 from loadtest.second_opinion import second_opinion
-from loadtest.slo import SLOs, load_slos
+from loadtest.slo import LATE_MS, SLOs, load_slos
 from loadtest.target import add_load_options, target_of
-from loadtest.verdict import check
+from loadtest.verdict import GENERATOR, Outcome, check
 from loadtest.workload import load_workload
 
 FOLDER = Path("build/loadtest")
 CLOSE_TO_LIMIT = 0.7
 """Of what the generators can send: a rate above it is warned of."""
-LATE_MS = 100.0
 EVERY_S = 10.0
 
 
@@ -61,6 +61,8 @@ def run(arguments: argparse.Namespace) -> int:
     slos = load_slos(arguments.slos) if arguments.slos else None
     folder: Path = arguments.out or FOLDER / f"{profile.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     with target_of(arguments) as target:
+        if arguments.second_opinion and target.access != PLAIN:
+            raise LoadtestError("perf_analyzer is given no TLS, headers or keys: leave out --second-opinion")
         tags = vocabulary_size(target)
         limit = None if arguments.no_calibration else measure_limit(workload, tags=tags, workers=arguments.workers)
         print(f"{_load(profile)} against {target.url}{_of_limit(profile, limit)}", flush=True)
@@ -105,7 +107,7 @@ def summary(run: Run) -> str:
         lines.append(f"p50 {p50:.1f} ms, p95 {p95:.1f} ms, p99 {p99:.1f} ms, from when they should have left")
     errors = Counter(records.errors[number] for number in records.error[records.error >= 0])
     lines += [f"  {count:,} times {error}" for error, count in errors.most_common()]
-    late = int(np.count_nonzero((records.started_s - records.intended_s) * 1000 > LATE_MS))
+    late = int(np.count_nonzero(records.late_ms() > LATE_MS))
     if late:
         bound = ", as too many were under way" if generator["bound_reached"] else ""
         lines.append(f"{late:,} requests left more than {LATE_MS:g} ms late{bound}")
@@ -128,18 +130,18 @@ def _hear(run: Run, url: str) -> None:
 
 
 def _judge(run: Run, slos: SLOs | None) -> int:
-    failed = bool(run.settings["ended_early"])
-    if run.settings["generator"]["overloaded"]:
+    verdict = check(run, slos or SLOs())
+    limits = [of for of in verdict.objectives if of.group == GENERATOR and of.outcome is Outcome.MISSED]
+    if limits:
         print(
-            f"NOT VALID: a generator used more than {BUSY_SHARE:.0%} of a core, so its latencies are not the server's: "
-            "give it more --workers, or ask for less"
+            f"NOT VALID: {'; '.join(of.sentence for of in limits)}. These latencies are not the server's: give the "
+            "generator more --workers, or ask for less"
         )
-        failed = True
     if slos is None:
-        return int(failed or not len(run.records) or bool((run.records.error >= 0).any()))
-    verdict = check(run, slos)
+        failed = bool(run.settings["ended_early"] or limits or (run.records.error >= 0).any())
+        return int(failed or not len(run.records))
     print(f"{verdict.word}: {verdict.reason}\nwrote {write_report(run.folder, slos)}")
-    return int(failed or not verdict.ok)
+    return verdict.exit_code
 
 
 def _load(profile: Profile) -> str:

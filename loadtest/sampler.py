@@ -16,6 +16,7 @@ import psutil
 import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
+from deploy.access import PLAIN, Access, advice
 from loadtest.errors import LoadtestError
 from loadtest.files import write_text
 
@@ -41,7 +42,7 @@ class _Late(Exception):
 
 @contextmanager
 def sampling(
-    grpc_url: str, metrics_urls: Sequence[str], pid: int | None, *, every_s: float = 1.0
+    grpc_url: str, metrics_urls: Sequence[str], pid: int | None, *, access: Access = PLAIN, every_s: float = 1.0
 ) -> Iterator[list[Sample]]:
     """Samples of a server, the first before the block and the last after it; `pid` is for one on this machine.
 
@@ -53,14 +54,14 @@ def sampling(
     Raises LoadtestError when there is no first one.
     """
     with ExitStack() as stack:
-        clients = [stack.enter_context(triton.InferenceServerClient(url)) for url in replicas(grpc_url)]
+        clients = [stack.enter_context(access.connect(url)) for url in replicas(grpc_url)]
         source = _Source(clients, metrics_urls, pid)
         try:
             samples = [source.sample()]
         except (_Gone, _Late) as error:
+            otherwise = "is Triton running, and are these its gRPC port, its metrics and its process?"
             raise LoadtestError(
-                f"{grpc_url} gives no statistics ({error}): is Triton running, and are these its gRPC port, its "
-                "metrics and its process?"
+                f"{grpc_url} gives no statistics ({error}): {advice(str(error)) or otherwise}"
             ) from error
         stop = threading.Event()
         thread = threading.Thread(target=_collect, args=(source, samples, stop, every_s), daemon=True)

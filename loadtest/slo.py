@@ -27,6 +27,10 @@ BUSY_S = 10
 """A generator may be busier than its limit for a moment, but not on average over so many seconds."""
 
 
+LATE_MS = 100.0
+"""A request that leaves so long after its time is late."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Limits:
     """Of one group of requests; None is not limited."""
@@ -63,6 +67,8 @@ class GeneratorLimits:
     """Of one core, by the busiest process of the generator, on average over any BUSY_S seconds."""
     share_of_limit: float = 0.9
     """Requests per second against what the generator can send at most, where that was measured."""
+    late_share: float = 0.5
+    """Requests that left more than LATE_MS late."""
 
     def __post_init__(self) -> None:
         """Raises ValueError for shares that are none."""

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from altreco_client import contract
+from altreco_client import InvalidRequest, contract
 
+from deploy.access import PLAIN, Access, access_of, add_access_options
 from deploy.local import ServerError, on_free_ports, serve
 from loadtest.errors import LoadtestError
 from loadtest.run import Target
@@ -29,6 +30,7 @@ def add_load_options(parser: argparse.ArgumentParser) -> None:
     option("--workload", type=Path, default=DEFAULT, metavar="FILE", help=f"what is asked for ({DEFAULT.name})")
     option("--workers", type=int, default=1, metavar="N", help="processes that ask (%(default)s)")
     option("--no-calibration", action="store_true", help="do not measure what the generators can send at most")
+    add_access_options(parser)
 
 
 @contextmanager
@@ -36,11 +38,14 @@ def target_of(arguments: argparse.Namespace) -> Iterator[Target]:
     """The server of `add_load_options`; raises LoadtestError."""
     if arguments.workers < 1:
         raise LoadtestError(f"--workers is {arguments.workers}, expected 1 or more")
+    access = _access(arguments)
     if arguments.url is not None:
-        yield Target(url=arguments.url, metrics_urls=arguments.metrics_url, model=arguments.model)
+        yield Target(url=arguments.url, access=access, metrics_urls=arguments.metrics_url, model=arguments.model)
         return
     if arguments.metrics_url:
         raise LoadtestError("--metrics-url is of a server that runs: give its --url too")
+    if access != PLAIN:
+        raise LoadtestError("TLS, headers and keys are of a server that runs: give its --url too")
     repository: Path = arguments.repository
     if not any(repository.glob(f"{contract.VISUAL_ENCODER.name}/*/model.onnx")):
         raise LoadtestError(
@@ -50,4 +55,11 @@ def target_of(arguments: argparse.Namespace) -> Iterator[Target]:
         with serve(on_free_ports(repository, stop_timeout_s=2)) as server:
             yield Target(url=server.grpc_url, metrics_urls=[server.metrics_url], pid=server.pid, model=arguments.model)
     except ServerError as error:
+        raise LoadtestError(str(error)) from error
+
+
+def _access(arguments: argparse.Namespace) -> Access:
+    try:
+        return access_of(arguments)
+    except InvalidRequest as error:
         raise LoadtestError(str(error)) from error

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import gevent
 import numpy as np
-from altreco_client import PreparedImage, TagRecommender
+from altreco_client import PreparedImage
 from gevent.pool import Pool
 from locust import LoadTestShape, User, task
 from locust.env import Environment
@@ -30,12 +30,17 @@ MESSAGE = 200
 IDLE_S = 3600.0
 STREAMS = 2**16
 """Of requests, a process."""
+KILL_S = 5.0
 SLACK_S = 1.0
 """By which a worker may begin later than the master."""
 
 
 class NotSent(Exception):
     """A request of an open load whose time came, and the run's end before it could leave."""
+
+
+class NotEnded(Exception):
+    """A request that was still under way when the run could wait no longer."""
 
 
 class RequestFailed(Exception):
@@ -48,7 +53,7 @@ class Sender:
     def __init__(self, plan: Plan) -> None:
         """Prepares the payloads, for the server's vocabulary; raises AltrecoError and LoadtestError."""
         self.plan = plan
-        self.client = TagRecommender(plan.url, model_name=plan.model, deadline_s=plan.workload.deadline_s)
+        self.client = plan.access.recommender(plan.url, model_name=plan.model, deadline_s=plan.workload.deadline_s)
         self.payloads = Payloads(plan.workload, self.client.vocabulary.tags, plan.nonce)
         self._numbers = itertools.count(plan.number * STREAMS)
         self._recorder: Recorder | None = None
@@ -71,17 +76,20 @@ class Sender:
 
     def send(self, environment: Environment, planned: Planned, intended_s: float | None = None) -> None:
         """Ask, and note what came of it; None: it should have left now."""
-        started_s = self.now_s()
+        began_s = started_s = self.now_s()
         error: Exception | None = None
         try:
             images = [self._image(*pair) for pair in zip(planned.pictures, planned.decode, strict=True)]
+            started_s = self.now_s()
             if len(images) == 1:
                 self.client.recommend(images[0], planned.history, self.plan.workload.k)
             else:
                 self.client.recommend_batch(images, [planned.history] * len(images), self.plan.workload.k)
+        except gevent.GreenletExit:
+            error = NotEnded("the run could wait no longer")
         except Exception as caught:  # noqa: BLE001 - whatever it is, this request has failed
             error = caught
-        self._note(environment, planned, started_s if intended_s is None else intended_s, started_s, error)
+        self._note(environment, planned, began_s if intended_s is None else intended_s, started_s, error)
 
     def give_up(self, environment: Environment, planned: Planned, intended_s: float) -> None:
         """Note a request that should have left and never did."""
@@ -177,11 +185,12 @@ class OpenUser(User):
             self._under_way.spawn(self.sender.send, self.environment, planned, intended_s)
 
     def on_stop(self) -> None:
-        """Wait for those under way, at most until their deadline; those that never left are errors."""
+        """Wait for those under way, at most until their deadline; those that did not end, or never left, are errors."""
         while self._due():
             intended_s, planned = self._take()
             self.sender.give_up(self.environment, planned, intended_s)
         self._under_way.join(timeout=self.sender.plan.workload.deadline_s + 1)
+        self._under_way.kill(timeout=KILL_S)
 
     def _due(self) -> bool:
         return self._next < len(self._times) and self._times[self._next] <= self.sender.now_s()

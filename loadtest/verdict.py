@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from loadtest.records import Records, Run
-from loadtest.slo import BUSY_S, GROUPS, PERCENTILES, GeneratorLimits, SLOs, given, requests_needed
+from loadtest.slo import BUSY_S, GROUPS, LATE_MS, PERCENTILES, GeneratorLimits, SLOs, given, requests_needed
 
 GENERATOR = "generator"
 METRICS = {
@@ -20,6 +20,7 @@ METRICS = {
     "requests_per_s": "throughput",
     "cpu_share": "CPU, share of a core,",
     "share_of_limit": "load, share of the most it can send,",
+    "late_share": "share of late departures",
 }
 UNITS = {"requests_per_s": " a second"} | dict.fromkeys(PERCENTILES, " ms")
 """Of the metrics that are no shares."""
@@ -203,6 +204,16 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
+def late_share(run: Run) -> float:
+    """Of the requests, those that the generator let go more than LATE_MS late, and not because too many were under way.
+
+    It had too little of the processor, or too much to do for each.
+    """
+    if run.settings["generator"].get("bound_reached") or not len(run.records):
+        return 0.0
+    return float((run.records.late_ms() > LATE_MS).mean())
+
+
 def _objective(group: str, metric: str, limit: float, measured: float | None, requests: int) -> Objective:
     needed = requests_needed(metric, limit)
     held = measured is not None and (measured >= limit if metric == "requests_per_s" else measured <= limit)
@@ -225,7 +236,7 @@ def _objective(group: str, metric: str, limit: float, measured: float | None, re
 
 def _generator(run: Run, limits: GeneratorLimits) -> Iterator[Objective]:
     generator: Mapping[str, Any] = run.settings["generator"]
-    values = {"cpu_share": busiest(generator["cpu_share"])}
+    values = {"cpu_share": busiest(generator["cpu_share"]), "late_share": late_share(run)}
     if generator["limit_requests_per_s"] is not None:
         sent = len(run.records) / run.settings["duration_s"]
         values["share_of_limit"] = sent / generator["limit_requests_per_s"]

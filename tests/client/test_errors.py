@@ -18,6 +18,10 @@ REFUSED = (
     "connections to all backends failing; last error: UNKNOWN: ipv4:127.0.0.1:1: Failed to connect: Connection refused"
 )
 HUNG_UP = "connections to all backends failing; last error: UNAVAILABLE: ipv4:127.0.0.1:1: Socket closed"
+RESET = (
+    "connections to all backends failing; last error: UNAVAILABLE: ipv4:127.0.0.1:1: Delayed close due to in-progress "
+    "write (Socket closed) (sendmsg: Connection reset by peer (104))"
+)
 EXPIRED = "last error: UNKNOWN: Tls handshake failed: CERTIFICATE_VERIFY_FAILED: certificate has expired"
 RESTRICTED = "This protocol is restricted, expecting header 'triton-grpc-protocol-key'"
 
@@ -30,6 +34,7 @@ RESTRICTED = "This protocol is restricted, expecting header 'triton-grpc-protoco
         ("UNAVAILABLE", "in ensemble 'tag_recommender', Request timeout expired", DeadlineExceeded, "raise deadline_s"),
         ("UNAVAILABLE", "[request id: v3] Exceeds maximum queue size", Unavailable, "add replicas"),
         ("UNAVAILABLE", EXPIRED, TLSFailed, "look at its certificate"),
+        ("UNAVAILABLE", RESET, Unavailable, "is Triton running"),
         ("UNAVAILABLE", HUNG_UP, TLSFailed, "does it want TLS"),
         ("UNAVAILABLE", RESTRICTED, ServerRejected, "pass it in headers"),
         ("CANCELLED", "CANCELLED", Unavailable, "ask again"),

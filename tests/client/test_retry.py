@@ -29,9 +29,19 @@ def test_the_last_attempt_is_the_last() -> None:
     assert Retries(Channel(max_attempts=1)).pause_s(GONE, 1) is None
 
 
-@pytest.mark.parametrize("kind", [DeadlineExceeded, ServerRejected, ServerFailed, ContractMismatch, TLSFailed])
+@pytest.mark.parametrize("kind", [DeadlineExceeded, ServerRejected, ServerFailed, ContractMismatch])
 def test_nothing_but_a_server_that_is_gone_is_asked_again(kind: type[ServerError]) -> None:
     assert Retries(Channel()).pause_s(kind("no"), 1) is None
+
+
+def test_a_server_that_does_not_seem_to_be_trusted_is_asked_again_for_a_moment() -> None:
+    """In which the connection is made anew: the first one's end may have looked like that."""
+    channel = Channel()
+    pauses = [Retries(channel).pause_s(TLSFailed("hung up"), attempt) for attempt in range(1, channel.max_attempts + 1)]
+    given = [pause for pause in pauses if pause is not None]
+    assert pauses[len(given) :] == [None] * (len(pauses) - len(given))
+    assert 0.1 < sum(given) < 0.5
+    assert Retries(Channel(max_attempts=1)).pause_s(TLSFailed("hung up"), 1) is None
 
 
 def test_when_most_fail_nothing_is_asked_again_until_some_are_answered() -> None:

@@ -101,7 +101,7 @@ def test_two_workers(served: Served, tmp_path: Path) -> None:
         run, _ = finished(process, tmp_path, 0)
     assert len(run.records) == counted_by_locust(tmp_path) > 20
     assert run.settings["generator"]["load"] == "closed"
-    assert (run.records.intended_s == run.records.started_s).all()
+    assert (run.records.late_ms() >= 0).all()
     assert run.records.repeat.any()
 
 
@@ -206,13 +206,13 @@ def requests(servers: tuple[Server, ...]) -> list[int]:
 
 
 def test_a_generator_that_is_too_busy_fails_the_run(served: Served, tmp_path: Path) -> None:
-    """Which has to decode more photos than its cores can."""
+    """Which has to decode more photos than its cores can: whether it gets much of them, or others need them too."""
     options = ("--workload", ROOT / "loadtest" / "workloads" / "photos.toml", "--rate", 200, "--duration", 4)
     with load(tmp_path, *options, "--url", served.server.grpc_url) as process:
         run, output = finished(process, tmp_path, 1)
-    assert run.settings["generator"]["overloaded"]
-    assert "NOT VALID: a generator used more than 90% of a core" in output
-    assert "give it more --workers, or ask for less" in output
+    assert re.search(r"NOT VALID: .* of the load generator is .*: give the generator more --workers", output)
+    # Those that never got their turn are counted, too.
+    assert len(run.records) == pytest.approx(800, abs=150)
 
 
 def test_objectives_decide_the_exit_code_and_the_report_says_why(served: Served, tmp_path: Path) -> None:

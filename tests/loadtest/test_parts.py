@@ -2,7 +2,6 @@ from pathlib import Path
 
 from loadtest.parts import Recorder, Tail, bound_reached, collect, started
 from loadtest.profiles import Profile, Stage
-from loadtest.run import overloaded
 
 PROFILE = Profile(rate=1, stages=(Stage(name="a", duration_s=1), Stage(name="b", duration_s=1)))
 
@@ -56,11 +55,3 @@ def test_nothing_at_all(tmp_path: Path) -> None:
     Recorder(tmp_path / "part-0", 0.0).note_bound()
     assert bound_reached(tmp_path)
     assert len(collect(tmp_path, PROFILE)) == 0
-
-
-def test_a_generator_is_overloaded_when_it_is_busy_for_long() -> None:
-    calm, peak = [(float(t), 0.5) for t in range(30)], [(float(t), 0.95) for t in range(5)]
-    assert not overloaded([])
-    assert not overloaded(calm + peak)
-    assert overloaded(calm + [(float(t), 0.95) for t in range(10)])
-    assert overloaded(peak)

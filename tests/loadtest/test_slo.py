@@ -20,7 +20,7 @@ def test_what_is_not_given_is_not_limited(tmp_path: Path) -> None:
     assert given(slos.all) == {"p99_ms": 100}
     assert given(slos.new) == {"error_share": 0}
     assert given(slos.cold) == {}
-    assert given(slos.generator) == {"cpu_share": 0.9, "share_of_limit": 0.9}
+    assert given(slos.generator) == {"cpu_share": 0.9, "share_of_limit": 0.9, "late_share": 0.5}
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +60,7 @@ def test_held_and_missed(tmp_path: Path) -> None:
 def test_all_held(tmp_path: Path) -> None:
     verdict = check(make_run(tmp_path, np.full(600, 20.0)), SLOs(name="x", all=Limits(p99_ms=30)))
     assert verdict.ok
-    assert (verdict.word, verdict.exit_code, verdict.reason) == ("PASSED", 0, "all 3 objectives held")
+    assert (verdict.word, verdict.exit_code, verdict.reason) == ("PASSED", 0, "all 4 objectives held")
 
 
 def test_too_few_requests_are_no_pass(tmp_path: Path) -> None:
@@ -95,6 +96,25 @@ def test_an_overloaded_generator_makes_the_run_invalid(tmp_path: Path, cpu_share
     assert "of the load generator" in verdict.reason.split("; ")[0]
 
 
+def late(run: Run, share: float) -> Run:
+    """As if this share of the requests had left 0.2 s late."""
+    first = np.arange(len(run.records)) < share * len(run.records)
+    started_s = run.records.intended_s + np.where(first, 0.2, 0.001)
+    return replace(run, records=replace(run.records, started_s=started_s))
+
+
+@pytest.mark.parametrize(("share", "bound", "valid"), [(0.4, False, True), (0.6, False, False), (0.6, True, True)])
+def test_a_generator_that_lets_most_go_late_makes_the_run_invalid(
+    tmp_path: Path, share: float, bound: bool, valid: bool
+) -> None:
+    run = late(make_run(tmp_path, np.full(600, 250.0)), share)
+    generator = {**run.settings["generator"], "bound_reached": bound}
+    verdict = check(_with(run, generator), SLOs(name="x", all=Limits(p99_ms=300)))
+    assert verdict.valid is valid
+    if not valid:
+        assert "share of late departures of the load generator is 0.6, and should be at most 0.5" in verdict.reason
+
+
 def test_a_short_burst_of_cpu_is_allowed(tmp_path: Path) -> None:
     run = make_run(tmp_path, np.full(600, 20.0))
     for burst_s, ok in ((2, True), (10, False)):
@@ -116,7 +136,8 @@ def test_an_unwatched_generator_is_not_valid(tmp_path: Path) -> None:
     generator = {**run.settings["generator"], "cpu_share": [], "limit_requests_per_s": None}
     verdict = check(_with(run, generator), SLOs(name="x", all=Limits(p99_ms=30)))
     assert verdict.word == "NOT VALID"
-    assert [of.outcome for of in verdict.objectives if of.group == "generator"] == [Outcome.NOT_MEASURED]
+    outcomes = {of.metric: of.outcome for of in verdict.objectives if of.group == "generator"}
+    assert outcomes == {"cpu_share": Outcome.NOT_MEASURED, "late_share": Outcome.HELD}
 
 
 def test_nothing_answered(tmp_path: Path) -> None:
@@ -141,7 +162,7 @@ def test_json_and_junit(tmp_path: Path) -> None:
     suite = ET.fromstring(to_junit(verdict, duration_s=60)).find("testsuite")
     assert suite is not None
     assert {key: suite.get(key) for key in ("tests", "failures", "errors")} == {
-        "tests": "6",
+        "tests": "7",
         "failures": "1",
         "errors": "1",
     }

@@ -1,5 +1,6 @@
 """LitServe with its own batching, on ONNX Runtime: `python -m benchmark.peers.litserve.server PORT`."""
 
+import os
 import signal
 import sys
 from typing import Annotated, Any
@@ -48,10 +49,14 @@ class TagAPI(litserve.LitAPI):
         return [[tag, score] for tag, score in output]
 
 
+def _end(*_: object) -> None:
+    """Of all processes at once: LitServe ends its workers after Ctrl-C only, and may wait for one for ever."""
+    os.killpg(os.getpid(), signal.SIGKILL)
+
+
 def main() -> None:
-    """Serve until it is ended."""
-    # LitServe ends its workers after Ctrl-C only.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """Serve until it is ended; the process leads a group of its own."""
+    signal.signal(signal.SIGTERM, _end)
     tuning = given()
     api = TagAPI(max_batch_size=tuning.batch, batch_timeout=BATCH_TIMEOUT_S if tuning.batch > 1 else 0.0)
     server = litserve.LitServer(api, accelerator="cpu", workers_per_device=tuning.workers, timeout=False)

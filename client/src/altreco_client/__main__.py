@@ -8,10 +8,10 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from . import history_command
-from .channel import TLS, Channel
+from . import connection, history_command
+from .channel import Channel
 from .doctor import Check, examine
-from .errors import AltrecoError, InvalidRequest
+from .errors import AltrecoError
 from .history_command import HISTORY_HELP, load_history
 from .recommender import TagRecommender
 from .results import Recommendation
@@ -34,21 +34,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _recommender(arguments: argparse.Namespace) -> TagRecommender:
-    files = (arguments.ca, arguments.certificate, arguments.key)
-    tls = TLS(root_certificates=files[0], certificate=files[1], private_key=files[2]) if any(files) else None
     return TagRecommender(
         arguments.url,
         deadline_s=arguments.deadline_s,
-        channel=Channel(tls=tls or (TLS() if arguments.tls else None)),
-        headers=dict(_header(text) for text in arguments.header),
+        channel=Channel(tls=connection.tls(arguments)),
+        headers=connection.headers(arguments),
     )
-
-
-def _header(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise InvalidRequest(f"--header {text!r}: expected NAME=VALUE")
-    return name, value
 
 
 def _recommend(recommender: TagRecommender, arguments: argparse.Namespace) -> int:
@@ -149,11 +140,7 @@ def _server_options() -> argparse.ArgumentParser:
     shared.add_argument("--url", default="localhost:8001", help="host:port of Triton's gRPC (default: %(default)s)")
     shared.add_argument("--deadline-s", type=float, default=5.0, help="seconds for each call (default: %(default)s)")
     shared.add_argument("--json", action="store_true", help="print JSON: one object a line")
-    shared.add_argument("--tls", action="store_true", help="encrypt, and trust the system's certificate authorities")
-    shared.add_argument("--ca", metavar="PEM", help="encrypt, and trust this certificate authority")
-    shared.add_argument("--certificate", metavar="PEM", help="the client's own certificate, for mutual TLS")
-    shared.add_argument("--key", metavar="PEM", help="the private key of --certificate")
-    shared.add_argument("--header", action="append", default=[], metavar="NAME=VALUE", help="gRPC metadata to send")
+    connection.add_options(shared)
     return shared
 
 

@@ -88,7 +88,7 @@ SIGNS: tuple[tuple[str, str, type[ServerError], str], ...] = (
     ),
     (
         "UNAVAILABLE",
-        "last error: UNAVAILABLE: .*Socket closed",  # while connecting
+        r"last error: UNAVAILABLE: \S+: Socket closed",  # while connecting
         TLSFailed,
         "hung up at once; does it want TLS, or a client certificate (TLS(...) in Channel)? Is this its gRPC port?",
     ),

@@ -16,6 +16,10 @@ BUDGET = 1000.0
 """Failures in a row after which nothing is tried again, as gRPC's own retries would be throttled (gRFC A6). More than
 the requests that one client has under way when a replica is lost: each of those should get its second attempt."""
 
+TLS_ATTEMPTS = 4
+"""At most, where the two do not seem to trust each other: to connect once more takes no longer, and a server that dies
+while it shakes hands looks the same."""
+
 REFILL = 0.1
 """Of a failure, by each answer: a tenth of all requests may be retries."""
 
@@ -34,10 +38,13 @@ class Retries:
 
     def pause_s(self, failure: ServerError, attempt: int) -> float | None:
         """Seconds to wait before the next attempt, half of them by chance; None: there is none."""
-        if not isinstance(failure, Unavailable) or isinstance(failure, TLSFailed):
+        if not isinstance(failure, Unavailable):
             return None
         self._left = max(0.0, self._left - 1)
-        if attempt >= self._channel.max_attempts or not self._left:
+        most = self._channel.max_attempts
+        if isinstance(failure, TLSFailed):
+            most = min(most, TLS_ATTEMPTS)
+        if attempt >= most or not self._left:
             return None
         longest = min(self._channel.backoff_s * 2 ** (attempt - 1), self._channel.max_backoff_s)
         return random.uniform(longest / 2, longest)
