@@ -20,6 +20,8 @@ from tests.tiny import REPOSITORY, TAGS, tiny_model
 from training.model import ALTReco
 
 METADATA = {"origin": "a test", "version": "7"}
+SATURATED = 2
+"""Convolutions at most that int8 leaves in float on a CPU without VNNI, whose sums of products saturate at 16 bits."""
 MEAN_BOUNDS = {"fp32": 1e-6, "fp16": 1e-3, "int8": 0.02}
 """Of the differences of the tags' probabilities from those of the files as exported; the largest: the gate's bound."""
 
@@ -58,7 +60,8 @@ def converted(exported: Files, tmp_path_factory: pytest.TempPathFactory) -> dict
     folder = tmp_path_factory.mktemp("converted")
     files = {precision: copy(exported, folder / precision) for precision in PRECISIONS}
     kept = [apply_precision(files[precision], precision, lambda: pictures(16)) for precision in PRECISIONS]
-    assert kept == [(), (), ()]
+    assert kept[:2] == [(), ()]
+    assert len(kept[2]) <= SATURATED
     return files
 
 
@@ -114,8 +117,10 @@ def test_int8_holds_signed_weights_per_channel_and_unsigned_activations(converte
     dims = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
     producers = {name: node for node in graph.node for name in node.output}
     convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    quantized = [node for node in convolutions if node.input[1] in producers]
     assert len(convolutions) == 13
-    for node in convolutions:
+    assert len(quantized) >= 13 - SATURATED
+    for node in quantized:
         activation, weight = (producers[name] for name in node.input[:2])
         assert (activation.op_type, weight.op_type) == ("DequantizeLinear", "DequantizeLinear")
         assert (types[activation.input[2]], dims[activation.input[2]]) == (TensorProto.UINT8, [])
