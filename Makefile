@@ -1,7 +1,7 @@
 # Every target makes what it needs; `make help` lists them.
 PYTHON ?= python3.11
 BIN := .venv/bin
-CHECKED := client training export benchmark deploy loadtest demo tests
+CHECKED := client training export benchmark deploy loadtest reliability demo tests
 
 # Of `make loadtest`. The default repository has the paper's size with random weights, which take as long as trained ones.
 REPOSITORY ?= build/full_size
@@ -10,7 +10,7 @@ SLOS ?= loadtest/slos/cpu.toml
 WORKERS ?= 1
 OPTIONS ?=
 
-.PHONY: help demo serve loadtest ablation bench test test-client lint format clean
+.PHONY: help demo serve loadtest reliability ablation bench test test-client lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -23,6 +23,9 @@ serve: .venv/.installed ## start a real Triton on loopback over model_repository
 
 loadtest: .venv/.installed $(REPOSITORY) ## 2 minutes of steady load, a verdict and a report; WORKERS=4 makes it by so many processes
 	$(BIN)/python -m loadtest run --profile $(PROFILE) --slos $(SLOS) --repository $(REPOSITORY) --workers $(WORKERS) $(OPTIONS)
+
+reliability: .venv/.installed $(REPOSITORY) ## faults under load (kills, overload, hostile clients, soak) into docs/
+	$(BIN)/python -m reliability --repository $(REPOSITORY)
 
 ablation: .venv/.installed ## train and evaluate every variant and comparison method, three seeds each, into docs/
 	$(BIN)/python -m training.ablation
@@ -40,7 +43,7 @@ test-client: .venv-client/.installed ## the client alone, on numpy 2, with none 
 lint: .venv/.installed ## ruff and mypy, as CI runs them
 	$(BIN)/ruff check $(CHECKED)
 	$(BIN)/ruff format --check $(CHECKED)
-	$(BIN)/mypy client/src client/examples/upload_service/app.py training export benchmark deploy loadtest demo
+	$(BIN)/mypy client/src client/examples/upload_service/app.py training export benchmark deploy loadtest reliability demo
 
 format: .venv/.installed ## let ruff fix what it can
 	$(BIN)/ruff check --fix $(CHECKED)

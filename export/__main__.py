@@ -11,6 +11,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from altreco_client import InvalidRequest
+
+from deploy.access import access_of, add_access_options
 from export.config import released_version
 from export.errors import ExportError
 from export.manifest import PRECISIONS, to_json
@@ -24,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         print(arguments.run(arguments))
-    except (ExportError, TrainingError) as error:
+    except (ExportError, TrainingError, InvalidRequest) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -72,7 +75,8 @@ def _rollback(arguments: argparse.Namespace) -> str:
 def _prune(arguments: argparse.Namespace) -> str:
     from export.served import loaded_releases  # noqa: PLC0415
 
-    in_use = frozenset(number for url in arguments.url for number in loaded_releases(url))
+    access = access_of(arguments)
+    in_use = frozenset(number for url in arguments.url for number in loaded_releases(url, access))
     return prune(arguments.repository, arguments.keep, in_use)
 
 
@@ -81,7 +85,14 @@ def _verify(arguments: argparse.Namespace) -> str:
 
     if arguments.url is None:
         return str(verify(arguments.repository, arguments.version, allowed=arguments.allowed))
-    return str(verify_served(arguments.repository, arguments.url, arguments.version, allowed=arguments.allowed))
+    served = verify_served(
+        arguments.repository,
+        arguments.url,
+        arguments.version,
+        allowed=arguments.allowed,
+        access=access_of(arguments),
+    )
+    return str(served)
 
 
 def _rollout(arguments: argparse.Namespace) -> str:
@@ -93,6 +104,7 @@ def _rollout(arguments: argparse.Namespace) -> str:
         to=arguments.to,
         allowed=arguments.allowed,
         drain_timeout_s=arguments.drain_timeout_s,
+        access=access_of(arguments),
     )
     return str(moved)
 
@@ -147,12 +159,14 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--url", action="append", default=[], help="host:port of a server whose loaded releases stay; may be repeated"
     )
+    add_access_options(command)
 
     command = commands.add_parser("verify", parents=[shared], help="check a release's files, or a running server")
     command.set_defaults(run=_verify)
     _add_allowed(command)
     command.add_argument("--version", type=int, help="default: the pinned one")
     command.add_argument("--url", help="host:port of Triton's gRPC: replay the golden set there")
+    add_access_options(command)
 
     command = commands.add_parser("rollout", parents=[shared], help="switch a running server without a failed request")
     command.set_defaults(run=_rollout)
@@ -162,6 +176,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--drain-timeout-s", type=float, default=60.0, help="for requests of the old release (%(default)s)"
     )
+    add_access_options(command)
     return parser
 
 

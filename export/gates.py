@@ -11,6 +11,7 @@ import numpy as np
 from altreco_client import contract
 from numpy.typing import NDArray
 
+from deploy.access import PLAIN, Access
 from deploy.local import ServerError, on_free_ports, serve
 from export.errors import ExportError, GateError
 from export.golden import BATCH_SIZES, GoldenSet, Inputs, Recommender, replay
@@ -53,9 +54,9 @@ def served_gate(repository: Path, golden: GoldenSet, precision: str) -> Gate:
         raise ExportError(f"the exported models cannot be served: {error}") from error
 
 
-def replay_gate(url: str, golden: GoldenSet, allowed: float) -> Gate:
+def replay_gate(url: str, golden: GoldenSet, allowed: float, access: Access = PLAIN) -> Gate:
     """Whatever server answers there against the golden set; raises ServerFailure."""
-    with connected(url) as client:
+    with connected(url, access) as client:
         max_batch = client.get_model_config(contract.TAG_RECOMMENDER.name).config.max_batch_size
         recommend = ensemble_recommender(client, golden.version)
         return answers_gate(SERVED, golden.inputs, golden.tags, recommend, allowed, max_batch=max_batch)

@@ -16,6 +16,7 @@ from google.protobuf import json_format
 from tritonclient.grpc import model_config_pb2 as pb
 from tritonclient.utils import InferenceServerException
 
+from deploy.access import PLAIN, Access
 from export.config import CONFIG_FILE, check_repository, read_config, released_version
 from export.errors import ConfigError, ExportError, GateError, LoadRefused, ReleaseError, ServerFailure
 from export.gates import SERVED, answers_gate, require
@@ -65,6 +66,7 @@ def rollout(
     to: int | None = None,
     allowed: float | None = None,
     drain_timeout_s: float = 60.0,
+    access: Access = PLAIN,
     say: Callable[[str], None] = print,
 ) -> Rollout:
     """Make the server at host:port serve the pinned release, or `to`, which is pinned then.
@@ -72,7 +74,7 @@ def rollout(
     `allowed`: difference to the golden set, if not the release's own. Raises GateError, ServerFailure, ReleaseError,
     ConfigError, GoldenSetError and RepositoryBusy; unless the message says otherwise, the old release serves.
     """
-    with locked(repository), connected(url) as client:
+    with locked(repository), connected(url, access) as client:
         started = time.monotonic()
         manifest, golden = load_release(repository, to)
         version, old = manifest.version, served_version(client)

@@ -9,6 +9,7 @@ from altreco_client import contract
 from numpy.typing import NDArray
 from tritonclient.utils import InferenceServerException
 
+from deploy.access import PLAIN, Access, advice
 from export.errors import ServerFailure
 from export.golden import Recommender
 
@@ -17,21 +18,25 @@ DEADLINE_S = 60.0
 
 
 @contextmanager
-def connected(url: str) -> Iterator[triton.InferenceServerClient]:
-    """A client for host:port; whatever Triton or gRPC raises meanwhile becomes a ServerFailure."""
+def connected(url: str, access: Access = PLAIN) -> Iterator[triton.InferenceServerClient]:
+    """A client for host:port; whatever Triton or gRPC raises meanwhile becomes a ServerFailure.
+
+    Raises InvalidRequest for files of `access` that cannot be used.
+    """
     if "/" in url:
         raise ServerFailure(f"url {url!r}: expected host:port of the gRPC endpoint, such as localhost:8001")
     try:
-        with triton.InferenceServerClient(url) as client:
+        with access.connect(url) as client:
             yield client
     except InferenceServerException as error:
-        hint = ": is Triton running, is this its gRPC port?" if "UNAVAILABLE" in str(error.status()) else ""
-        raise ServerFailure(f"{url}: {error.message()}{hint}") from error
+        words = str(error.message())
+        unavailable = "is Triton running, is this its gRPC port?" if "UNAVAILABLE" in str(error.status()) else ""
+        raise ServerFailure(": ".join(filter(None, (url, words, advice(words) or unavailable)))) from error
 
 
-def loaded_releases(url: str) -> set[int]:
+def loaded_releases(url: str, access: Access = PLAIN) -> set[int]:
     """Every version of any of the models that the server at host:port has loaded; raises ServerFailure."""
-    with connected(url) as client:
+    with connected(url, access) as client:
         models = (*contract.COMPONENTS, contract.TAG_RECOMMENDER)
         return {version for model in models for version in ready_versions(client, model.name)}
 

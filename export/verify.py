@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from deploy.access import PLAIN, Access
 from export.config import check_config
 from export.errors import GoldenSetError, ServerFailure
 from export.gates import SERVED, answers_gate, replay_gate, require
@@ -31,13 +32,15 @@ def verify(repository: Path, number: int | None = None, *, allowed: float | None
     return gate
 
 
-def verify_served(repository: Path, url: str, number: int | None = None, *, allowed: float | None = None) -> Gate:
+def verify_served(
+    repository: Path, url: str, number: int | None = None, *, allowed: float | None = None, access: Access = PLAIN
+) -> Gate:
     """The server at host:port serves this release (default: the pinned one) and answers its golden set.
 
     Raises ServerFailure, GoldenSetError and GateError.
     """
     manifest, golden = load_release(repository, number)
-    with connected(url) as client:
+    with connected(url, access) as client:
         served = served_version(client)
     if served is None:
         raise ServerFailure(f"{url} serves no tag_recommender: is release {manifest.version} loaded?")
@@ -46,6 +49,6 @@ def verify_served(repository: Path, url: str, number: int | None = None, *, allo
             f"{url} serves release {served}, the golden set is release {manifest.version}'s: "
             f"roll out, or verify release {served}"
         )
-    gate = replay_gate(url, golden, manifest.gate(SERVED).allowed if allowed is None else allowed)
+    gate = replay_gate(url, golden, manifest.gate(SERVED).allowed if allowed is None else allowed, access)
     require([gate])
     return gate

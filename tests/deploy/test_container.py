@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from tests.deploy.triton_flags import assert_restricted, assert_taken
@@ -70,8 +71,9 @@ def test_the_build_sees_the_probe_alone() -> None:
     assert [line for line in lines if not line.startswith("#")] == ["*", "!probe.sh"]
 
 
-def test_the_service_is_confined() -> None:
-    service = compose()["services"]["triton"]
+@pytest.mark.parametrize("name", ["triton", "prometheus", "grafana"])
+def test_every_service_is_confined(name: str) -> None:
+    service = compose()["services"][name]
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
@@ -79,10 +81,14 @@ def test_the_service_is_confined() -> None:
     assert {"cpus", "mem_limit", "pids_limit"} <= set(service)
     assert re.search(r":v?\d+\.\d+[\w.-]+$", service["image"])
     assert all(port.startswith("127.0.0.1:") for port in service["ports"]), "reachable from other machines"
-    # Written to is /tmp alone.
+    # Written to are volumes and /tmp alone.
     for mount in service["volumes"]:
-        assert mount.endswith(":ro")
-        assert (CONTAINER / mount.partition(":")[0]).exists()
+        source = mount.partition(":")[0]
+        assert source in compose()["volumes"] or (mount.endswith(":ro") and (CONTAINER / source).exists())
+
+
+def test_there_are_no_other_services() -> None:
+    assert set(compose()["services"]) == {"triton", "prometheus", "grafana"}
 
 
 def test_triton_takes_the_flags(tmp_path: Path) -> None:

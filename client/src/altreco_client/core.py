@@ -26,9 +26,9 @@ from .vocabulary_cache import VocabularyCache
 LOGGER = logging.getLogger("altreco_client")
 DEFAULT_CHANNEL = Channel()
 
-QUEUE_SHARE = 0.9
-"""Of what is left of the deadline, how much a request may wait in the server's queue: one that is taken from the queue
-later would be worked on for nobody."""
+QUEUE_SHARE = 0.5
+"""Of what is left of the deadline, how much a request may wait in the server's queue. The rest is for the batch that it
+ends up in, a full one under overload: with less, the server works for nobody when it is asked most."""
 
 
 class ClientSettings(TypedDict, total=False):

@@ -1,0 +1,27 @@
+"""A client process that asks until it is killed: `python -m reliability.asking HOST:PORT N < request`, N at a time."""
+
+import sys
+
+import grpc
+
+from reliability.http2 import INFER
+
+DEADLINE_S = 30.0
+
+
+def main() -> None:
+    """Say so once when N requests are under way, and keep as many there."""
+    url, count = sys.argv[1], int(sys.argv[2])
+    request = sys.stdin.buffer.read()
+    with grpc.insecure_channel(url) as channel:
+        call = channel.unary_unary(INFER)
+        call(request, timeout=DEADLINE_S)
+        under_way = [call.future(request, timeout=DEADLINE_S) for _ in range(count)]
+        print("asks", flush=True)
+        while True:
+            under_way.pop(0).result()
+            under_way.append(call.future(request, timeout=DEADLINE_S))
+
+
+if __name__ == "__main__":
+    main()

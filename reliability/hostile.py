@@ -1,0 +1,107 @@
+"""Clients that are killed with requests under way, and connections that end in the middle of one."""
+
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from deploy.local import Server
+from deploy.local.tied import tied
+from reliability import http2
+from reliability.callers import passing, under_load
+from reliability.footprint import connections, connections_back, footprint
+from reliability.good_calls import good_checks, good_figures
+from reliability.outcome import Check, Outcome
+from reliability.raw_requests import ensemble_request
+from reliability.servers import serving
+
+ROOT = Path(__file__).parents[1]
+GROWTH_MIB = 64.0
+"""What is noise: allocators keep what is free."""
+IN_FLIGHT = 4
+"""Requests that each process has under way."""
+
+
+def vanishing_clients(
+    repository: Path,
+    *,
+    processes: int = 40,
+    sockets: int = 400,
+    at_once: int = 4,
+    callers: int = 4,
+    deadline_s: float = 30.0,
+    window_s: float = 10.0,
+) -> Outcome:
+    """Processes killed by SIGKILL, `at_once` of them at a time, and sockets closed in the middle of a request."""
+    request = ensemble_request(repository)
+    with (
+        serving(repository) as server,
+        under_load(server.grpc_url, callers=callers, deadline_s=deadline_s) as calls,
+    ):
+        connected = connections(server)
+        _vanish(server, request, processes=at_once, sockets=sockets // 4, at_once=at_once)  # what is allocated once
+        connections_back(server, connected)
+        held, before, started_s = footprint(server), passing(calls, window_s), time.monotonic()
+        _vanish(server, request, processes=processes, sockets=sockets, at_once=at_once)
+        during, took_s = calls.since(started_s), time.monotonic() - started_s
+        back = connections_back(server, held.connections)
+        after, holds = passing(calls, window_s), footprint(server)
+    return Outcome(
+        title="Clients vanish in the middle of requests",
+        did=f"{processes} client processes, each with {IN_FLIGHT} requests under way, were killed by kill -9, and "
+        f"{sockets} connections closed or reset in the middle of one, while {callers} callers asked without pause.",
+        figures={
+            **good_figures(calls, (before, window_s), (during, took_s), (after, window_s)),
+            "server before": str(held),
+            "server after": str(holds),
+        },
+        checks=[
+            *good_checks(calls, deadline_s),
+            Check("their connections are closed", back),
+            Check("no file is left open", holds.files <= held.files),
+            Check(f"memory grew by less than {GROWTH_MIB:g} MiB", holds.grown_mib(held) < GROWTH_MIB),
+        ],
+    )
+
+
+def _vanish(server: Server, request: bytes, *, processes: int, sockets: int, at_once: int) -> None:
+    for first in range(0, processes, at_once):
+        with ExitStack() as stack:
+            clients = [stack.enter_context(_asking(server, request)) for _ in range(min(at_once, processes - first))]
+            for client in clients:
+                assert client.stdout is not None
+                if client.stdout.readline() != b"asks\n":
+                    raise RuntimeError(f"a client process that should be killed ended by itself, exit {client.wait()}")
+    with ThreadPoolExecutor(at_once) as pool:
+        list(pool.map(lambda number: _cut(server, request, number), range(sockets)))
+
+
+@contextmanager
+def _asking(server: Server, request: bytes) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that asks; killed at the end."""
+    command = tied([sys.executable, "-m", "reliability.asking", server.grpc_url, str(IN_FLIGHT)])
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT) as process:
+        try:
+            assert process.stdin is not None
+            process.stdin.write(request)
+            process.stdin.close()
+            yield process
+        finally:
+            process.kill()
+
+
+def _cut(server: Server, request: bytes, number: int) -> None:
+    """A connection that ends somewhere in the request, every other one by a reset."""
+    head = http2.opening() + http2.headers()
+    body = http2.data(http2.message(request))[: http2.WINDOW_BYTES]
+    with http2.connect(server.grpc_url) as connection:
+        connection.sendall(head + body[: int(np.random.default_rng(number).integers(1, len(body)))])
+        if number % 2:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -1,0 +1,226 @@
+"""More than the server can do: a crowd that fills its queue, and an open load of several times its capacity."""
+
+import tempfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from altreco_client import TagRecommender
+
+from benchmark.tables import number
+from deploy.local import Server
+from loadtest.profiles import Profile, Stage
+from loadtest.records import Run
+from loadtest.run import Target, run_load
+from loadtest.sampler import sampling
+from loadtest.workload import WORKLOADS, load_workload
+from reliability.callers import QUESTIONS, SLACK_S, WARM_UP_S, Calls, calling, kept, passing, questions, wait_until
+from reliability.footprint import Footprint, footprint
+from reliability.outcome import Check, Outcome
+from reliability.servers import serving
+from reliability.wording import kinds, mib, ms, seconds, speed
+
+SLOWEST_STEP = "visual_encoder"
+"""Where requests queue."""
+CALM_CALLERS = 2
+EVERY_S = 0.25
+CANARY_EVERY_S = 0.5
+LEAST_OFFERED = 0.8
+"""Of the load that is asked for: a generator on the same cores may be late, and chance has its part."""
+LEAST_ANSWERED = 0.3
+"""Of the capacity: the generator and all that is turned away cost the same cores."""
+MOST_GROWN_MIB = 512
+"""By the end of an overload, against before: what the allocators of three processes keep for the next one."""
+
+
+@dataclass(frozen=True)
+class Overload:
+    """What was measured; rates are requests a second."""
+
+    capacity: float
+    deadline_s: float
+    run: Run
+    canaries: Calls
+    after: Calls
+    before: Footprint
+    left: Footprint
+
+
+def full_queue(
+    repository: Path, *, callers: int = 200, deadline_s: float = 5.0, crowd_s: float = 20.0, window_s: float = 5.0
+) -> Outcome:
+    """More callers than can be answered within their deadline; the queue is bounded by their time, not by number."""
+    with serving(repository) as server:
+        asked = questions(server.grpc_url, QUESTIONS)
+        with (
+            TagRecommender(server.grpc_url, deadline_s=deadline_s) as recommender,
+            sampling(server.grpc_url, [server.metrics_url], server.pid, every_s=EVERY_S) as samples,
+        ):
+            recommender.recommend(asked[0].image, asked[0].history, deadline_s=WARM_UP_S)
+            with calling(recommender, asked, callers=CALM_CALLERS) as calls:
+                before = passing(calls, window_s)
+            with calling(recommender, asked, callers=callers) as crowd:
+                passing(crowd, crowd_s)
+            over_s = max(call.ended_s for call in crowd.ended)
+            with calling(recommender, asked, callers=CALM_CALLERS) as calls:
+                wait_until(lambda: bool(calls.answered), "an answer after the crowd")
+                back_s = min(call.ended_s for call in calls.answered) - over_s
+                after = passing(calls, window_s)
+    late_ms = [1000 * (call.seconds - deadline_s) for call in crowd.failed]
+    return Outcome(
+        title="The queue is full",
+        did=f"{callers} callers without pause for {crowd_s:g} s, each call with a deadline of {deadline_s:g} s, which "
+        f"is more than the server can answer in that time; before and after, {CALM_CALLERS} callers.",
+        figures={
+            f"{CALM_CALLERS} callers before": speed(before, window_s),
+            f"{callers} callers": speed(crowd, crowd_s),
+            "of these calls failed": f"{len(crowd.failed):,} of {len(crowd.ended):,}: {kinds(crowd.errors())}",
+            "they failed after their deadline, p50 and p99": _p50_p99(late_ms),
+            "requests that Triton took out of its queue unanswered": f"{_counted(samples, 'fail'):,}",
+            "most requests waiting": f"{_most_waiting(samples):,}",
+            "first answer, after the crowd had left": seconds(back_s),
+            f"{CALM_CALLERS} callers after": speed(after, window_s),
+        },
+        checks=[
+            *kept(crowd, deadline_s),
+            Check("it was too much: calls failed, and not all", bool(crowd.failed) and bool(crowd.answered)),
+            Check("all of these failed with DeadlineExceeded", set(crowd.errors()) <= {"DeadlineExceeded"}),
+            Check(
+                "after the crowd, every call was answered right",
+                bool(after.answered) and not after.failed + after.wrong,
+            ),
+        ],
+    )
+
+
+def overload(
+    repository: Path,
+    *,
+    times: float = 3.0,
+    load_s: float = 60.0,
+    deadline_s: float = 5.0,
+    users: int = 32,
+    capacity_s: float = 10.0,
+    window_s: float = 5.0,
+) -> Outcome:
+    """An open load, which does not wait for answers; two callers hold answers against what is right meanwhile."""
+    with serving(repository) as server, tempfile.TemporaryDirectory(prefix="altreco-reliability-") as name:
+        asked = questions(server.grpc_url, QUESTIONS)
+        closed = Profile(users=users, stages=(Stage(name="capacity", duration_s=capacity_s),))
+        capacity = _answered_per_s(_load(server, closed, Path(name, "capacity"), deadline_s=WARM_UP_S))
+        before = footprint(server)
+        profile = Profile(rate=times * capacity, stages=(Stage(name="overload", duration_s=load_s),))
+        with TagRecommender(server.grpc_url, deadline_s=deadline_s) as recommender:
+            recommender.recommend(asked[0].image, asked[0].history, deadline_s=WARM_UP_S)
+            with calling(recommender, asked, callers=CALM_CALLERS, every_s=CANARY_EVERY_S) as canaries:
+                run = _load(server, profile, Path(name, "overload"), deadline_s=deadline_s)
+                wait_until(lambda: not canaries.failed or canaries.ended[-1].error is None, "an answer after the load")
+            with calling(recommender, asked, callers=CALM_CALLERS) as calls:
+                after = passing(calls, window_s)
+        left = footprint(server)
+    measured = Overload(capacity, deadline_s, run, canaries, after, before, left)
+    return Outcome(
+        title=f"Overload, {times:g} times the capacity",
+        did=f"Open load of {times:g} times what the server answered to {users} users in a closed loop, for {load_s:g} "
+        f"s, each request with a deadline of {deadline_s:g} s; {CALM_CALLERS} callers beside it looked at the answers.",
+        figures={
+            f"capacity ({users} users, closed loop)": f"{number(capacity)} answers a second",
+            **_figures(measured),
+            f"{CALM_CALLERS} callers after": speed(after, window_s),
+        },
+        checks=_checks(measured, times),
+    )
+
+
+def _figures(of: Overload) -> dict[str, str]:
+    records, samples = of.run.records, of.run.samples
+    answered = records.where(records.error < 0)
+    rows, most = _counted(samples, "rows"), max(sample["memory_bytes"] for sample in samples)
+    memory = (of.before.memory_bytes, most, of.left.memory_bytes)
+    return {
+        "offered": f"{number(len(records) / of.run.settings['duration_s'])} requests a second",
+        "answered within the deadline": f"{number(_answered_per_s(of.run))} a second, "
+        f"{_answered_per_s(of.run) / of.capacity:.0%} of the capacity",
+        "failed": kinds(_errors(of.run)),
+        "latency of the answered, p50 and p99": _p50_p99(answered.latency_ms()),
+        "pictures computed for nobody": f"{max(0, rows - len(answered) - len(of.canaries.answered)):,} of {rows:,}",
+        "requests that Triton took out of its queue unanswered": f"{_counted(samples, 'fail'):,}",
+        "most requests waiting": f"{_most_waiting(samples):,}",
+        "queue empty, after the last request left": _emptied(of.run),
+        "memory before, at most, after": ", ".join(map(mib, memory)),
+        "connections and open files before, after": f"{of.before.connections} and {of.before.files}, "
+        f"{of.left.connections} and {of.left.files}",
+    }
+
+
+def _checks(of: Overload, times: float) -> list[Check]:
+    records = of.run.records
+    longest_s = float((records.ended_s - records.started_s)[records.error < 0].max(initial=0))
+    offered = len(records) / of.run.settings["duration_s"]
+    return [
+        *kept(of.canaries, of.deadline_s),
+        Check(
+            f"the load was at least {times * LEAST_OFFERED:g} times the capacity",
+            offered >= times * LEAST_OFFERED * of.capacity,
+        ),
+        Check("no answer came later than the deadline", longest_s <= of.deadline_s + SLACK_S),
+        Check(
+            f"it went on answering, {LEAST_ANSWERED:.0%} of its capacity at least",
+            _answered_per_s(of.run) >= LEAST_ANSWERED * of.capacity,
+        ),
+        Check("callers got DeadlineExceeded, nothing else", set(_errors(of.run)) <= {"DeadlineExceeded"}),
+        Check(
+            "after it, every call was answered right", bool(of.after.answered) and not of.after.failed + of.after.wrong
+        ),
+        Check(
+            f"memory after it is at most {MOST_GROWN_MIB} MiB more than before",
+            of.left.grown_mib(of.before) <= MOST_GROWN_MIB,
+        ),
+    ]
+
+
+def _load(server: Server, profile: Profile, folder: Path, *, deadline_s: float) -> Run:
+    """Single pictures; the cache is off, so each is computed."""
+    target = Target(url=server.grpc_url, metrics_urls=[server.metrics_url], pid=server.pid)
+    workload = replace(load_workload(WORKLOADS / "singles.toml"), deadline_s=deadline_s)
+    return run_load(target, profile, workload, folder)
+
+
+def _answered_per_s(run: Run) -> float:
+    return float(np.count_nonzero(run.records.error < 0) / run.settings["duration_s"])
+
+
+def _errors(run: Run) -> Counter[str]:
+    """By kind, without the messages."""
+    failed = run.records.error[run.records.error >= 0]
+    return Counter(run.records.errors[error].partition(":")[0] for error in failed)
+
+
+def _counted(samples: Sequence[Mapping[str, Any]], counter: str) -> int:
+    """By how much a counter of the slowest step grew."""
+    first, last = (sample["models"].get(SLOWEST_STEP, {}).get(counter, 0) for sample in (samples[0], samples[-1]))
+    return int(last - first)
+
+
+def _waiting(sample: Mapping[str, Any]) -> int:
+    return int(sample["pending"].get(SLOWEST_STEP, 0))
+
+
+def _most_waiting(samples: Sequence[Mapping[str, Any]]) -> int:
+    return max(map(_waiting, samples))
+
+
+def _emptied(run: Run) -> str:
+    """By the samples, which are taken once a second."""
+    last_s = float(run.records.started_s.max())
+    empty_s = [sample["t_s"] for sample in run.samples if sample["t_s"] > last_s and not _waiting(sample)]
+    return f"{seconds(min(empty_s) - last_s)} at most" if empty_s else "not before the load test ended"
+
+
+def _p50_p99(values_ms: Any) -> str:
+    if not len(values_ms):
+        return "none"
+    return ", ".join(ms(float(np.percentile(values_ms, percent, method="higher"))) for percent in (50, 99))

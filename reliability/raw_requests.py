@@ -1,0 +1,34 @@
+"""Right requests as the bytes that cross the wire, to be sent without a client, or to be spoilt."""
+
+from pathlib import Path
+
+import numpy as np
+from altreco_client import contract
+from tritonclient.grpc import service_pb2 as pb
+
+from export.config import vocabulary_size
+
+
+def ensemble_request(repository: Path) -> bytes:
+    """A picture of noise and a history; 150 KiB."""
+    picture = np.random.default_rng(0).bytes(int(np.prod(contract.IMAGE.dims)))
+    return _request(contract.TAG_RECOMMENDER, picture, _history(repository))
+
+
+def small_request(repository: Path) -> bytes:
+    """A history alone, to the preference encoder: it fits the window that HTTP/2 opens with, 64 KiB."""
+    return _request(contract.PREFERENCE_ENCODER, _history(repository))
+
+
+def _history(repository: Path) -> bytes:
+    history = np.random.default_rng(0).random(vocabulary_size(repository)) < 0.01
+    return history.astype(np.float32).tobytes()
+
+
+def _request(model: contract.Model, *values: bytes) -> bytes:
+    request = pb.ModelInferRequest(model_name=model.name, raw_input_contents=values)
+    for tensor, raw in zip(model.inputs, values, strict=True):
+        tags = len(raw) // np.dtype(np.float32).itemsize
+        shape = [1, *(tags if dim == -1 else dim for dim in tensor.dims)]
+        request.inputs.add(name=tensor.name, datatype=tensor.dtype, shape=shape)
+    return request.SerializeToString()

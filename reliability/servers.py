@@ -1,0 +1,91 @@
+"""Servers that are started, ended, and looked into from outside, as a platform does it."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import tritonclient.grpc as triton
+from altreco_client import contract
+
+from deploy.local import Server, on_free_ports, serve
+from loadtest.sampler import counters
+from reliability.callers import wait_until
+
+PROBE = Path(__file__).parents[1] / "deploy" / "container" / "probe.sh"
+PROBE_S = 60.0
+"""As Kubernetes allows the startup probe: base/deployment.yaml."""
+
+
+@contextmanager
+def serving(repository: Path, **settings: Any) -> Iterator[Server]:
+    """On free ports and without a cache, so every picture is computed; `settings` are those of ServerSettings."""
+    with serve(on_free_ports(repository, **{"strict": True, "cache_size_bytes": 0, **settings})) as server:
+        try:
+            yield server
+        finally:
+            kill(server)  # at its leisure, it would wait for its clients
+
+
+def addresses(server: Server) -> dict[str, Any]:
+    """Settings for the next server, where this one was."""
+    host, _, grpc_port = server.grpc_url.rpartition(":")
+    urls = {"http_port": server.http_url, "metrics_port": server.metrics_url.removesuffix("/metrics")}
+    ports = {name: int(url.rpartition(":")[2]) for name, url in urls.items()}
+    return {"host": host, "grpc_port": int(grpc_port), **ports}
+
+
+def all_of(*servers: Server) -> str:
+    """gRPC's address of them: the client goes round."""
+    return f"ipv4:{','.join(server.grpc_url for server in servers)}"
+
+
+def kill(server: Server) -> None:
+    """At once, with its backend's processes, as a container ends."""
+    with suppress(ProcessLookupError):
+        os.killpg(server.pid, signal.SIGKILL)
+
+
+def terminate(server: Server) -> None:
+    """As Kubernetes asks it to end."""
+    os.kill(server.pid, signal.SIGTERM)
+
+
+def exit_code(server: Server, *, seconds: float = 60.0) -> int:
+    """Wait for its end; below 0: the signal that ended it. Raises TimeoutError."""
+
+    def ended() -> Any:
+        # It stays a zombie: who started it has its process id still, and ends its group.
+        return os.waitid(os.P_PID, server.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG)
+
+    wait_until(lambda: ended() is not None, f"the end of Triton, process {server.pid}", seconds=seconds)
+    end = ended()
+    return int(end.si_status if end.si_code == os.CLD_EXITED else -end.si_status)
+
+
+def stubs(server: Server, model: str) -> list[psutil.Process]:
+    """The processes in which Triton's Python backend runs a model: one for each instance."""
+    children = psutil.Process(server.pid).children(recursive=True)
+    return [child for child in children if any(part.startswith(f"{model}_") for part in child.cmdline())]
+
+
+def answered_by(server: Server) -> int:
+    """Requests to the ensemble that it answered since its start."""
+    with triton.InferenceServerClient(server.grpc_url) as client:
+        return int(counters(client).get(contract.TAG_RECOMMENDER.name, {}).get("requests", 0))
+
+
+def probe(server: Server, kind: str, *, models: Path, release: int) -> bool:
+    """Whether the container's probe, `live`, `ready` or `golden`, finds the server well."""
+    done = subprocess.run(
+        [PROBE, kind],
+        env={**os.environ, "PROBE_URL": server.http_url, "MODELS": str(models), "RELEASE": str(release)},
+        capture_output=True,
+        timeout=PROBE_S,
+        check=False,
+    )
+    return done.returncode == 0

@@ -1,0 +1,139 @@
+"""Steady load for a long time: whether memory, files and threads of server and clients stay where they are."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import psutil
+from altreco_client import PreparedImage, TagRecommender, contract
+
+from reliability.callers import QUESTIONS, WARM_UP_S, Calls, K, Question, ask, calling, questions
+from reliability.footprint import Footprint, footprint
+from reliability.good_calls import good_checks
+from reliability.memory import MIB, Course
+from reliability.outcome import Check, Outcome
+from reliability.servers import serving
+from reliability.wording import kinds, ms
+
+CACHE_BYTES = 1024**2
+"""Of Triton's response cache: so small that new pictures fill it within the first quarter."""
+SERVER_GROWTH_MIB, CLIENTS_GROWTH_MIB = 32.0, 16.0
+"""More is not the noise of allocators."""
+MORE_FILES, MORE_THREADS = 8, 8
+"""That come and go: a client's connection, gRPC's threads."""
+
+
+def soak(
+    repository: Path,
+    *,
+    seconds: float = 600.0,
+    callers: int = 4,
+    every_s: float = 1.0,
+    new_every_s: float = 0.25,
+    visit_every_s: float = 5.0,
+    sample_s: float = 1.0,
+    deadline_s: float = 30.0,
+) -> Outcome:
+    """Repeat pictures from `callers`, new ones from another, and a client that is made, asks once and is closed."""
+    with serving(repository, cache_size_bytes=CACHE_BYTES) as server:
+        asked, rng = questions(server.grpc_url, QUESTIONS), np.random.default_rng(1)
+        news, visits, started_s = Calls(), Calls(), time.monotonic()
+        with TagRecommender(server.grpc_url, deadline_s=deadline_s) as recommender:
+
+            def new_picture() -> None:
+                news.ended.append(ask(recommender, _new_question(recommender, asked, rng)))
+
+            def visit() -> None:
+                with TagRecommender(server.grpc_url, deadline_s=deadline_s) as visitor:
+                    visits.ended.append(ask(visitor, asked[len(visits.ended) % len(asked)]))
+
+            recommender.recommend(asked[0].image, asked[0].history, K, deadline_s=WARM_UP_S)
+            with (
+                calling(recommender, asked, callers=callers, every_s=every_s) as calls,
+                _repeating([(new_picture, new_every_s), (visit, visit_every_s)]),
+            ):
+                moments_s, held, clients_mib = _samples(lambda: footprint(server), seconds, sample_s)
+    calls = Calls(sorted([*calls.ended, *news.ended, *visits.ended], key=lambda call: call.started_s))
+    at_server, at_clients = (
+        Course(moments_s, [each.memory_bytes / MIB for each in held]),
+        Course(moments_s, clients_mib),
+    )
+    first, last = held[len(held) // 4], held[-1]
+    return Outcome(
+        title="Steady load for a long time",
+        did=f"{seconds:g} s of {callers} callers with repeat pictures, a call in {every_s:g} s each, a new picture in "
+        f"{new_every_s:g} s, asked twice, and a client in {visit_every_s:g} s that is made, asks once and is closed; "
+        f"Triton's cache holds {CACHE_BYTES / MIB:g} MiB.",
+        figures={
+            "calls": f"{len(calls.answered):,} answered, {len(calls.wrong):,} of them wrong; failed: "
+            f"{kinds(calls.errors())}",
+            "clients that came and went": f"{len(visits.ended):,}",
+            "p99, first and last quarter": " and ".join(
+                ms(calls.since(started_s + at, started_s + at + seconds / 4).percentile_ms(99))
+                for at in (0, 0.75 * seconds)
+            ),
+            "memory of the server": str(at_server),
+            "memory of the clients' process": str(at_clients),
+            "server after the first quarter": str(first),
+            "server at the end": str(last),
+        },
+        checks=[
+            *good_checks(calls, deadline_s),
+            Check("new pictures and new clients asked as well", bool(news.answered) and bool(visits.answered)),
+            Check(
+                f"the server's memory grew by less than {SERVER_GROWTH_MIB:g} MiB",
+                at_server.growth() < SERVER_GROWTH_MIB,
+            ),
+            Check(
+                f"the clients' memory grew by less than {CLIENTS_GROWTH_MIB:g} MiB",
+                at_clients.growth() < CLIENTS_GROWTH_MIB,
+            ),
+            Check("no file is left open", last.files <= first.files + MORE_FILES),
+            Check("no thread is left", last.threads <= first.threads + MORE_THREADS),
+        ],
+    )
+
+
+def _new_question(recommender: TagRecommender, asked: Sequence[Question], rng: np.random.Generator) -> Question:
+    """A picture that nobody has asked about before, with the answer that the server computes for it."""
+    image = PreparedImage(rng.integers(0, 256, contract.IMAGE.dims, dtype=np.uint8))
+    history = asked[int(rng.integers(len(asked)))].history
+    answer = recommender.recommend(image, history, len(recommender.vocabulary.tags))
+    return Question(image, history, {tag.name: tag.score for tag in answer.tags})
+
+
+@contextmanager
+def _repeating(actions: Sequence[tuple[Callable[[], None], float]]) -> Iterator[None]:
+    """Each in a thread, at most once in so many seconds; raises what one raised."""
+    stop = threading.Event()
+
+    def repeat(action: Callable[[], None], every_s: float) -> None:
+        while not stop.wait(every_s):
+            action()
+
+    with ThreadPoolExecutor(len(actions)) as pool:
+        futures = [pool.submit(repeat, *action) for action in actions]
+        try:
+            yield
+        finally:
+            stop.set()
+    for future in futures:
+        future.result()
+
+
+def _samples(
+    look: Callable[[], Footprint], seconds: float, every_s: float
+) -> tuple[list[float], list[Footprint], list[float]]:
+    """Moments in seconds, what the server held, and the MiB of this process, in which the clients are."""
+    here, started_s = psutil.Process(), time.monotonic()
+    moments_s, held, clients_mib = list[float](), list[Footprint](), list[float]()
+    while (passed_s := time.monotonic() - started_s) < seconds:
+        moments_s.append(passed_s)
+        held.append(look())
+        clients_mib.append(here.memory_full_info().pss / MIB)
+        time.sleep(every_s)
+    return moments_s, held, clients_mib

@@ -1,0 +1,56 @@
+"""The scenarios of kills.py and terminations.py, shorter than for the report."""
+
+from pathlib import Path
+
+from altreco_client import Channel
+
+from reliability.kills import killed_backend, killed_replica, killed_server
+from reliability.terminations import drained_replica, terminated_replica, terminated_server
+
+SHORT_S = 1.0
+
+
+def test_a_killed_server_comes_back(repository: Path) -> None:
+    outcome = killed_server(repository, window_s=SHORT_S)
+    assert outcome.missed == []
+    failed = int(outcome.figures["calls that failed"].partition(" ")[0])
+    assert failed > 0, "nobody noticed the kill"
+
+
+def test_a_killed_replica_costs_no_call(repository: Path) -> None:
+    assert killed_replica(repository, window_s=SHORT_S).missed == []
+
+
+def test_a_killed_backend_is_found_by_the_golden_probe_alone(repository: Path) -> None:
+    outcome = killed_backend(repository, window_s=SHORT_S)
+    assert outcome.missed == []
+    probes = {kind: outcome.figures[f"`probe.sh {kind}`, before and meanwhile"] for kind in ("live", "ready", "golden")}
+    assert probes == {"live": "passes, passes", "ready": "passes, passes", "golden": "passes, fails"}
+
+
+def test_a_server_that_stops_gives_calls_up(repository: Path) -> None:
+    """Triton 2.51 loses requests that are between two steps: how many is in the report, what callers get is here."""
+    missed = terminated_server(repository, rounds=1).missed
+    assert set(missed) <= {"every call under way at SIGTERM was answered"}
+
+
+def test_a_replica_that_stops_costs_few_calls(repository: Path) -> None:
+    assert terminated_replica(repository, rounds=1, window_s=SHORT_S).missed == []
+
+
+class Eager(Channel):
+    """Asks DNS again at once, where gRPC waits for 30 s."""
+
+    def _channel_args(self) -> list[tuple[str, int | str]]:
+        return [*super()._channel_args(), ("grpc.dns_min_time_between_resolutions_ms", 100)]
+
+
+def test_a_drained_replica_costs_no_call(repository: Path) -> None:
+    outcome = drained_replica(repository, pre_stop_s=6, age_s=1, channel=Eager(max_attempts=1))
+    assert outcome.missed == []
+    assert float(outcome.figures["the last of them, after it had left DNS"].split()[0]) < 6
+
+
+def test_without_its_time_to_drain_clients_are_still_there(repository: Path) -> None:
+    outcome = drained_replica(repository, pre_stop_s=1, age_s=60, channel=Eager(max_attempts=1))
+    assert "clients had left it before SIGTERM" in outcome.missed
