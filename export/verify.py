@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from deploy.access import PLAIN, Access
-from export.config import check_config
+from export.config import check_config, check_repository
 from export.errors import GoldenSetError, ServerFailure
 from export.gates import SERVED, answers_gate, replay_gate, require
 from export.manifest import Gate
@@ -15,7 +15,7 @@ FILES = "ONNX files to golden set"
 
 
 def verify(repository: Path, number: int | None = None, *, allowed: float | None = None) -> Gate:
-    """A release's files (default: the pinned one) have their hashes, fit their configs, and answer the golden set.
+    """A release's files (default: the pinned one) have their hashes, fit the configs, and answer the golden set.
 
     `allowed`: what it may differ by, if not the release's own.
 
@@ -26,6 +26,7 @@ def verify(repository: Path, number: int | None = None, *, allowed: float | None
     files = model_files(repository, manifest.version)
     for model, file in files.items():
         check_config(repository, model, file)
+    check_repository(repository)
     allowed = manifest.gate(SERVED).allowed if allowed is None else allowed
     gate = answers_gate(FILES, golden.inputs, golden.tags, onnx_recommender(files), allowed)
     require([gate])
