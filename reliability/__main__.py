@@ -35,10 +35,15 @@ def _in_a_folder(scenario: Callable[[Path], Outcome]) -> Callable[[Path], Outcom
     return run
 
 
+def _of_a_small_release(scenario: Callable[[Path], Outcome]) -> Callable[[Path], Outcome]:
+    """For one that needs a release with a golden set."""
+    return _in_a_folder(lambda folder: scenario(releases.prepared(folder).repository))
+
+
 SCENARIOS: dict[str, Callable[[Path], Outcome]] = {
     "killed_server": kills.killed_server,
     "killed_replica": kills.killed_replica,
-    "killed_backend": kills.killed_backend,
+    "killed_backend": _of_a_small_release(kills.killed_backend),
     "terminated_server": terminations.terminated_server,
     "terminated_replica": terminations.terminated_replica,
     "drained_replica": terminations.drained_replica,

@@ -25,6 +25,7 @@ from reliability.servers import serving
 ROOT = Path(__file__).parents[1]
 GROWTH_MIB = 64.0
 """What is noise: allocators keep what is free."""
+ROUNDS = 2
 IN_FLIGHT = 4
 """Requests that each process has under way."""
 
@@ -45,28 +46,32 @@ def vanishing_clients(
         serving(repository) as server,
         under_load(server.grpc_url, callers=callers, deadline_s=deadline_s) as calls,
     ):
-        connected = connections(server)
-        _vanish(server, request, processes=at_once, sockets=sockets // 4, at_once=at_once)  # what is allocated once
-        connections_back(server, connected)
-        held, before, started_s = footprint(server), passing(calls, window_s), time.monotonic()
-        _vanish(server, request, processes=processes, sockets=sockets, at_once=at_once)
+        connected, before, started_s = connections(server), passing(calls, window_s), time.monotonic()
+        held, back = [footprint(server)], True
+        for _ in range(ROUNDS):
+            _vanish(server, request, processes=processes, sockets=sockets, at_once=at_once)
+            back = connections_back(server, connected) and back
+            held.append(footprint(server))
         during, took_s = calls.since(started_s), time.monotonic() - started_s
-        back = connections_back(server, held.connections)
-        after, holds = passing(calls, window_s), footprint(server)
+        after = passing(calls, window_s)
     return Outcome(
         title="Clients vanish in the middle of requests",
         did=f"{processes} client processes, each with {IN_FLIGHT} requests under way, were killed by kill -9, and "
-        f"{sockets} connections closed or reset in the middle of one, while {callers} callers asked without pause.",
+        f"{sockets} connections closed or reset in the middle of one, while {callers} callers asked without pause; "
+        f"{ROUNDS} rounds, as the first one makes the server allocate what larger batches take.",
         figures={
             **good_figures(calls, (before, window_s), (during, took_s), (after, window_s)),
-            "server before": str(held),
-            "server after": str(holds),
+            "server before": str(held[0]),
+            **{f"server after round {number}": str(each) for number, each in enumerate(held[1:], start=1)},
         },
         checks=[
             *good_checks(calls, deadline_s),
             Check("their connections are closed", back),
-            Check("no file is left open", holds.files <= held.files),
-            Check(f"memory grew by less than {GROWTH_MIB:g} MiB", holds.grown_mib(held) < GROWTH_MIB),
+            Check("no file is left open", held[-1].files <= held[0].files),
+            Check(
+                f"memory grew by less than {GROWTH_MIB:g} MiB in the last round",
+                held[-1].grown_mib(held[-2]) < GROWTH_MIB,
+            ),
         ],
     )
 

@@ -293,7 +293,7 @@ ATTEMPTS: Mapping[Attempt, frozenset[str]] = {
     _wrong_message_length: frozenset({"trailers", "reset"}),
     _wrong_compression: frozenset({"trailers", "reset"}),
     _wrong_headers: frozenset({"trailers", "reset"}),
-    _broken_frames: frozenset({"closed", "goaway", "trailers", "waits"}),
+    _broken_frames: frozenset({"closed", "goaway", "reset", "trailers", "waits"}),
     _many_resets: frozenset({"trailers", "goaway", "closed"}),
     _many_pings: frozenset({"goaway", "closed"}),
     _garbage_bytes: frozenset({"closed", "waits"}),

@@ -71,7 +71,6 @@ def full_queue(
                 wait_until(lambda: bool(calls.answered), "an answer after the crowd")
                 back_s = min(call.ended_s for call in calls.answered) - over_s
                 after = passing(calls, window_s)
-    late_ms = [1000 * (call.seconds - deadline_s) for call in crowd.failed]
     return Outcome(
         title="The queue is full",
         did=f"{callers} callers without pause for {crowd_s:g} s, each call with a deadline of {deadline_s:g} s, which "
@@ -80,7 +79,7 @@ def full_queue(
             f"{CALM_CALLERS} callers before": speed(before, window_s),
             f"{callers} callers": speed(crowd, crowd_s),
             "of these calls failed": f"{len(crowd.failed):,} of {len(crowd.ended):,}: {kinds(crowd.errors())}",
-            "they failed after their deadline, p50 and p99": _p50_p99(late_ms),
+            "they failed after, p50 and p99": _p50_p99([1000 * call.seconds for call in crowd.failed]),
             "requests that Triton took out of its queue unanswered": f"{_counted(samples, 'fail'):,}",
             "most requests waiting": f"{_most_waiting(samples):,}",
             "first answer, after the crowd had left": seconds(back_s),
