@@ -67,7 +67,7 @@ def vanishing_clients(
         checks=[
             *good_checks(calls, deadline_s),
             Check("their connections are closed", back),
-            Check("no file is left open", held[-1].files <= held[0].files),
+            Check("no file is left open by the last round", held[-1].files <= held[-2].files),
             Check(
                 f"memory grew by less than {GROWTH_MIB:g} MiB in the last round",
                 held[-1].grown_mib(held[-2]) < GROWTH_MIB,
