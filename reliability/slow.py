@@ -78,7 +78,7 @@ def slow_clients(
             *good_checks(calls, deadline_s),
             *(
                 Check(f"{kind}: by default nothing closes them, the age does", still[kind] > 0 and kind in closed_s)
-                for kind in set(KINDS) - {SILENT}
+                for kind in (IDLE, UNREAD, DRIPPING)
             ),
             Check("their connections are closed when they go", back),
             # Triton 2.51 keeps the file of each connection whose client goes without taking its answer.
