@@ -86,6 +86,8 @@ class Sender:
             else:
                 self.client.recommend_batch(images, [planned.history] * len(images), self.plan.workload.k)
         except gevent.GreenletExit:
+            if intended_s is None:  # a user that Locust ends with the run: under a closed load, nothing else was due
+                raise
             error = NotEnded("the run could wait no longer")
         except Exception as caught:  # noqa: BLE001 - whatever it is, this request has failed
             error = caught
