@@ -85,10 +85,6 @@ class Sender:
                 self.client.recommend(images[0], planned.history, self.plan.workload.k)
             else:
                 self.client.recommend_batch(images, [planned.history] * len(images), self.plan.workload.k)
-        except gevent.GreenletExit:
-            if intended_s is None:  # a user that Locust ends with the run: under a closed load, nothing else was due
-                raise
-            error = NotEnded("the run could wait no longer")
         except Exception as caught:  # noqa: BLE001 - whatever it is, this request has failed
             error = caught
         self._note(environment, planned, began_s if intended_s is None else intended_s, started_s, error)
@@ -192,7 +188,7 @@ class OpenUser(User):
             intended_s, planned = self._take()
             self.sender.give_up(self.environment, planned, intended_s)
         self._under_way.join(timeout=self.sender.plan.workload.deadline_s + 1)
-        self._under_way.kill(timeout=KILL_S)
+        self._under_way.kill(NotEnded("the run could wait no longer"), timeout=KILL_S)
 
     def _due(self) -> bool:
         return self._next < len(self._times) and self._times[self._next] <= self.sender.now_s()

@@ -99,7 +99,8 @@ def test_two_workers(served: Served, tmp_path: Path) -> None:
     with load(tmp_path, "--users", 4, "--duration", 3, "--workers", 2, "--url", served.server.grpc_url) as process:
         wait_for(lambda: len(list((tmp_path / PARTS).glob("*.requests"))) == 2)
         run, _ = finished(process, tmp_path, 0)
-    assert len(run.records) == counted_by_locust(tmp_path) > 20
+    # Locust's master may end before a worker's last report; ours are written at once.
+    assert len(run.records) >= counted_by_locust(tmp_path) > 20
     assert run.settings["generator"]["load"] == "closed"
     assert (run.records.late_ms() >= 0).all()
     assert run.records.repeat.any()
