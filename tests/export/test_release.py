@@ -184,7 +184,7 @@ def test_the_gate_tells_other_weights_apart(released: Path, checkpoint: Path) ->
     assert sum("cold start" in name for name in inputs.names) == 4
     assert not inputs.history[-4:].any()
     onnx = onnx_recommender(model_files(released, 1))
-    assert pytorch_gate(torch_recommender(tiny_model()), inputs, onnx, "fp32").passed
+    assert pytorch_gate(torch_recommender(load_checkpoint(checkpoint).model), inputs, onnx, "fp32").passed
     gate = pytorch_gate(torch_recommender(tiny_model(seed=1)), inputs, onnx, "fp32")
     with pytest.raises(GateError) as caught:
         require([gate])
