@@ -35,17 +35,18 @@ def tiny_model(tags: int = TAGS, seed: int = 0) -> ALTReco:
     return model.eval()
 
 
-def save_tiny_checkpoint(path: Path, tags: int = TAGS, seed: int = 0) -> Path:
-    """A checkpoint with random weights, and beside it the data that it says it was trained on."""
+def save_tiny_checkpoint(path: Path, tags: int = TAGS, seed: int = 0, *, hits: bool = False) -> Path:
+    """A checkpoint with random weights, and beside it the data that it says it was trained on; `hits`: see below."""
     data = path.with_suffix(".data")
     vocabulary = write_tiny_data(data, tags)
     model = tiny_model(tags, seed)
     # Hundreds of its scores are as good as 1, and the processor's rounding decides which five are the best. So no tag
-    # of a test picture is ever among them, or a release would be refused on one processor and taken on another.
+    # of a test picture is ever among them unless `hits`, or one processor would refuse a release that another takes.
     pictures = pl.read_parquet(data / MANIFEST_FILE)
     tested = pictures.filter(pl.col("split") == "test")["tags"].explode().unique()
     with torch.no_grad():
-        model.classifier.fc2.bias[[vocabulary.tags.index(tag) for tag in tested]] = -1e4
+        if not hits:
+            model.classifier.fc2.bias[[vocabulary.tags.index(tag) for tag in tested]] = -1e4
     checkpoint = Checkpoint(model=model, settings=tiny_settings(), vocabulary=vocabulary, metrics={}, data=data)
     save_checkpoint(path, checkpoint)
     return path

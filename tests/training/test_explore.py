@@ -61,7 +61,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny_checkpoint(tmp_path_factory.mktemp("explore") / "tiny.pt", tags=TAGS)
+    return save_tiny_checkpoint(tmp_path_factory.mktemp("explore") / "tiny.pt", tags=TAGS, hits=True)
 
 
 @pytest.fixture(scope="module")
