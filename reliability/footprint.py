@@ -8,6 +8,8 @@ from deploy.local import Server
 from reliability.callers import wait_until
 from reliability.wording import mib
 
+GROWTH_MIB = 64.0
+"""More is not the noise of allocators, which keep what is free."""
 CLOSED_S = 60.0
 """After which a connection that its client ended must be gone."""
 

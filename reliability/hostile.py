@@ -16,15 +16,13 @@ from deploy.local import Server
 from deploy.local.tied import tied
 from reliability import http2
 from reliability.callers import passing, under_load
-from reliability.footprint import connections, connections_back, footprint
+from reliability.footprint import GROWTH_MIB, connections, connections_back, footprint
 from reliability.good_calls import good_checks, good_figures
 from reliability.outcome import Check, Outcome
 from reliability.raw_requests import ensemble_request
 from reliability.servers import serving
 
 ROOT = Path(__file__).parents[1]
-GROWTH_MIB = 64.0
-"""What is noise: allocators keep what is free."""
 ROUNDS = 2
 IN_FLIGHT = 4
 """Requests that each process has under way."""

@@ -14,7 +14,7 @@ from tritonclient.grpc import service_pb2 as pb
 
 from deploy.local import Server
 from reliability.callers import passing, under_load
-from reliability.footprint import connections_back, footprint
+from reliability.footprint import GROWTH_MIB, connections_back, footprint
 from reliability.good_calls import good_checks, good_figures
 from reliability.http2 import INFER
 from reliability.malformations import CHANGES, Change, Random
@@ -25,8 +25,6 @@ from reliability.servers import serving
 from reliability.wording import kinds
 
 CACHE_BYTES = 16 * 1024**2
-GROWTH_MIB = 64.0
-"""What is noise."""
 LARGEST, LARGEST_SHARE = "large batch", 12
 """By kind; one for so many of the others, before them. Of 2,400, the first 800 made the server 225 MiB larger, the next
 1,600 by 23 MiB."""

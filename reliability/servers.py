@@ -19,6 +19,13 @@ from reliability.callers import wait_until
 PROBE = Path(__file__).parents[1] / "deploy" / "container" / "probe.sh"
 PROBE_S = 60.0
 """As Kubernetes allows the startup probe: base/deployment.yaml."""
+AGE_S, GRACE_S = 30, 10
+"""--grpc-max-connection-age and its grace in the manifests."""
+
+
+def connection_age(age_s: float, grace_s: float) -> tuple[str, str]:
+    """Triton's flags for it."""
+    return f"--grpc-max-connection-age={1000 * age_s:.0f}", f"--grpc-max-connection-age-grace={1000 * grace_s:.0f}"
 
 
 @contextmanager

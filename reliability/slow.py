@@ -12,14 +12,12 @@ import psutil
 from deploy.local import Server
 from reliability import http2
 from reliability.callers import passing, under_load
-from reliability.footprint import connections_back, footprint
+from reliability.footprint import GROWTH_MIB, connections_back, footprint
 from reliability.good_calls import good_checks, good_figures
 from reliability.outcome import Check, Outcome
 from reliability.raw_requests import small_request
-from reliability.servers import serving
+from reliability.servers import AGE_S, GRACE_S, connection_age, serving
 
-GROWTH_MIB = 64.0
-"""What is noise: allocators keep what is free."""
 SILENT, IDLE, UNREAD, DRIPPING = (
     "connect and say nothing",
     "open HTTP/2 and say nothing more",
@@ -27,8 +25,6 @@ SILENT, IDLE, UNREAD, DRIPPING = (
     "send a request 3 bytes at a time",
 )
 DRIP_BYTES, DRIP_EVERY_S = 3, 0.25
-AGE_S, GRACE_S = 30, 10
-"""--grpc-max-connection-age and its grace in the manifests."""
 JITTER, SLACK_S = 1.1, 60.0
 """gRPC lengthens an age by up to a tenth; the machine is busy."""
 
@@ -55,7 +51,7 @@ def slow_clients(
             beside, holds, still = passing(calls, window_s), footprint(server), _open(server, slow)
         back = connections_back(server, held.connections)
         after, left = passing(calls, window_s / 5), footprint(server)
-    flags = (f"--grpc-max-connection-age={1000 * age_s}", f"--grpc-max-connection-age-grace={1000 * grace_s}")
+    flags = connection_age(age_s, grace_s)
     with serving(repository, extra_args=flags) as server, _slow(server, repository, connections) as slow:
         closed_s = _seconds_until_closed(server, slow, seconds=JITTER * age_s + grace_s + SLACK_S)
     return Outcome(

@@ -10,13 +10,23 @@ from deploy.local import Server
 from reliability.callers import Calls, kept, passing, under_load, wait_until
 from reliability.headless import headless
 from reliability.outcome import Check, Outcome
-from reliability.servers import addresses, all_of, answered_by, exit_code, serving, terminate
+from reliability.servers import (
+    AGE_S,
+    GRACE_S,
+    addresses,
+    all_of,
+    answered_by,
+    connection_age,
+    exit_code,
+    serving,
+    terminate,
+)
 from reliability.wording import kinds, seconds
 
 EXIT_TIMEOUT_S = 5.0
 """--exit-timeout-secs, as in the manifests."""
-PRE_STOP_S, AGE_S, GRACE_S = 75.0, 30.0, 10.0
-"""As in the manifests: from leaving DNS to SIGTERM; of a connection; of the calls on one that is old."""
+PRE_STOP_S = 75.0
+"""As in the manifests: from leaving DNS to SIGTERM."""
 MOST_LOST = 0.05
 """With two replicas, each attempt meets the one that stops with a chance of a half: six in a row, once in 64."""
 POLL_S = 0.2
@@ -105,7 +115,7 @@ def drained_replica(
     channel: Channel | None = None,
 ) -> Outcome:
     """One of two behind a headless service's name, as the manifests end a pod; each call is tried once."""
-    flags = (f"--grpc-max-connection-age={age_s * 1000:.0f}", f"--grpc-max-connection-age-grace={GRACE_S * 1000:.0f}")
+    flags = connection_age(age_s, GRACE_S)
     hosts = ("127.0.0.2", "127.0.0.3")
     with (
         headless() as service,

@@ -19,6 +19,8 @@ import yaml
 from deploy.local.tied import tied
 
 MONITORING = Path(__file__).parent
+SUMMARIES = "--metrics-config=summary_latencies=true"
+"""Triton's flag without which the alerts on latency see nothing."""
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 20.0
 POLL_S = 0.1

@@ -11,12 +11,11 @@ from pathlib import Path
 from deploy.local import on_free_ports, serve
 from deploy.monitoring.dashboard import panels
 from deploy.monitoring.drawing import Answer, draw
-from deploy.monitoring.local import Prometheus, prometheus
+from deploy.monitoring.local import SUMMARIES, Prometheus, prometheus
 from deploy.monitoring.traffic import asking, burst
 from loadtest.palette import save_png
 
 JOB = "altreco/tag-recommender"
-SUMMARIES = "--metrics-config=summary_latencies=true"
 PICTURE = Path("docs/dashboard.png")
 PHASES_S = (("one caller", 1, 45.0), ("four callers", 4, 45.0), ("one caller", 1, 45.0))
 """Between the second and the third, albums of eight from 32 callers at once that wait 20 ms at most."""

@@ -8,8 +8,6 @@ import pytest
 import yaml
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
-SUMMARIES = "--metrics-config=summary_latencies=true"
-"""Triton's flag without which the alerts on latency see nothing."""
 
 
 def require(program: str) -> str:

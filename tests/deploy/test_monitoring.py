@@ -11,10 +11,10 @@ import pytest
 import yaml
 
 from deploy.monitoring.dashboard import DASHBOARD, panels
-from deploy.monitoring.local import MONITORING, local_config
+from deploy.monitoring.local import MONITORING, SUMMARIES, local_config
 from deploy.monitoring.prometheus_rule import prometheus_rule
 from loadtest.tables import read_toml
-from tests.deploy.monitoring import DEPLOY, SUMMARIES, compose_flags, require
+from tests.deploy.monitoring import DEPLOY, compose_flags, require
 from tests.deploy.test_kubernetes import KUBERNETES, NEWEST, find, flags, pod, render, validate
 from tests.deploy.triton_flags import assert_taken
 

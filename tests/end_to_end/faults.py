@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from google.protobuf import text_format
 
 from deploy.local import Server, on_free_ports, serve
 from export.config import CONFIG_FILE, parse_config
+from reliability.servers import kill
 
 ENCODER = Path(__file__).parent / "slow_encoder.py"
 WAIT_S = 30.0
@@ -87,17 +88,6 @@ def serving(repository: Path, **settings: Any) -> Iterator[Server]:
 
 def port(server: Server) -> int:
     return int(server.grpc_url.rpartition(":")[2])
-
-
-def kill(server: Server) -> None:
-    """At once, with its backends."""
-    with suppress(ProcessLookupError):
-        os.killpg(server.pid, signal.SIGKILL)
-
-
-def terminate(server: Server) -> None:
-    """As an orchestrator does it: the server ends its requests, if they end in time, and is gone after that time."""
-    os.kill(server.pid, signal.SIGTERM)
 
 
 @contextmanager

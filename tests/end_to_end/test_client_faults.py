@@ -11,6 +11,7 @@ import tritonclient.grpc as triton
 from altreco_client import Channel, DeadlineExceeded, Recommendation, TagRecommender, Unavailable
 
 from deploy.local import Server
+from reliability.servers import kill, terminate
 from tests.end_to_end.conftest import Served
 from tests.end_to_end.faults import (
     CALLERS,
@@ -21,13 +22,11 @@ from tests.end_to_end.faults import (
     SlowModel,
     asking,
     gone,
-    kill,
     picture,
     port,
     serving,
     slow_repository,
     stopped,
-    terminate,
     under_load,
     wait_for,
     within,

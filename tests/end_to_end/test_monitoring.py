@@ -13,9 +13,9 @@ import pytest
 
 from deploy.local import on_free_ports, serve
 from deploy.monitoring.dashboard import panels
-from deploy.monitoring.local import Prometheus, prometheus
+from deploy.monitoring.local import SUMMARIES, Prometheus, prometheus
 from deploy.monitoring.traffic import asking, burst
-from tests.deploy.monitoring import SUMMARIES, compose_flags, require
+from tests.deploy.monitoring import compose_flags, require
 from tests.end_to_end.conftest import Served
 
 JOB, ALONE = "altreco/tag-recommender", "alone/tag-recommender"

@@ -6,13 +6,12 @@ import subprocess
 from pathlib import Path
 
 from deploy.local import on_free_ports, serve
+from tests.end_to_end.deployed import KEY, manifest_flags
 from tests.tiny import copy_configs, save_tiny_checkpoint
 
 ROOT = Path(__file__).parents[2]
 RUNBOOK = (ROOT / "docs" / "runbook.md").read_text()
 NOT_RUN = "# *"
-KEY = "a-key-for-operators"
-GROUPS = "shared-memory,model-config,model-repository,statistics,trace,logging"
 
 
 def commands() -> list[str]:
@@ -37,7 +36,7 @@ def test_every_command_does_what_it_says(tmp_path: Path) -> None:
     for command in commands()[:first]:
         run(command, **variables)
     assert (volume / "1" / "tag_recommender" / "1" / "probe" / "allowed").exists()
-    flags = ("--load-model=*", f"--grpc-restricted-protocol={GROUPS}:admin-key={KEY}")
+    flags = ("--load-model=*", *(flag for flag in manifest_flags() if flag.startswith("--grpc-restricted-protocol=")))
     with serve(on_free_ports(repository, model_control="explicit", stop_timeout_s=1, extra_args=flags)) as server:
         variables |= {"URL": server.grpc_url, "METRICS_URL": server.metrics_url}
         said = {command: run(command, **variables) for command in commands()[first:]}
