@@ -16,8 +16,8 @@ from PIL import Image, ImageDraw
 from tqdm import tqdm
 
 from benchmark.image_race import plain, reduced
-from benchmark.tables import cell, ratios
 from export.quality import spread, torch_recommender
+from measure.markdown import cell, ratios, table
 from training.checkpoint import load_checkpoint
 from training.data.dataset import EvaluationPictures, image_path
 from training.data.histories import build_histories
@@ -32,6 +32,16 @@ QUALITY = 88
 GRAIN = 8
 """Standard deviation, grey levels, of the noise on enlarged pictures, which without it would have no detail to lose."""
 BATCH = 25
+PHOTO_HEADS = (
+    "photo",
+    "MB",
+    "bits a pixel",
+    "plain",
+    "reduced",
+    "plain / reduced",
+    "the same, worker thread",
+    "difference",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,9 +168,7 @@ def render_images(section: Mapping[str, Any]) -> list[str]:
         f"{section['rounds']} rounds and range, both in turn, in a process that does nothing else. In a worker thread "
         "full decoding gets its memory back sooner and is quicker. Difference: largest and mean, grey levels.",
         "",
-        "| photo | MB | bits a pixel | plain | reduced | plain / reduced | the same, worker thread | difference |",
-        "|---" * 8 + "|",
-        *(_photo_row(name, of) for name, of in section["photos"].items()),
+        *table(PHOTO_HEADS, [_photo_line(name, of) for name, of in section["photos"].items()]),
         "",
         "What is left is mostly the decoding of the file's Huffman codes, which no scale saves: the more bits a pixel, "
         "the smaller the ratio.",
@@ -169,21 +177,25 @@ def render_images(section: Mapping[str, Any]) -> list[str]:
         f"{enlarged['pictures']:,} test pictures, enlarged to {enlarged['side']} x {enlarged['side']} with noise: "
         f"JPEGs of {enlarged['mean_bytes'] / 1e6:.1f} MB.",
         "",
-        "| picture | precision@5 |",
-        "|---|---|",
-        f"| as it is | {values['as it is']:.4f} |",
-        f"| enlarged, plain | {values['plain']:.4f} |",
-        f"| enlarged, reduced | {values['reduced']:.4f} |",
+        *table(
+            ["picture", "precision@5"],
+            [
+                ["as it is", f"{values['as it is']:.4f}"],
+                ["enlarged, plain", f"{values['plain']:.4f}"],
+                ["enlarged, reduced", f"{values['reduced']:.4f}"],
+            ],
+        ),
         "",
     ]
 
 
-def _photo_row(name: str, of: Mapping[str, Any]) -> str:
+def _photo_line(name: str, of: Mapping[str, Any]) -> list[str]:
     times = of["ms"]["main"]
     speedups = {thread: ratios(ms["reduced"], ms["plain"]) for thread, ms in of["ms"].items()}
-    return (
-        f"| {name}, {of['megapixels']:.0f} megapixels | {of['bytes'] / 1e6:.1f} | "
-        f"{8 * of['bytes'] / of['megapixels'] / 1e6:.1f} | {cell(times['plain'])} | {cell(times['reduced'])} | "
-        f"{cell(speedups['main'])} | {cell(speedups['worker'])} | "
-        f"{of['max_abs_difference']}, {of['mean_abs_difference']:.1f} |"
-    )
+    return [
+        f"{name}, {of['megapixels']:.0f} megapixels",
+        f"{of['bytes'] / 1e6:.1f}",
+        f"{8 * of['bytes'] / of['megapixels'] / 1e6:.1f}",
+        *map(cell, (times["plain"], times["reduced"], speedups["main"], speedups["worker"])),
+        f"{of['max_abs_difference']}, {of['mean_abs_difference']:.1f}",
+    ]

@@ -14,10 +14,10 @@ from statistics import fmean, variance
 from typing import Any
 
 from loadtest.errors import LoadtestError
-from loadtest.files import write_text
 from loadtest.records import Run
 from loadtest.slo import requests_needed
 from loadtest.verdict import grouped, measure, metric_name
+from measure.files import write_text
 
 FORMAT = "altreco-loadtest-baseline-1"
 SAME = ("profile", "workload")

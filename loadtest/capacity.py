@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from loadtest.errors import LoadtestError
-from loadtest.files import write_text
 from loadtest.records import Run
 from loadtest.slo import PERCENTILES, SLOs, given, requests_needed
-from loadtest.verdict import Outcome, check, measure, number
+from loadtest.verdict import Outcome, check, measure
+from measure.files import write_text
+from measure.markdown import number
 
 FORMAT = "altreco-loadtest-capacity-1"
 LOWEST = 64

@@ -9,7 +9,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from loadtest.breakdown_table import ENSEMBLE, Breakdown
-from loadtest.palette import (
+from loadtest.records import Records, Run
+from loadtest.slo import GROUPS, PERCENTILES, SLOs, given
+from loadtest.verdict import grouped
+from measure.callers import percentile
+from measure.markdown import number
+from measure.pictures import (
     BLUE,
     FAINT,
     GREEN,
@@ -26,9 +31,6 @@ from loadtest.palette import (
     new_figure,
     style,
 )
-from loadtest.records import Records, Run
-from loadtest.slo import GROUPS, PERCENTILES, SLOs, given
-from loadtest.verdict import grouped, number
 
 WINDOWS = 150
 """In a picture over time at most; a window is a second in shorter runs."""
@@ -73,9 +75,9 @@ def over_time(run: Run, slos: SLOs) -> Figure:
     legend(top)
     style(bottom, "Latency", x="seconds since the start", y="ms")
     middles = edges[:-1] + width / 2
-    for percentile, colour in PERCENTILE_COLOURS.items():
-        values = [_percentile(window, percentile) for window in _windows(answered, edges)]
-        bottom.plot(middles, values, color=colour, linewidth=1.5, marker=".", markersize=3, label=f"p{percentile:g}")
+    for percent, colour in PERCENTILE_COLOURS.items():
+        values = [percentile(window, percent) for window in _windows(answered, edges)]
+        bottom.plot(middles, values, color=colour, linewidth=1.5, marker=".", markersize=3, label=f"p{percent:g}")
     _limits(bottom, slos, edges[-1])
     logarithmic_ms(bottom)
     legend(bottom)
@@ -93,12 +95,10 @@ def against_throughput(run: Run) -> Figure:
     axis = figure.subplots()
     style(axis, "Latency against throughput", x="requests answered a second, in a window of time", y="ms")
     served = np.histogram(answered.ended_s, edges)[0] / width
-    for percentile in (50.0, 99.0):
-        values = [_percentile(window, percentile) for window in _windows(answered, edges)]
-        colour = PERCENTILE_COLOURS[percentile]
-        axis.plot(
-            served, values, "o", color=colour, markersize=5, alpha=0.6, markeredgewidth=0, label=f"p{percentile:g}"
-        )
+    for percent in (50.0, 99.0):
+        values = [percentile(window, percent) for window in _windows(answered, edges)]
+        colour = PERCENTILE_COLOURS[percent]
+        axis.plot(served, values, "o", color=colour, markersize=5, alpha=0.6, markeredgewidth=0, label=f"p{percent:g}")
     axis.set_xlim(left=0)
     logarithmic_ms(axis)
     legend(axis)
@@ -224,10 +224,6 @@ def _windows(records: Records, edges: NDArray[np.float64]) -> Iterator[NDArray[n
         yield latency[place == i]
 
 
-def _percentile(latency: NDArray[np.float64], percentile: float) -> float:
-    return float(np.percentile(latency, percentile, method="higher")) if len(latency) else np.nan
-
-
 def _stages(run: Run, axes: Sequence[Axes]) -> None:
     """Where each begins, with its name at the top."""
     begins, stages = 0.0, run.settings["profile"]["stages"]
@@ -243,10 +239,10 @@ def _stages(run: Run, axes: Sequence[Axes]) -> None:
 def _limits(axis: Axes, slos: SLOs, right: float) -> None:
     """The limits of all requests as dashed lines in the percentiles' colours."""
     for key, limit in given(slos.all).items():
-        if (percentile := PERCENTILES.get(key)) in PERCENTILE_COLOURS:
-            colour = PERCENTILE_COLOURS[percentile]
+        if (percent := PERCENTILES.get(key)) in PERCENTILE_COLOURS:
+            colour = PERCENTILE_COLOURS[percent]
             axis.axhline(limit, color=colour, linewidth=1, linestyle="--")
-            axis.text(right, limit, f"p{percentile:g} limit ", color=colour, fontsize=SMALL, ha="right", va="bottom")
+            axis.text(right, limit, f"p{percent:g} limit ", color=colour, fontsize=SMALL, ha="right", va="bottom")
 
 
 def _thinned(nines: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadtest.errors import LoadtestError
-from loadtest.files import write_bytes
+from measure.files import write_bytes
 
 FORMAT = "altreco-loadtest-1"
 RUN_FILE, RECORDS_FILE, SERVER_FILE, OPINION_FILE = "run.json", "records.npz", "server.json", "perf_analyzer.json"

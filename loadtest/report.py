@@ -1,7 +1,7 @@
 """A run as one HTML page that needs no network, a summary in Markdown, and the verdict as JSON and JUnit XML."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,14 @@ from loadtest import figures
 from loadtest.baseline import Comparison, Interval
 from loadtest.breakdown_table import Breakdown, breakdown, rows
 from loadtest.errors import LoadtestError
-from loadtest.files import write_text
 from loadtest.junit import to_junit
-from loadtest.palette import to_svg
 from loadtest.records import Run, load_run
 from loadtest.second_opinion import SecondOpinion, kept_opinion
 from loadtest.slo import BEYOND, GROUPS, PERCENTILES, SLOs, requests_needed
-from loadtest.verdict import GENERATOR, METRICS, Outcome, Verdict, check, grouped, in_units, measure, number, to_json
+from loadtest.verdict import GENERATOR, METRICS, Outcome, Verdict, check, grouped, in_units, measure, to_json
+from measure.files import write_text
+from measure.markdown import Table, number, table
+from measure.pictures import to_svg
 
 REPORT, SUMMARY, VERDICT, JUNIT = "report.html", "summary.md", "verdict.json", "junit.xml"
 MARKS = {
@@ -33,9 +34,6 @@ WORDS = {"PASSED": "good", "FAILED": "bad"}
 """Of a verdict to its colour; the others are in doubt."""
 
 NAMES = GROUPS | {GENERATOR: "load generator"}
-
-Table = tuple[Sequence[str], Sequence[Sequence[str]]]
-"""Heads and lines."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,16 +77,6 @@ def settings_lines(values: Mapping[str, Any], prefix: str = "") -> list[tuple[st
         else:
             lines.append((f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value)))
     return lines
-
-
-def markdown(table: Table) -> list[str]:
-    """Lines of a table; what would end a cell is escaped."""
-    heads, lines = table
-    return [
-        "| " + " | ".join(heads) + " |",
-        "|---" * len(heads) + "|",
-        *("| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in line) + " |" for line in lines),
-    ]
 
 
 def _content(run: Run, slos: SLOs, comparison: Comparison | None) -> Content:
@@ -159,32 +147,30 @@ def _summary(content: Content) -> str:
     run, verdict = content.run, content.verdict
     lines = [f"# {verdict.word}: {_title(run)}", "", _subtitle(run), ""]
     lines += [f"- {reason}" for reason in verdict.reason.split("; ")] + [""]
-    lines += markdown((["", *_tiles(content)], [["**measured**", *_tiles(content).values()]]))
+    lines += table(["", *_tiles(content)], [["**measured**", *_tiles(content).values()]])
     lines += ["", f"## Objectives: `{verdict.slos}`", ""]
-    lines += markdown(
-        (
-            ["of", "metric", "limit", "measured", "requests", ""],
+    lines += table(
+        ["of", "metric", "limit", "measured", "requests", ""],
+        [
             [
-                [
-                    NAMES[objective.group],
-                    METRICS[objective.metric].rstrip(","),
-                    objective.bound,
-                    "-" if objective.measured is None else in_units(objective.metric, objective.measured),
-                    f"{objective.requests:,}",
-                    objective.outcome.value if objective.ok else f"**{objective.outcome.value}**",
-                ]
-                for objective in verdict.objectives
-            ],
-        )
+                NAMES[objective.group],
+                METRICS[objective.metric].rstrip(","),
+                objective.bound,
+                "-" if objective.measured is None else in_units(objective.metric, objective.measured),
+                f"{objective.requests:,}",
+                objective.outcome.value if objective.ok else f"**{objective.outcome.value}**",
+            ]
+            for objective in verdict.objectives
+        ],
     )
-    lines += ["", "## Latencies by kind of request", "", *markdown(_group_rows(run))]
+    lines += ["", "## Latencies by kind of request", "", *table(*_group_rows(run))]
     errors = _error_rows(run)
-    lines += ["", "## Errors", "", *(markdown(errors) if errors[1] else ["None."])]
+    lines += ["", "## Errors", "", *(table(*errors) if errors[1] else ["None."])]
     lines += ["", "## Where the time goes", ""]
-    lines += [*markdown(rows(content.breakdown)), ""] if content.breakdown else []
+    lines += [*table(*rows(content.breakdown)), ""] if content.breakdown else []
     lines += [content.breakdown_note]
     if content.opinion:
-        lines += ["", "## A second opinion: perf_analyzer", "", *markdown(content.opinion.table), ""]
+        lines += ["", "## A second opinion: perf_analyzer", "", *table(*content.opinion.table), ""]
         lines += [f"- {sentence}" for sentence in content.opinion.explanations]
     if content.comparison:
         changes = [
@@ -192,11 +178,11 @@ def _summary(content: Content) -> str:
             for of in content.comparison.changes
         ]
         lines += ["", "## Against the baseline", ""]
-        lines += markdown((["metric", "baseline, mean (95 %)", "now, mean (95 %)", "what can be said"], changes))
+        lines += table(["metric", "baseline, mean (95 %)", "now, mean (95 %)", "what can be said"], changes)
         lines += ["", _comparison_note(content.comparison)]
         lines += [f"The environments differ: {difference}." for difference in content.comparison.differences]
     for name, values in _settings(run).items():
-        lines += ["", f"## {name.capitalize()}", "", *markdown((["setting", "value"], [*map(list, values)]))]
+        lines += ["", f"## {name.capitalize()}", "", *table(["setting", "value"], [*map(list, values)])]
     return "\n".join(lines) + "\n"
 
 

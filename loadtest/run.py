@@ -20,13 +20,13 @@ from deploy.access import PLAIN, Access
 from loadtest import parts
 from loadtest.environment import environment, server_config
 from loadtest.errors import LoadtestError
-from loadtest.files import write_text
 from loadtest.generators import Generators, Usage, generating
 from loadtest.plan import Plan, new_nonce
 from loadtest.profiles import Profile, Stage
 from loadtest.records import FORMAT, OPINION_FILE, RECORDS_FILE, RUN_FILE, SERVER_FILE, Run, load_run, save_records
 from loadtest.sampler import Sample, sampling, save_samples
 from loadtest.workload import Workload
+from measure.files import write_text
 
 PARTS = "parts"
 EVERY_S = 1.0

@@ -25,6 +25,7 @@ from loadtest.slo import LATE_MS, SLOs, load_slos
 from loadtest.target import add_load_options, target_of
 from loadtest.verdict import GENERATOR, Outcome, check
 from loadtest.workload import load_workload
+from measure.callers import percentile
 
 FOLDER = Path("build/loadtest")
 CLOSE_TO_LIMIT = 0.7
@@ -103,7 +104,7 @@ def summary(run: Run) -> str:
         f"{len(records):,} requests in {run.settings['duration_s']:.0f} s, {len(records) - len(answered):,} failed"
     ]
     if len(answered):
-        p50, p95, p99 = np.percentile(answered.latency_ms(), (50, 95, 99), method="higher")
+        p50, p95, p99 = (percentile(answered.latency_ms(), percent) for percent in (50, 95, 99))
         lines.append(f"p50 {p50:.1f} ms, p95 {p95:.1f} ms, p99 {p99:.1f} ms, from when they should have left")
     errors = Counter(records.errors[number] for number in records.error[records.error >= 0])
     lines += [f"  {count:,} times {error}" for error, count in errors.most_common()]

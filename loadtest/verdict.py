@@ -9,6 +9,8 @@ import numpy as np
 
 from loadtest.records import Records, Run
 from loadtest.slo import BUSY_S, GROUPS, LATE_MS, PERCENTILES, GeneratorLimits, SLOs, given, requests_needed
+from measure.callers import percentile
+from measure.markdown import number
 
 GENERATOR = "generator"
 METRICS = {
@@ -148,9 +150,8 @@ def measure(records: Records, duration_s: float) -> dict[str, float]:
     values: dict[str, float] = {}
     answered = records.where(records.error < 0)
     if len(answered):
-        # A latency that was seen, on the slow side: between the two, at high percentiles, lie gaps and not requests.
-        at = np.percentile(answered.latency_ms(), list(PERCENTILES.values()), method="higher")
-        values |= dict(zip(PERCENTILES, map(float, at), strict=True))
+        latencies_ms = answered.latency_ms()
+        values |= {key: percentile(latencies_ms, percent) for key, percent in PERCENTILES.items()}
     if len(records):
         values["error_share"] = 1 - len(answered) / len(records)
     # What an overloaded server still answers after the end is no throughput.
@@ -197,11 +198,6 @@ def metric_name(metric: str, group: str) -> str:
 def in_units(metric: str, value: float) -> str:
     """Such as `250 ms`."""
     return f"{number(value)}{UNITS.get(metric, '')}"
-
-
-def number(value: float) -> str:
-    """Three digits, or all that stand before the point."""
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def late_share(run: Run) -> float:

@@ -15,12 +15,13 @@ import torch
 from benchmark.contestants import folded, random_model
 from benchmark.peers.clients import Connect, ensemble, form_post, raw_post, three_calls
 from benchmark.peers.environments import peer_packages, peer_python
-from benchmark.peers.load import Load, new_pictures
 from benchmark.peers.servers import PORT, ROOT, Served, http_server, peer_variables
 from benchmark.peers.tuning import Tuning
 from deploy.local import on_free_ports, serve
 from export.config import vocabulary_size
 from export.split import split
+from measure.callers import Load
+from measure.requests import new_arrays
 
 RAW, ENSEMBLE, THREE_CALLS = "raw ONNX Runtime", "ensemble", "three calls"
 PEERS = ("fastapi_pytorch", "litserve", "bentoml")
@@ -139,7 +140,7 @@ def _http(
     name: str, connect: Connect, command: Sequence[str | Path], files: Files, tuning: Tuning, more: dict[str, str]
 ) -> AbstractContextManager[Served]:
     variables = peer_variables(files.repository, tuning) | more
-    return http_server(name, command, variables, files.folder, connect, next(new_pictures(files.tags)))
+    return http_server(name, command, variables, files.folder, connect, next(new_arrays(files.tags)))
 
 
 class RawProcess:

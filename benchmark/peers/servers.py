@@ -14,9 +14,9 @@ import urllib3
 
 from benchmark.peers.clients import Connect
 from benchmark.peers.errors import PeerError
-from benchmark.peers.load import Picture
 from benchmark.peers.tuning import Tuning
 from deploy.local.tied import tied
+from measure.requests import Arrays
 
 ROOT = Path(__file__).parents[2]
 START_S, STOP_S = 120.0, 10.0
@@ -41,7 +41,7 @@ def http_server(
     environment: Mapping[str, str],
     folder: Path,
     connect: Connect,
-    picture: Picture,
+    picture: Arrays,
     *,
     start_s: float = START_S,
 ) -> Iterator[Served]:
@@ -83,7 +83,7 @@ def peer_variables(repository: Path, tuning: Tuning) -> dict[str, str]:
     }
 
 
-def _answers(connect: Connect, address: str, picture: Picture) -> str | None:
+def _answers(connect: Connect, address: str, picture: Arrays) -> str | None:
     """What is wrong; None once it answers."""
     try:
         with connect(address) as ask:

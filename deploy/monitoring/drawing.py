@@ -14,7 +14,7 @@ from matplotlib.patches import FancyBboxPatch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from deploy.monitoring.dashboard import Panel, Target
-from loadtest.palette import BLUE, FAINT, GREEN, GREY, GRID, INK, ORANGE, RED, SKY, VIOLET, YELLOW
+from measure.pictures import BLUE, FAINT, GREEN, GREY, GRID, INK, ORANGE, RED, SKY, VIOLET, YELLOW
 
 COLOURS = {"green": GREEN, "red": RED, "orange": ORANGE, "blue": BLUE, "purple": VIOLET, "yellow": YELLOW}
 CYCLE = (BLUE, ORANGE, GREEN, VIOLET, YELLOW, SKY, RED, GREY)

@@ -13,7 +13,7 @@ from deploy.monitoring.dashboard import panels
 from deploy.monitoring.drawing import Answer, draw
 from deploy.monitoring.local import SUMMARIES, Prometheus, prometheus
 from deploy.monitoring.traffic import asking, burst
-from loadtest.palette import save_png
+from measure.pictures import save_png
 
 JOB = "altreco/tag-recommender"
 PICTURE = Path("docs/dashboard.png")

@@ -11,8 +11,9 @@ from PIL import Image
 
 from benchmark.peers.contestants import ENSEMBLE, RAW, THREE_CALLS
 from benchmark.peers_section import render_peers
-from benchmark.report import MARK
+from benchmark.report import COMMAND
 from benchmark.settings import QUICK, SECTIONS
+from measure.kept import mark
 
 PER_ROUND = {"p50_ms", "p99_ms", "requests_per_s", "hit_rate"}
 E_CHANNELS = 256  # of the small preset's visual encoder
@@ -122,11 +123,11 @@ def test_rendering_measures_nothing_and_keeps_what_is_written_by_hand(copy: Path
     results["split"]["load"]["folded"]["new picture, 1 client"]["p50_ms"] = [1000.0, 3000.0]
     results["split"]["load"]["unfolded"]["new picture, 1 client"]["p50_ms"] = [4000.0, 3000.0]
     (copy / "benchmarks.json").write_text(json.dumps(results))
-    (copy / "benchmarks.md").write_text(f"# Ours\n\n{MARK}\nold\n")
+    (copy / "benchmarks.md").write_text(f"# Ours\n\n{mark(COMMAND)}\nold\n")
     done = run("--render", "--out", str(copy))
     assert (done.returncode, done.stdout) == (0, f"wrote {copy / 'benchmarks.md'}\n")
     report = (copy / "benchmarks.md").read_text()
-    assert report.startswith(f"# Ours\n\n{MARK}\n")
+    assert report.startswith(f"# Ours\n\n{mark(COMMAND)}\n")
     assert "old" not in report.splitlines()
     cells = "2,000 (1,000 to 3,000) | 3,500 (3,000 to 4,000) | 2.50 (1.00 to 4.00)"
     assert f"| new picture, 1 client: p50, ms | {cells} |" in report
@@ -134,7 +135,11 @@ def test_rendering_measures_nothing_and_keeps_what_is_written_by_hand(copy: Path
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "measure first, with"), ("{", "holds no results of this benchmark"), ("{}", "holds no results")],
+    [
+        (None, "measure first, with"),
+        ("{", "expected results with format altreco-benchmarks-1"),
+        ("{}", "its format is None"),
+    ],
 )
 def test_no_results_to_render(tmp_path: Path, content: str | None, message: str) -> None:
     if content is not None:

@@ -20,9 +20,10 @@ from loadtest.parts import ENTRY
 from loadtest.records import Run, load_run
 from loadtest.run import PARTS, Target, vocabulary_size
 from loadtest.sampler import counters
+from measure.waiting import wait_until
 from reliability.servers import kill
 from tests.end_to_end.conftest import Served
-from tests.end_to_end.faults import closed_port, serving, stopped, wait_for
+from tests.end_to_end.faults import closed_port, serving, stopped
 
 ROOT = Path(__file__).parents[2]
 WAIT_S = 60
@@ -40,7 +41,7 @@ def load(folder: Path, *options: object) -> Iterator[subprocess.Popen[str]]:
     arguments = command("--profile", "smoke", "--out", folder, "--no-calibration", *options)
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT) as process:
         try:
-            wait_for(lambda: process.poll() is not None or answered(folder) > 0)
+            wait_until(lambda: process.poll() is not None or answered(folder) > 0)
             assert process.poll() is None, process.communicate()[0]
             yield process
         finally:
@@ -98,7 +99,7 @@ def test_a_smoke_run(served: Served, tmp_path: Path) -> None:
 
 def test_two_workers(served: Served, tmp_path: Path) -> None:
     with load(tmp_path, "--users", 4, "--duration", 3, "--workers", 2, "--url", served.server.grpc_url) as process:
-        wait_for(lambda: len(list((tmp_path / PARTS).glob("*.requests"))) == 2)
+        wait_until(lambda: len(list((tmp_path / PARTS).glob("*.requests"))) == 2)
         run, _ = finished(process, tmp_path, 0)
     # Locust's master may end before a worker's last report; ours are written at once.
     assert len(run.records) >= counted_by_locust(tmp_path) > 20
@@ -137,7 +138,7 @@ def test_a_server_that_is_killed(served: Served, tmp_path: Path) -> None:
 
 def test_ctrl_c_keeps_what_was_recorded(served: Served, tmp_path: Path) -> None:
     with load(tmp_path, "--rate", RATE, "--duration", 600, "--workers", 2, "--url", served.server.grpc_url) as process:
-        wait_for(lambda: answered(tmp_path) > 10)
+        wait_until(lambda: answered(tmp_path) > 10)
         os.kill(process.pid, signal.SIGINT)
         run, output = finished(process, tmp_path, 130)
     assert len(run.records) > 10
