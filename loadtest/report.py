@@ -20,7 +20,7 @@ from loadtest.second_opinion import SecondOpinion, kept_opinion
 from loadtest.slo import BEYOND, GROUPS, PERCENTILES, SLOs, requests_needed
 from loadtest.verdict import GENERATOR, METRICS, Outcome, Verdict, check, grouped, in_units, measure, to_json
 from measure.files import write_text
-from measure.markdown import Table, number, table
+from measure.markdown import Table, mib, number, table
 from measure.pictures import to_svg
 
 REPORT, SUMMARY, VERDICT, JUNIT = "report.html", "summary.md", "verdict.json", "junit.xml"
@@ -267,7 +267,7 @@ def _breakdown_note(table: Breakdown) -> str:
     if table.cpu_share is not None:
         sentences.append(f"The server used {100 * table.cpu_share:.0f} % of a core on average.")
     if table.memory_bytes is not None:
-        sentences.append(f"It held at most {table.memory_bytes / 1024**2:,.0f} MiB.")
+        sentences.append(f"It held at most {mib(table.memory_bytes)}.")
     if table.gpu_utilization is not None:
         sentences.append(f"The GPU was used {100 * table.gpu_utilization:.0f} % on average.")
     if table.ended:
