@@ -108,7 +108,7 @@ def write_capacity_report(folder: Path, capacity: Capacity, slos: SLOs, *, envir
         mark="bad" if rate is None else "good" if capacity.finished and not capacity.generator_bound else "doubt",
         reasons=[capacity.sentence],
         picture=to_svg(figure),
-        table=table,
+        table=(heads, rows),
         settings=shown,
     )
     write_text(folder / PAGE, page)
