@@ -24,7 +24,7 @@ from deploy.local.errors import PortInUse, RepositoryError, ServerDied, ServerSt
 from deploy.local.process import EndedAtStart, NotReady, Running, running, wait_until_ready
 
 PORT_OPTIONS = {"grpc_port": "--grpc-port", "http_port": "--http-port", "metrics_port": "--metrics-port"}
-KILL_AFTER_S = 5.0
+KILL_AFTER_S = 5.0  # longer than Triton was told to take
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,7 +170,7 @@ def _shared_memory(server_id: str) -> Iterator[None]:
         yield
     finally:
         for region in Path("/dev/shm").glob(f"{server_id}*"):
-            region.unlink()
+            region.unlink(missing_ok=True)
 
 
 def _arguments(installation: Installation, settings: ServerSettings, folder: Path, *, server_id: str) -> list[str]:
