@@ -31,6 +31,7 @@ import tritonclient.grpc as triton
 from altreco_client import AltrecoError, TagRecommender, contract
 from numpy.typing import NDArray
 
+from deploy.local.process import running
 from loadtest.errors import LoadtestError
 from loadtest.records import Run
 from measure.files import write_bytes, write_text
@@ -219,21 +220,15 @@ def _run(executable: Path, url: str, seconds: float, *, inputs: Path, intervals:
     command += ["--input-data", str(inputs), "--request-intervals", str(intervals), "-f", str(report), "--verbose-csv"]
     command += ["--measurement-interval", str(window_ms), "--max-trials", str(WINDOWS)]
     command += ["--stability-percentage", "999"]  # all windows count, however they differ
-    try:
-        done = subprocess.run(
-            command,
-            env={**os.environ, "LD_LIBRARY_PATH": str(executable.parent / "lib")},
-            cwd=report.parent,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=3 * seconds + 60,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise LoadtestError(f"perf_analyzer did not end: {url} does not hold this rate, choose a lower one") from error
-    if done.returncode or not report.exists():
-        said = (done.stdout + done.stderr).partition("Usage:")[0].strip().splitlines()[-5:]
-        raise LoadtestError(f"perf_analyzer gave up (exit code {done.returncode}): " + "; ".join(filter(None, said)))
+    env = {**os.environ, "LD_LIBRARY_PATH": str(executable.parent / "lib")}
+    log = report.with_suffix(".log")
+    with running(command, log_path=log, stop_timeout_s=0, env=env, cwd=report.parent) as process:
+        code = process.wait(3 * seconds + 60)
+    if code is None:
+        raise LoadtestError(f"perf_analyzer did not end: {url} does not hold this rate, choose a lower one")
+    if code or not report.exists():
+        said = process.log().partition("Usage:")[0].strip().splitlines()[-5:]
+        raise LoadtestError(f"perf_analyzer gave up (exit code {code}): " + "; ".join(filter(None, said)))
 
 
 def server_ms(first: Mapping[str, Any], last: Mapping[str, Any]) -> float:

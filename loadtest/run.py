@@ -3,12 +3,11 @@
 import datetime
 import json
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import numpy as np
 from altreco_client import AltrecoError, contract
 
 from deploy.access import PLAIN, Access
+from deploy.local.process import piped
 from loadtest import parts
 from loadtest.environment import environment, server_config
 from loadtest.errors import LoadtestError
@@ -211,20 +211,8 @@ def _keep(folder: Path, watch: Watch, settings: Mapping[str, Any], generator: Ma
 @contextmanager
 def _canned_servers(tags: int, count: int) -> Iterator[str]:
     """An address for all of them."""
-    servers = [
-        subprocess.Popen(
-            [sys.executable, "-m", "loadtest.canned", str(tags)],
-            cwd=Path(__file__).parents[1],
-            stdin=subprocess.PIPE,  # whose end they wait for
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(count)
-    ]
-    try:
-        ports = [server.stdout.readline().strip() for server in servers if server.stdout]
+    command = [sys.executable, "-m", "loadtest.canned", str(tags)]
+    with ExitStack() as stack:
+        servers = [stack.enter_context(piped(command, cwd=Path(__file__).parents[1])) for _ in range(count)]
+        ports = [server.stdout.readline().decode().strip() for server in servers if server.stdout]
         yield "ipv4:" + ",".join(f"127.0.0.1:{port}" for port in ports)
-    finally:
-        for server in servers:
-            server.kill()
-            server.communicate()

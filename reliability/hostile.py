@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from deploy.local import Server
-from deploy.local.tied import tied
+from deploy.local.process import piped
 from measure.server import connections, footprint
 from reliability import http2
 from reliability.outcome import Check, Outcome
@@ -89,15 +89,12 @@ def _vanish(server: Server, request: bytes, *, processes: int, sockets: int, at_
 @contextmanager
 def _asking(server: Server, request: bytes) -> Iterator[subprocess.Popen[bytes]]:
     """A process that asks; killed at the end."""
-    command = tied([sys.executable, "-m", "reliability.asking", server.grpc_url, str(IN_FLIGHT)])
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT) as process:
-        try:
-            assert process.stdin is not None
-            process.stdin.write(request)
-            process.stdin.close()
-            yield process
-        finally:
-            process.kill()
+    command = [sys.executable, "-m", "reliability.asking", server.grpc_url, str(IN_FLIGHT)]
+    with piped(command, cwd=ROOT) as process:
+        assert process.stdin is not None
+        process.stdin.write(request)
+        process.stdin.close()
+        yield process
 
 
 def _cut(server: Server, request: bytes, number: int) -> None:

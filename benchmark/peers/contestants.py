@@ -18,6 +18,7 @@ from benchmark.peers.environments import peer_packages, peer_python
 from benchmark.peers.servers import PORT, ROOT, Served, http_server, peer_variables
 from benchmark.peers.tuning import Tuning
 from deploy.local import on_free_ports, serve
+from deploy.local.process import piped
 from export.config import vocabulary_size
 from export.split import split
 from measure.callers import Load
@@ -146,7 +147,7 @@ def _http(
 class RawProcess:
     """ONNX Runtime in a process that does nothing else."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
         """As `raw` starts it."""
         self._process = process
         self.pid = process.pid
@@ -156,7 +157,7 @@ class RawProcess:
         asked = {"streams": tuning.workers, "threads": tuning.threads, "batch": tuning.batch, "spin": tuning.spin}
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps({**asked, "seconds": seconds}) + "\n")
+        self._process.stdin.write(json.dumps({**asked, "seconds": seconds}).encode() + b"\n")
         self._process.stdin.flush()
         return Load(**json.loads(self._process.stdout.readline()))
 
@@ -166,8 +167,5 @@ def raw(files: Files) -> Iterator[RawProcess]:
     """Until it is left."""
     command = [sys.executable, "-m", "benchmark.peers.raw", str(files.tags)]
     variables = peer_variables(files.repository, Tuning(workers=1, threads=1, batch=1))
-    # Leaving it closes the process's input, which ends it.
-    with subprocess.Popen(
-        command, env=variables, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
+    with piped(command, env=variables, cwd=ROOT) as process:
         yield RawProcess(process)

@@ -94,6 +94,19 @@ def test_serve_yields_a_ready_server_and_notices_its_death(repository: Path) -> 
     assert not folder.exists()
 
 
+def test_a_stop_timeout_of_0_kills_the_server_and_leaves_nothing(repository: Path, tmp_path: Path) -> None:
+    with serve(on_free_ports(repository, strict=True, stop_timeout_s=0, log_file=tmp_path / "log")) as server:
+        process = psutil.Process(server.pid)
+        processes = [process, *process.children(recursive=True)]
+        triton = process.cmdline()
+        assert int(triton[triton.index("--exit-timeout-secs") + 1]) > 0  # for a SIGTERM from elsewhere
+        assert shared_memory(triton)
+    with pytest.raises(ServerDied, match=r"exit code -9\)"):
+        server.wait()
+    wait_for(lambda: not alive(processes), "every process of the server has ended")
+    assert not shared_memory(triton)
+
+
 def test_an_error_in_the_block_stops_the_server(tmp_path: Path) -> None:
     log = tmp_path / "triton.log"
     settings = on_free_ports(tmp_path, model_control="explicit", log_file=log)
@@ -169,6 +182,7 @@ def test_a_start_that_takes_too_long(repository: Path) -> None:
         ({"grpc_port": 8000}, "ports must be three different numbers"),
         ({"cache_size_bytes": -1}, "cache_size_bytes"),
         ({"start_timeout_s": 0}, "timeouts"),
+        ({"stop_timeout_s": -1}, "timeouts"),
     ],
 )
 def test_settings_that_cannot_work(settings: dict[str, int], message: str) -> None:
