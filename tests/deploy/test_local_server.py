@@ -103,7 +103,7 @@ def test_a_stop_timeout_of_0_kills_the_server_and_leaves_nothing(repository: Pat
         assert shared_memory(triton)
     with pytest.raises(ServerDied, match=r"exit code -9\)"):
         server.wait()
-    wait_for(lambda: not alive(processes), "every process of the server has ended")
+    wait_until(lambda: not alive(processes), "every process of the server has ended")
     assert not shared_memory(triton)
 
 
