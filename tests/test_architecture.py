@@ -37,12 +37,6 @@ KNOWN_ARROWS = {
 }
 """Forbidden imports that are there today. This list only shrinks."""
 
-KNOWN_CIRCLES = {
-    frozenset({"altreco_client.history", "altreco_client.tag_history"}),
-    frozenset({"export.errors", "export.manifest"}),
-}
-"""Circles that are there today. This list only shrinks."""
-
 SOURCES = {"altreco_client": Path("client/src/altreco_client"), "examples": Path("client/examples")}
 """Packages that are not folders of the root."""
 
@@ -165,17 +159,15 @@ def test_packages_import_only_what_the_table_allows() -> None:
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
-    found = [circle for circle in circles(ROOT) if frozenset(circle) not in KNOWN_CIRCLES]
+    found = circles(ROOT)
     assert not found, "\n".join(
         f"{' imports '.join(circle)}: move what they share to a module that imports neither" for circle in found
     )
 
 
-def test_the_known_exceptions_are_still_there() -> None:
+def test_the_known_arrows_are_still_there() -> None:
     gone = KNOWN_ARROWS - {found.arrow for found in forbidden(ROOT, MAY_IMPORT)}
     assert not gone, f"no longer imported: take {sorted(gone)} out of KNOWN_ARROWS"
-    mended = KNOWN_CIRCLES - {frozenset(circle) for circle in circles(ROOT)}
-    assert not mended, f"no longer a circle: take {sorted(map(sorted, mended))} out of KNOWN_CIRCLES"
 
 
 def test_the_table_itself_has_no_circle() -> None:
