@@ -24,10 +24,10 @@ from altreco_client import (
 )
 from tqdm import tqdm
 
-from benchmark.contestants import folded
 from benchmark.measure import served
 from benchmark.settings import Settings
 from benchmark.tables import cell, header, ratios
+from export.full_size import folded
 
 DEADLINE_S = 30.0
 TAGS_IN_HISTORY = 20

@@ -8,8 +8,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from deploy.container.golden_requests import write_requests
 from deploy.local import Server
+from export.probe import write_requests
 from reliability.callers import Call, Calls, kept, passing, under_load, wait_until
 from reliability.outcome import Check, Outcome
 from reliability.servers import addresses, all_of, answered_by, exit_code, kill, probe, serving, stubs

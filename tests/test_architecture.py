@@ -31,9 +31,8 @@ MAY_IMPORT: Mapping[str, frozenset[str]] = {
 """Each top-level package and the other ones that it may import."""
 
 KNOWN_ARROWS = {
-    ("deploy", "export"),  # container/golden_requests.py
     ("deploy", "loadtest"),  # monitoring/drawing.py and picture.py
-    ("reliability", "benchmark"),  # the machine, number formats and random_model
+    ("reliability", "benchmark"),  # the description of the machine and the number format
 }
 """Forbidden imports that are there today. This list only shrinks."""
 
