@@ -31,7 +31,6 @@ MAY_IMPORT: Mapping[str, frozenset[str]] = {
 """Each top-level package and the other ones that it may import."""
 
 KNOWN_ARROWS = {
-    ("deploy", "loadtest"),  # monitoring/drawing.py and picture.py
     ("reliability", "benchmark"),  # the description of the machine and the number format
 }
 """Forbidden imports that are there today. This list only shrinks."""
