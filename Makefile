@@ -61,7 +61,7 @@ clean: ## remove environments, caches and everything built
 	touch $@ && echo "   environment: $$(( $$(date +%s) - start )) s"
 
 build/full_size: $(wildcard model_repository/*/config.pbtxt) .venv/.installed
-	$(BIN)/python -m benchmark.full_size $@
+	$(BIN)/python -m export random $@
 
 .venv-client/.installed: client/pyproject.toml
 	$(PYTHON) -m venv .venv-client

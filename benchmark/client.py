@@ -26,9 +26,9 @@ from altreco_client import (
 from altreco_client.protocol import inputs, ranked
 from tqdm import tqdm
 
-from benchmark.contestants import folded
 from benchmark.loads import served
 from benchmark.settings import Settings
+from export.full_size import folded
 from measure.markdown import cell, ratios, table
 from measure.requests import TAGS_IN_HISTORY, history, known, new_pictures
 from measure.turns import by_turns

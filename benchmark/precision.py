@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from altreco_client import contract
 
-from benchmark.contestants import VERSION, folded
 from benchmark.loads import SERVER, phases, served, take_turns
 from benchmark.settings import Settings
 from deploy.local import on_free_ports, serve
 from export.config import vocabulary_size
+from export.full_size import VERSION, folded
 from export.manifest import PRECISIONS
 from export.precision import apply_precision
 from export.repository import model_files

@@ -11,12 +11,7 @@ ExportError
    `- LoadRefused     it refused to load a version of a model
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from export.manifest import Gate
+from export.gate import Gate
 
 
 class ExportError(ValueError):

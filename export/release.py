@@ -15,8 +15,9 @@ from torch import nn
 from export import gates
 from export.config import CONFIG_FILE, check_config, check_repository, check_vocabulary_size, ensemble_config
 from export.errors import ExportError, VocabularyError
+from export.gate import Gate
 from export.golden import GoldenSet, Recommender, save_golden_set
-from export.manifest import Gate, Precision, ReleaseManifest, to_json
+from export.manifest import Precision, ReleaseManifest, to_json
 from export.onnx_files import onnx_recommender
 from export.onnx_model import OPSET, export_onnx, make_names_unique
 from export.precision import apply_precision

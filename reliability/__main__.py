@@ -84,7 +84,7 @@ def main(arguments: list[str] | None = None, scenarios: Mapping[str, Callable[[P
         print(f"error: {error}", file=sys.stderr)
         return 2
     if not any(repository.glob("*/*/model.onnx")):
-        advice = f"`python -m benchmark.full_size {repository}` makes one"
+        advice = f"`python -m export random {repository}` makes one"
         print(f"error: {repository} has no release to serve: {advice}", file=sys.stderr)
         return 2
     held = True

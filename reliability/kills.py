@@ -8,8 +8,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from deploy.container.golden_requests import write_requests
 from deploy.local import Server
+from export.probe import write_requests
 from measure.callers import Call, Calls
 from measure.markdown import seconds
 from measure.waiting import wait_until

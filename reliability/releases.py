@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 from altreco_client import contract
 
-from benchmark.contestants import random_model
 from deploy.local.tied import tied
 from export.config import CONFIG_FILE, released_version
+from export.full_size import random_model
 from export.manifest import MANIFEST_FILE
 from export.release import Options, release
 from export.repository import LOCK_FILE, golden_file, labels_file, manifest_file, model_files, sha256

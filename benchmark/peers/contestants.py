@@ -12,7 +12,6 @@ from pathlib import Path
 
 import torch
 
-from benchmark.contestants import folded, random_model
 from benchmark.peers.clients import Connect, ensemble, form_post, raw_post, three_calls
 from benchmark.peers.environments import peer_packages, peer_python
 from benchmark.peers.servers import PORT, ROOT, Served, http_server, peer_variables
@@ -20,6 +19,7 @@ from benchmark.peers.tuning import Tuning
 from deploy.local import on_free_ports, serve
 from deploy.local.process import piped
 from export.config import vocabulary_size
+from export.full_size import folded, random_model
 from export.split import split
 from measure.callers import Load
 from measure.requests import new_arrays

@@ -121,7 +121,7 @@ def finite(samples: list[dict[str, Any]]) -> bool:
 
 
 def test_every_query_of_the_dashboard_has_an_answer_but_those_on_gpus(watched: Watched) -> None:
-    expressions = [target.expression for panel in panels(job=JOB) for target in panel.targets]
+    expressions = [query for panel in panels(job=JOB) for query in panel.queries]
     on_gpus = {expression for expression in expressions if "nv_gpu_" in expression}
 
     def unanswered() -> set[str]:
