@@ -30,11 +30,6 @@ MAY_IMPORT: Mapping[str, frozenset[str]] = {
 }
 """Each top-level package and the other ones that it may import."""
 
-KNOWN_ARROWS = {
-    ("reliability", "benchmark"),  # the description of the machine and the number format
-}
-"""Forbidden imports that are there today. This list only shrinks."""
-
 SOURCES = {"altreco_client": Path("client/src/altreco_client"), "examples": Path("client/examples")}
 """Packages that are not folders of the root."""
 
@@ -152,7 +147,7 @@ def test_every_package_is_in_the_table() -> None:
 
 
 def test_packages_import_only_what_the_table_allows() -> None:
-    found = [one for one in forbidden(ROOT, MAY_IMPORT) if one.arrow not in KNOWN_ARROWS]
+    found = forbidden(ROOT, MAY_IMPORT)
     assert not found, "\n".join(message(one, MAY_IMPORT) for one in found)
 
 
@@ -161,11 +156,6 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
     assert not found, "\n".join(
         f"{' imports '.join(circle)}: move what they share to a module that imports neither" for circle in found
     )
-
-
-def test_the_known_arrows_are_still_there() -> None:
-    gone = KNOWN_ARROWS - {found.arrow for found in forbidden(ROOT, MAY_IMPORT)}
-    assert not gone, f"no longer imported: take {sorted(gone)} out of KNOWN_ARROWS"
 
 
 def test_the_table_itself_has_no_circle() -> None:
