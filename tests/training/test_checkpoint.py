@@ -42,7 +42,7 @@ def test_with_its_data(tmp_path: Path) -> None:
 def test_data_of_another_vocabulary(tmp_path: Path) -> None:
     path = save_tiny_checkpoint(tmp_path / "tiny.pt", tags=20)
     save_tiny_checkpoint(tmp_path / "other.pt", tags=21)
-    with pytest.raises(CheckpointError, match=rf"{path} was trained on another vocabulary than .*other\.data: expected"):
+    with pytest.raises(CheckpointError, match=rf"{path} was trained on another vocabulary than .*other\.data: "):
         load_with_data(path, tmp_path / "other.data")
     with pytest.raises(DataError):
         load_with_data(path, tmp_path / "nowhere")
