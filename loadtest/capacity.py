@@ -163,7 +163,7 @@ def judged(run: Run, slos: SLOs, rate_per_s: float) -> Step:
     outcomes = {objective.outcome for objective in verdict.objectives}
     if Outcome.MISSED not in outcomes and Outcome.TOO_FEW in outcomes:
         raise LoadtestError(f"{run.folder}: {verdict.reason}: take longer steps, or start at a higher rate")
-    values = measure(run.records, run.settings["duration_s"])
+    values = measure(run.records, run.settings.duration_s)
     return Step(
         rate_per_s=rate_per_s,
         answered_per_s=values["requests_per_s"],

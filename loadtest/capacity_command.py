@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from loadtest.capacity import Capacity, Search, judged, save_capacity, search, step_s
-from loadtest.records import Run
+from loadtest.records import Run, RunSettings
 from loadtest.report import render, settings_lines
 from loadtest.slo import SLOs, given, load_slos
 from measure.files import write_text
@@ -79,21 +79,22 @@ def run(arguments: argparse.Namespace, load: Load) -> int:
 
     def keep(capacity: Capacity) -> None:
         save_capacity(out / CAPACITY, capacity)
-        write_capacity_report(out, capacity, slos, environment=runs[-1].settings)
+        write_capacity_report(out, capacity, slos, runs[-1].settings)
 
     found = search(measured, settings, keep)
     print(f"{found.sentence}\nwrote {out / PAGE}")
     return 0 if found.rate_per_s is not None and not found.generator_bound else 1
 
 
-def write_capacity_report(folder: Path, capacity: Capacity, slos: SLOs, *, environment: Any) -> Path:
-    """Picture, page and summary of what is known so far; `environment` is a step's run.json."""
+def write_capacity_report(folder: Path, capacity: Capacity, slos: SLOs, of_step: RunSettings) -> Path:
+    """Picture, page and summary of what is known so far; settings are those of a step."""
     figure = curve(capacity, slos)
     save_png(figure, folder / PICTURE)
     heads, rows = _table(capacity)
     rate = capacity.rate_per_s
     word = "NONE" if rate is None else f"{number(rate)} requests a second"
-    settings = {name: environment.get(name) for name in ("environment", "workload", "server_config")}
+    plain = of_step.plain()
+    settings = {name: plain[name] for name in ("environment", "workload", "server_config")}
     shown = {name.replace("_", " "): settings_lines(values) for name, values in settings.items() if values}
     lines = [f"# Capacity: {word}", "", f"{capacity.sentence}.", "", f"![Latency against rate]({PICTURE})", ""]
     lines += table(heads, rows)
@@ -103,7 +104,7 @@ def write_capacity_report(folder: Path, capacity: Capacity, slos: SLOs, *, envir
     page = render(
         "capacity.html",
         title=f"Capacity under the SLOs {slos.name}",
-        subtitle=f"{environment['started']}, against {environment['url']}",
+        subtitle=f"{of_step.started}, against {of_step.url}",
         word=word,
         mark="bad" if rate is None else "good" if capacity.finished and not capacity.generator_bound else "doubt",
         reasons=[capacity.sentence],

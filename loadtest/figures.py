@@ -51,13 +51,13 @@ NINES = {0: "0", 1: "90", 2: "99", 3: "99.9", 4: "99.99", 5: "99.999"}
 
 def window_s(run: Run) -> float:
     """Seconds of a window over time: one, or more where the run is long."""
-    return float(max(1, np.ceil(run.settings["duration_s"] / WINDOWS)))
+    return float(max(1, np.ceil(run.settings.duration_s / WINDOWS)))
 
 
 def over_time(run: Run, slos: SLOs) -> Figure:
     """Requests asked for, answered, failed; and percentiles, by when the requests should have left."""
     width = window_s(run)
-    edges = np.arange(0, max(run.settings["duration_s"], width) + width / 2, width)
+    edges = np.arange(0, max(run.settings.duration_s, width) + width / 2, width)
     figure = new_figure(5.4)
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(2, 3))
     records, answered = run.records, run.records.where(run.records.error < 0)
@@ -89,7 +89,7 @@ def over_time(run: Run, slos: SLOs) -> Figure:
 def against_throughput(run: Run) -> Figure:
     """Latency against throughput: a window of time is a dot, p50 and p99 of what should have left in it."""
     width = window_s(run)
-    edges = np.arange(0, max(run.settings["duration_s"], width) + width / 2, width)
+    edges = np.arange(0, max(run.settings.duration_s, width) + width / 2, width)
     answered = run.records.where(run.records.error < 0)
     figure = new_figure(3.2)
     axis = figure.subplots()
@@ -183,7 +183,7 @@ Lines = dict[str, tuple[Sequence[float], Sequence[float]]]
 
 def _panels(run: Run) -> dict[str, Lines]:
     samples = run.samples
-    generator = run.settings["generator"]["cpu_share"]
+    generator = run.settings.generator.cpu_share
     pending = sorted({name for sample in samples for name in sample["pending"]})
     gpus = range(max((len(sample["gpu"]) for sample in samples), default=0))
     return {
@@ -226,14 +226,13 @@ def _windows(records: Records, edges: NDArray[np.float64]) -> Iterator[NDArray[n
 
 def _stages(run: Run, axes: Sequence[Axes]) -> None:
     """Where each begins, with its name at the top."""
-    begins, stages = 0.0, run.settings["profile"]["stages"]
-    for stage in stages if len(stages) > 1 else ():
+    stages = list(run.settings.profile.begins())
+    for begins, stage in stages if len(stages) > 1 else ():
         for axis in axes:
             axis.axvline(begins, color=FAINT, linewidth=0.8, linestyle="--")
         axes[0].annotate(
-            f" {stage['name']}", (begins, 0.03), xycoords=("data", "axes fraction"), fontsize=SMALL, color=FAINT
+            f" {stage.name}", (begins, 0.03), xycoords=("data", "axes fraction"), fontsize=SMALL, color=FAINT
         )
-        begins += stage["duration_s"]
 
 
 def _limits(axis: Axes, slos: SLOs, right: float) -> None:

@@ -15,10 +15,10 @@ from loadtest.baseline import Comparison, Interval
 from loadtest.breakdown_table import Breakdown, breakdown, rows
 from loadtest.errors import LoadtestError
 from loadtest.junit import to_junit
-from loadtest.records import Run, load_run
+from loadtest.records import Run
 from loadtest.second_opinion import SecondOpinion, kept_opinion
-from loadtest.slo import BEYOND, GROUPS, PERCENTILES, SLOs, requests_needed
-from loadtest.verdict import GENERATOR, METRICS, Outcome, Verdict, check, grouped, in_units, measure, to_json
+from loadtest.slo import BEYOND, GROUPS, PERCENTILES, requests_needed
+from loadtest.verdict import GENERATOR, METRICS, Outcome, Verdict, grouped, in_units, measure, to_json
 from measure.files import write_text
 from measure.markdown import Table, mib, number, table
 from measure.pictures import to_svg
@@ -41,7 +41,6 @@ class Content:
     """What page and summary tell."""
 
     run: Run
-    slos: SLOs
     verdict: Verdict
     breakdown: Breakdown | None
     breakdown_note: str
@@ -49,12 +48,11 @@ class Content:
     opinion: SecondOpinion | None
 
 
-def write_report(folder: Path, slos: SLOs, *, comparison: Comparison | None = None) -> Path:
-    """Render the run in `folder` as four files beside it; the page's path. Raises LoadtestError for what is no run."""
-    content = _content(load_run(folder), slos, comparison)
-    verdict, duration_s = content.verdict, content.run.settings["duration_s"]
+def write_report(run: Run, verdict: Verdict, comparison: Comparison | None = None) -> Path:
+    """Render a judged run as four files in its folder; the page's path."""
+    content, folder = _content(run, verdict, comparison), run.folder
     write_text(folder / VERDICT, json.dumps(to_json(verdict), indent=1) + "\n")
-    write_text(folder / JUNIT, to_junit(verdict, duration_s=duration_s))
+    write_text(folder / JUNIT, to_junit(verdict, duration_s=run.settings.duration_s))
     write_text(folder / SUMMARY, _summary(content))
     write_text(folder / REPORT, _page(content))
     return folder / REPORT
@@ -79,7 +77,7 @@ def settings_lines(values: Mapping[str, Any], prefix: str = "") -> list[tuple[st
     return lines
 
 
-def _content(run: Run, slos: SLOs, comparison: Comparison | None) -> Content:
+def _content(run: Run, verdict: Verdict, comparison: Comparison | None) -> Content:
     try:
         table, note = breakdown(run), ""
     except LoadtestError as error:
@@ -88,8 +86,7 @@ def _content(run: Run, slos: SLOs, comparison: Comparison | None) -> Content:
         note = _breakdown_note(table)
     return Content(
         run=run,
-        slos=slos,
-        verdict=check(run, slos),
+        verdict=verdict,
         breakdown=table,
         breakdown_note=note,
         comparison=comparison,
@@ -101,11 +98,11 @@ def _page(content: Content) -> str:
     run, verdict = content.run, content.verdict
     width_s = figures.window_s(run)
     pictures: dict[str, Figure | None] = {
-        "over_time": figures.over_time(run, content.slos),
-        "distribution": figures.distribution(run, content.slos),
+        "over_time": figures.over_time(run, verdict.slos),
+        "distribution": figures.distribution(run, verdict.slos),
         "against_throughput": figures.against_throughput(run),
         "breakdown": figures.where_the_time_goes(content.breakdown) if content.breakdown else None,
-        "machine": figures.machine_load(run, content.slos.generator.cpu_share),
+        "machine": figures.machine_load(run, verdict.slos.generator.cpu_share),
     }
     captions = {
         "over_time": f"In windows of {width_s:g} s, by when requests should have left; of one with fewer than 100, p99 "
@@ -148,7 +145,7 @@ def _summary(content: Content) -> str:
     lines = [f"# {verdict.word}: {_title(run)}", "", _subtitle(run), ""]
     lines += [f"- {reason}" for reason in verdict.reason.split("; ")] + [""]
     lines += table(["", *_tiles(content)], [["**measured**", *_tiles(content).values()]])
-    lines += ["", f"## Objectives: `{verdict.slos}`", ""]
+    lines += ["", f"## Objectives: `{verdict.slos.name}`", ""]
     lines += table(
         ["of", "metric", "limit", "measured", "requests", ""],
         [
@@ -187,20 +184,17 @@ def _summary(content: Content) -> str:
 
 
 def _title(run: Run) -> str:
-    return f"Load test: {run.settings['profile'].get('name', run.folder.name)}"
+    return f"Load test: {run.settings.profile.name or run.folder.name}"
 
 
 def _subtitle(run: Run) -> str:
     settings = run.settings
-    return (
-        f"{settings['started']}, {settings['duration_s']:g} s, {settings['generator']['load']} load "
-        f"against {settings['url']}"
-    )
+    return f"{settings.started}, {settings.duration_s:g} s, {settings.generator.load} load against {settings.url}"
 
 
 def _tiles(content: Content) -> dict[str, str]:
     run = content.run
-    measured = measure(run.records, run.settings["duration_s"])
+    measured = measure(run.records, run.settings.duration_s)
     tiles = {"requests answered a second": number(measured["requests_per_s"])}
     tiles |= {
         f"{METRICS[key].removesuffix(', ms')}, ms": number(measured[key])
@@ -222,7 +216,7 @@ def _group_rows(run: Run) -> Table:
     heads = ["", "requests", "failed", "requests a second", "mean, ms", "p50", "p95", "p99", "p99.9", "slowest"]
     lines = []
     for group, records in grouped(run.records).items():
-        measured = measure(records, run.settings["duration_s"])
+        measured = measure(records, run.settings.duration_s)
         answered = records.where(records.error < 0).latency_ms()
         if not len(records):
             continue
@@ -254,8 +248,8 @@ def _error_rows(run: Run) -> Table:
 
 
 def _settings(run: Run) -> dict[str, list[tuple[str, str]]]:
-    settings = run.settings
-    named = {name: settings.get(name) for name in ("environment", "profile", "workload", "server_config")}
+    settings = run.settings.plain()
+    named = {name: settings[name] for name in ("environment", "profile", "workload", "server_config")}
     generator = {key: value for key, value in settings["generator"].items() if key != "cpu_share"}
     named["generator"] = generator | {"url": settings["url"], "started": settings["started"]}
     return {name.replace("_", " "): settings_lines(values) for name, values in named.items() if values}

@@ -1,6 +1,6 @@
 """A run held against its SLOs: every objective with limit and measured value, and one answer for a pipeline."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -79,7 +79,7 @@ class Objective:
 class Verdict:
     """All objectives of one run."""
 
-    slos: str
+    slos: SLOs
     objectives: tuple[Objective, ...]
     ended_early: str | None = None
     """Why the run did not last as long as it should: then it passes nothing."""
@@ -125,13 +125,13 @@ def check(run: Run, slos: SLOs) -> Verdict:
     objectives = list(_generator(run, slos.generator))
     for group, records in grouped(run.records).items():
         limits = given(getattr(slos, group))
-        measured = measure(records, run.settings["duration_s"])
+        measured = measure(records, run.settings.duration_s)
         answered = int(np.count_nonzero(records.error < 0))
         objectives += [
             _objective(group, metric, limit, measured.get(metric), answered if metric in PERCENTILES else len(records))
             for metric, limit in limits.items()
         ]
-    return Verdict(slos.name, tuple(objectives), run.settings["ended_early"])
+    return Verdict(slos, tuple(objectives), run.settings.ended_early)
 
 
 def grouped(records: Records) -> dict[str, Records]:
@@ -169,7 +169,7 @@ def busiest(cpu_share: Sequence[Sequence[float]]) -> float | None:
 def to_json(verdict: Verdict) -> dict[str, Any]:
     """Plain values, for a pipeline."""
     return {
-        "slos": verdict.slos,
+        "slos": verdict.slos.name,
         "ok": verdict.ok,
         "verdict": verdict.word,
         "reason": verdict.reason,
@@ -205,7 +205,7 @@ def late_share(run: Run) -> float:
 
     It had too little of the processor, or too much to do for each.
     """
-    if run.settings["generator"].get("bound_reached") or not len(run.records):
+    if run.settings.generator.bound_reached or not len(run.records):
         return 0.0
     return float((run.records.late_ms() > LATE_MS).mean())
 
@@ -231,10 +231,9 @@ def _objective(group: str, metric: str, limit: float, measured: float | None, re
 
 
 def _generator(run: Run, limits: GeneratorLimits) -> Iterator[Objective]:
-    generator: Mapping[str, Any] = run.settings["generator"]
-    values = {"cpu_share": busiest(generator["cpu_share"]), "late_share": late_share(run)}
-    if generator["limit_requests_per_s"] is not None:
-        sent = len(run.records) / run.settings["duration_s"]
-        values["share_of_limit"] = sent / generator["limit_requests_per_s"]
+    generator = run.settings.generator
+    values = {"cpu_share": busiest(generator.cpu_share), "late_share": late_share(run)}
+    if generator.limit_requests_per_s is not None:
+        values["share_of_limit"] = len(run.records) / run.settings.duration_s / generator.limit_requests_per_s
     for metric, measured in values.items():
         yield _objective(GENERATOR, metric, getattr(limits, metric), measured, len(run.records))

@@ -144,7 +144,7 @@ def _figures(of: Overload) -> dict[str, str]:
     rows, most = _counted(samples, "rows"), max(sample["memory_bytes"] for sample in samples)
     memory = (of.before.memory_bytes, most, of.left.memory_bytes)
     return {
-        "offered": f"{number(len(records) / of.run.settings['duration_s'])} requests a second",
+        "offered": f"{number(len(records) / of.run.settings.duration_s)} requests a second",
         "answered within the deadline": f"{number(_answered_per_s(of.run))} a second, "
         f"{_answered_per_s(of.run) / of.capacity:.0%} of the capacity",
         "failed": kinds(_errors(of.run)),
@@ -162,7 +162,7 @@ def _figures(of: Overload) -> dict[str, str]:
 def _checks(of: Overload, times: float) -> list[Check]:
     records = of.run.records
     longest_s = float((records.ended_s - records.started_s)[records.error < 0].max(initial=0))
-    offered = len(records) / of.run.settings["duration_s"]
+    offered = len(records) / of.run.settings.duration_s
     return [
         *kept(of.canaries, of.deadline_s),
         Check(
@@ -196,7 +196,7 @@ def _load(server: Server, profile: Profile, folder: Path, *, deadline_s: float) 
 
 
 def _answered_per_s(run: Run) -> float:
-    return float(np.count_nonzero(run.records.error < 0) / run.settings["duration_s"])
+    return float(np.count_nonzero(run.records.error < 0) / run.settings.duration_s)
 
 
 def _errors(run: Run) -> Counter[str]:
