@@ -21,7 +21,7 @@ from measure.requests import Request, known, mixed, new_requests
 from measure.server import counters, grown, hit_share
 from measure.turns import order
 
-SERVER: Mapping[str, Any] = {"strict": True, "stop_timeout_s": 1}
+SERVER: Mapping[str, Any] = {"strict": True, "stop_timeout_s": 0}
 ANSWERED_TAGS = 5
 
 Figures = dict[str, list[float]]

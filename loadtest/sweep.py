@@ -30,7 +30,7 @@ PASSES = 2
 FOR_INFORMATION = ".dynamic_batching"
 """Measured, and never adopted: with it goes the queue policy, by which requests that nobody waits for are dropped."""
 MORE_IS_BETTER = ("pictures_per_s",)
-SERVER: Mapping[str, Any] = {"strict": True, "stop_timeout_s": 1}
+SERVER: Mapping[str, Any] = {"strict": True, "stop_timeout_s": 0}
 
 Figures = Mapping[str, float]
 Measure = Callable[[str], Figures]

@@ -102,7 +102,7 @@ def _ways(
 
 @contextmanager
 def _triton(files: Files) -> Iterator[Served]:
-    settings = on_free_ports(files.repository, strict=True, stop_timeout_s=1, cache_size_bytes=files.cache_size_bytes)
+    settings = on_free_ports(files.repository, strict=True, stop_timeout_s=0, cache_size_bytes=files.cache_size_bytes)
     with serve(settings) as server:
         yield Served(server.grpc_url, server.pid)
 
