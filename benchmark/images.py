@@ -18,11 +18,10 @@ from tqdm import tqdm
 from benchmark.image_race import plain, reduced
 from benchmark.tables import cell, ratios
 from export.quality import spread, torch_recommender
-from training.checkpoint import load_checkpoint
+from training.checkpoint import load_with_data
 from training.data.dataset import EvaluationPictures, image_path
-from training.data.histories import build_histories
-from training.data.manifest import Manifest, read_manifest
-from training.errors import CheckpointError
+from training.data.histories import Histories
+from training.data.manifest import Manifest
 from training.metrics import Ranked, merge, rank, summarize
 
 ROUGHNESS = {"much detail": 1.2, "some detail": 1.4, "little detail": 1.6}
@@ -46,9 +45,7 @@ class ImageSettings:
 
 def measure_images(settings: ImageSettings, checkpoint_path: Path, data: Path, folder: Path) -> dict[str, Any]:
     """Of made-up photos the time and difference, of enlarged test pictures the precision@5; raises TrainingError."""
-    checkpoint, manifest = load_checkpoint(checkpoint_path), read_manifest(data)
-    if manifest.vocabulary != checkpoint.vocabulary:
-        raise CheckpointError(f"{checkpoint_path} was trained on another vocabulary than {data}: give the data it had")
+    checkpoint, manifest, histories = load_with_data(checkpoint_path, data)
     photos = {}
     for name, file in tqdm(photo_files(settings.photo), "images", total=len(ROUGHNESS) + 2, unit="photo"):
         apart = np.abs(plain(file).astype(np.int64) - reduced(file))
@@ -64,7 +61,7 @@ def measure_images(settings: ImageSettings, checkpoint_path: Path, data: Path, f
         "preset": checkpoint.settings.preset,
         "rounds": settings.rounds,
         "photos": photos,
-        "enlarged": _precision(settings, checkpoint.model, manifest),
+        "enlarged": _precision(settings, checkpoint.model, manifest, histories),
     }
 
 
@@ -117,10 +114,10 @@ def _race(file: bytes, path: Path, rounds: int) -> dict[str, dict[str, list[floa
     return times
 
 
-def _precision(settings: ImageSettings, model: Any, manifest: Manifest) -> dict[str, Any]:
+def _precision(settings: ImageSettings, model: Any, manifest: Manifest, histories: Histories) -> dict[str, Any]:
     """Precision@5 on the same test pictures as they are, and enlarged to noisy JPEGs, read in both ways."""
     rows = spread(manifest.rows("test"), settings.enlarged_pictures)
-    pictures, recommend = EvaluationPictures(manifest, build_histories(manifest), rows), torch_recommender(model)
+    pictures, recommend = EvaluationPictures(manifest, histories, rows), torch_recommender(model)
     side = settings.enlarged_side
     grain = np.random.default_rng(0).normal(0, GRAIN, (side, side, 1)).round().astype(np.int16)
     ranked: dict[str, list[Ranked]] = {"as it is": [], "plain": [], "reduced": []}

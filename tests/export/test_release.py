@@ -219,7 +219,7 @@ def test_data_that_is_gone_or_another_vocabularys(repository: Path, other: Path,
     with pytest.raises(ExportError, match="name it with --data"):
         release(tmp_path / "old.pt", repository, QUIET)
     small = load_checkpoint(save_tiny_checkpoint(tmp_path / "small.pt", tags=60)).data
-    with pytest.raises(VocabularyError, match="another vocabulary than the checkpoint"):
+    with pytest.raises(CheckpointError, match=rf"{other} was trained on another vocabulary than {small}: expected"):
         release(other, repository, replace(QUIET, data=small))
 
 
