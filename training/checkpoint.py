@@ -76,5 +76,5 @@ def data_of(checkpoint: Checkpoint, path: Path, data: Path) -> tuple[Manifest, H
     """Read a data set for a checkpoint that was loaded from `path`; raises CheckpointError for another vocabulary's."""
     manifest = read_manifest(data)
     if manifest.vocabulary != checkpoint.vocabulary:
-        raise CheckpointError(f"{path} was trained on another vocabulary than {data}: give the data it was trained on")
+        raise CheckpointError(f"{path} was trained on another vocabulary than {data}: expected the data that it had")
     return manifest, build_histories(manifest)

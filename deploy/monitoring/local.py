@@ -37,10 +37,6 @@ class Prometheus:
         """The samples of this moment. Raises PrometheusError."""
         return self._get("query", query=expression)["result"]
 
-    def query_range(self, expression: str, start_s: float, end_s: float, step_s: float) -> list[dict[str, Any]]:
-        """The series between two moments of the epoch. Raises PrometheusError."""
-        return self._get("query_range", query=expression, start=start_s, end=end_s, step=step_s)["result"]
-
     def rules(self) -> list[dict[str, Any]]:
         """All rules with their state and health. Raises PrometheusError."""
         return [rule for group in self._get("rules")["groups"] for rule in group["rules"]]
