@@ -43,6 +43,8 @@ from tests.end_to_end.faults import (
     within,
 )
 
+pytestmark = pytest.mark.timing
+
 both = pytest.mark.parametrize("kind", ["sync", "asyncio"])
 OWN = (Tag("tag-1", 1.0), Tag("tag-2", 0.5))
 

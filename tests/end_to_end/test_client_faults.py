@@ -62,6 +62,7 @@ def address(replicas: tuple[Server, Server]) -> str:
     return f"ipv4:{','.join(server.grpc_url for server in replicas)}"
 
 
+@pytest.mark.timing
 @both
 def test_a_server_killed_and_restarted_under_load(slow: SlowModel, kind: str) -> None:
     deadline_s = 1.0
@@ -81,6 +82,7 @@ def test_a_server_killed_and_restarted_under_load(slow: SlowModel, kind: str) ->
     assert load.slowest_s < deadline_s + SLACK_S
 
 
+@pytest.mark.timing
 @both
 @pytest.mark.parametrize("end", [kill, terminate])
 def test_one_of_two_replicas_lost_under_load(
@@ -97,6 +99,7 @@ def test_one_of_two_replicas_lost_under_load(
     assert load.slowest_s < deadline_s + SLACK_S
 
 
+@pytest.mark.timing
 @both
 def test_a_replica_without_the_model_sends_nobody_away(two: tuple[SlowModel, SlowModel], kind: str) -> None:
     """What a server answers while it shuts down, held for as long as the test needs."""
@@ -120,6 +123,7 @@ def is_calm(load: Load) -> bool:
     return len(load.failures) == failed
 
 
+@pytest.mark.timing
 @both
 def test_a_stopped_replica_is_given_up(replicas: tuple[Server, Server], kind: str) -> None:
     deadline_s = 1.0
@@ -133,6 +137,7 @@ def test_a_stopped_replica_is_given_up(replicas: tuple[Server, Server], kind: st
     assert load.slowest_s < deadline_s + SLACK_S
 
 
+@pytest.mark.timing
 @both
 def test_a_stalled_server_is_out_of_time_and_answers_when_it_goes_on(slow: SlowModel, kind: str) -> None:
     with serving(slow.repository) as server, asking(kind, server.grpc_url, deadline_s=0.3) as ask:

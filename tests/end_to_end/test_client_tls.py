@@ -65,6 +65,7 @@ def test_a_trusted_server_answers(
         assert len(ask(picture(), HISTORY).tags) == 5
 
 
+@pytest.mark.timing
 @both
 @pytest.mark.parametrize(
     ("server", "authority", "client", "reason", "advice"),

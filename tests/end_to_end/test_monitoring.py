@@ -18,6 +18,8 @@ from deploy.monitoring.traffic import asking, burst
 from tests.deploy.monitoring import compose_flags, require
 from tests.end_to_end.conftest import Served
 
+pytestmark = pytest.mark.slow
+
 JOB, ALONE = "altreco/tag-recommender", "alone/tag-recommender"
 WAIT_S = 120.0
 """After which a condition that does not come true fails a test."""

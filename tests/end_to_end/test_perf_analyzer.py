@@ -17,6 +17,8 @@ from loadtest.second_opinion import second_opinion
 from tests.end_to_end.conftest import Served
 from tests.loadtest.make_run import make_run
 
+pytestmark = [pytest.mark.slow, pytest.mark.timing]
+
 FOLDER = Path(__file__).parents[2] / "build" / "perf_analyzer"
 
 
