@@ -14,9 +14,9 @@ from tests.end_to_end.faults import (
     asking,
     make_certificates,
     picture,
-    serving,
     within,
 )
+from tests.servers import serving
 
 both = pytest.mark.parametrize("kind", ["sync", "asyncio"])
 QUICKLY_S = 1.0

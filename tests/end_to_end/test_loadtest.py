@@ -22,7 +22,8 @@ from loadtest.run import PARTS, Target, vocabulary_size
 from loadtest.sampler import counters
 from reliability.servers import kill
 from tests.end_to_end.conftest import Served
-from tests.end_to_end.faults import closed_port, serving, stopped, wait_for
+from tests.end_to_end.faults import closed_port, stopped, wait_for
+from tests.servers import serving
 
 ROOT = Path(__file__).parents[2]
 WAIT_S = 60

@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from deploy.local import on_free_ports, serve
 from deploy.monitoring.dashboard import panels
 from deploy.monitoring.local import SUMMARIES, Prometheus, prometheus
 from deploy.monitoring.traffic import asking, burst
-from tests.deploy.monitoring import compose_flags, require
+from tests.deploy.monitoring import compose_flags
 from tests.end_to_end.conftest import Served
+from tests.servers import serving
+from tests.tools import require
 
 pytestmark = pytest.mark.slow
 
@@ -63,8 +64,8 @@ def watched(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     assert SUMMARIES in compose_flags()
     folder = tmp_path_factory.mktemp("watched")
     second = as_release_2(served.repository, folder / "release-2")
-    more: dict[str, Any] = {"strict": True, "stop_timeout_s": 1, "extra_args": (SUMMARIES,)}
-    with serve(on_free_ports(served.repository, **more)) as one, serve(on_free_ports(second, **more)) as two:
+    more: dict[str, Any] = {"extra_args": (SUMMARIES,)}
+    with serving(served.repository, **more) as one, serving(second, **more) as two:
         targets = [server.metrics_url.removeprefix("http://").removesuffix("/metrics") for server in (one, two)]
         with prometheus(folder, {JOB: targets, ALONE: targets[:1]}) as running:
             # A rate needs a sample from before.
