@@ -10,7 +10,13 @@ SLOS ?= loadtest/slos/cpu.toml
 WORKERS ?= 1
 OPTIONS ?=
 
-.PHONY: help demo serve loadtest reliability ablation bench test test-client lint format clean
+.PHONY: help demo serve loadtest reliability ablation bench test test-slow test-all test-client lint format clean
+
+# Tests of a tier: those that may share the machine, then those with a clock, alone. Both parts run; either fails it.
+define tier
+$(BIN)/python -m pytest -n 2 --dist loadfile -m "$(1) and not timing"; parallel=$$?; \
+	$(BIN)/python -m pytest -m "$(1) and timing" && exit $$parallel
+endef
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -34,8 +40,13 @@ bench: .venv/.installed ## split, precision, cache, images, client into docs/ben
 	$(BIN)/python -m benchmark
 	$(BIN)/python -m training.data.importers.benchmark --lines 5000000
 
-test: .venv/.installed ## unit tests and the end-to-end test against a real Triton
-	$(BIN)/python -m pytest
+test: .venv/.installed ## unit tests and end-to-end tests against a real Triton, within ten minutes
+	$(call tier,not slow)
+
+test-slow: .venv/.installed ## the tests that install, download or measure for long
+	$(call tier,slow)
+
+test-all: test test-slow ## every test
 
 test-client: .venv-client/.installed ## the client alone, on numpy 2, with none of this repository's other packages
 	.venv-client/bin/python -m pytest tests/client

@@ -8,6 +8,7 @@ import argparse
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,10 +37,10 @@ TRAINED = ("quality", "images")
 QUICK_FOLDER = Path("build/benchmark-quick")
 
 
-def main() -> int:
+def main(given: Sequence[str] | None = None) -> int:
     """Measure and report; 0, or 1 with the reason on stderr."""
     parser = _parser()
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(given)
     if (arguments.checkpoint is None) != (arguments.data is None):
         parser.error("--checkpoint and --data belong together: give both, or none")
     out: Path = arguments.out or (QUICK_FOLDER if arguments.quick else Path("docs"))

@@ -7,8 +7,8 @@ the machine meanwhile happens to all. What wins in the end is held against the c
 
 import json
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import geometric_mean, median
@@ -16,7 +16,7 @@ from typing import Any
 
 from altreco_client import AltrecoError
 
-from deploy.local import Server, ServerError, on_free_ports, serve
+from deploy.local import ServerError, on_free_ports, serve
 from loadtest.errors import LoadtestError
 from loadtest.sweep_configs import Point, SweepPlan, Value, committed, has_effect, label, write_variant
 from measure.files import write_text
@@ -35,6 +35,15 @@ SERVER: Mapping[str, Any] = {"strict": True, "stop_timeout_s": 0}
 Figures = Mapping[str, float]
 Measure = Callable[[str], Figures]
 """Loads the server at host:port, and returns metric to value."""
+Serve = Callable[[Path], AbstractContextManager[str]]
+"""Serves a repository; its host:port."""
+
+
+@contextmanager
+def serve_strictly(repository: Path) -> Iterator[str]:
+    """A Triton on this machine."""
+    with serve(on_free_ports(repository, **SERVER)) as server:
+        yield server.grpc_url
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +122,7 @@ class Search:
     measure: Measure
     rounds: int
     keep: Callable[[Sweep], None]
+    serve: Serve = serve_strictly
     known: Sweep = field(init=False)
 
     def run(self, plan: SweepPlan) -> Sweep:
@@ -143,17 +153,17 @@ class Search:
         trial = Trial(setting=setting, candidates=tuple(Candidate(label=name, point=of) for name, of in points.items()))
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="altreco-sweep-")))
-            servers: dict[str, Server] = {}
+            urls: dict[str, str] = {}
             for i, candidate in enumerate(trial.candidates):
                 variant = write_variant(self.repository, folder / str(i), candidate.point)
                 try:
-                    servers[candidate.label] = stack.enter_context(serve(on_free_ports(variant, **SERVER)))
+                    urls[candidate.label] = stack.enter_context(self.serve(variant))
                 except ServerError as error:
                     trial = _failed(trial, candidate, error)
             for number in range(self.rounds):
                 for candidate in order(trial.candidates, number):
                     if not candidate.failed:
-                        trial = self._load(trial, candidate, servers[candidate.label].grpc_url)
+                        trial = self._load(trial, candidate, urls[candidate.label])
                         self._keep(known(trial))
         return trial
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from loadtest.environment import environment
-from loadtest.sweep import Measure, Search, Sweep, save_sweep
+from loadtest.sweep import Measure, Search, Serve, Sweep, save_sweep, serve_strictly
 from loadtest.sweep_configs import load_plan
 from loadtest.sweep_load import SweepLoad
 from loadtest.sweep_report import sentence, sweep_markdown
@@ -34,7 +34,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     return parser
 
 
-def run(arguments: argparse.Namespace, measure: Measure | None = None) -> int:
+def run(arguments: argparse.Namespace, measure: Measure | None = None, serve: Serve = serve_strictly) -> int:
     """Sweep, and keep and report what is known after each load; 0. Raises LoadtestError."""
     plan, workload = load_plan(arguments.plan), load_workload(arguments.workload)
     load = SweepLoad(workload=workload, requests=arguments.requests, clients=arguments.clients)
@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace, measure: Measure | None = None) -> int:
         if trial and not sweep.finished:
             print(f"{trial.setting}: {_progress(trial)}", flush=True)
 
-    sweep = Search(arguments.repository, measure or load, arguments.rounds, keep).run(plan)
+    sweep = Search(arguments.repository, measure or load, arguments.rounds, keep, serve).run(plan)
     print(f"{sentence(sweep)}\nwrote {out / REPORT}")
     return 0
 

@@ -32,6 +32,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     return make_files("small", REPOSITORY, SETTINGS.environments, tmp_path_factory.mktemp("peers"), CACHE_BYTES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("contestant", "way"), WAYS, ids=[f"{of.name}-{way}" for of, way in WAYS])
 def test_every_contestant_answers_the_same_and_is_measured(contestant: Contestant, way: str, files: Files) -> None:
     expected = reference(files, SETTINGS.compared_pictures)
@@ -51,6 +52,7 @@ def test_every_contestant_answers_the_same_and_is_measured(contestant: Contestan
     assert passed_on < turn.wire["answer"] < passed_on + 1000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["FastAPI + PyTorch", "LitServe", "BentoML"])
 def test_all_processes_of_a_server_end_with_the_one_that_started_it(name: str, files: Files) -> None:
     spawn = multiprocessing.get_context("spawn")
@@ -73,6 +75,7 @@ def serve_until_killed(name: str, files: Files, connection: Connection) -> None:
         connection.recv()
 
 
+@pytest.mark.slow
 def test_raw_onnx_runtime_counts_every_picture_of_a_batch(files: Files) -> None:
     alone, batches = (Tuning(workers=1, threads=1, batch=batch) for batch in (1, 4))
     turn = take_raw_turn(alone, batches, files, SETTINGS)
@@ -83,6 +86,7 @@ def test_raw_onnx_runtime_counts_every_picture_of_a_batch(files: Files) -> None:
     assert turn.memory["rss"] > 50e6
 
 
+@pytest.mark.slow
 def test_another_model_is_refused(files: Files) -> None:
     ((picture, answer),) = reference(files, 1)
     other = [(tag, score + 0.1) for tag, score in answer]

@@ -130,6 +130,7 @@ def test_a_jpeg_is_decoded_at_reduced_scale_and_differs_little(
     assert apart.mean() <= 2
 
 
+@pytest.mark.timing
 def test_reduced_scale_is_faster() -> None:
     file = encoded(detailed(4000, 3000), "JPEG", quality=50)
 

@@ -8,8 +8,9 @@ import pytest
 from tritonclient.grpc import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
-from deploy.local import Server, on_free_ports, serve
+from deploy.local import Server
 from tests.deploy.models import write_model
+from tests.servers import serving
 
 
 class Triton:
@@ -35,8 +36,7 @@ class Triton:
 
 
 def _running_triton(folder: Path, *, strict: bool) -> Iterator[Triton]:
-    settings = on_free_ports(folder, model_control="explicit", strict=strict, stop_timeout_s=1)
-    with serve(settings) as server:
+    with serving(folder, model_control="explicit", strict=strict) as server:
         triton = Triton(server, folder)
         yield triton
         triton.client.close()

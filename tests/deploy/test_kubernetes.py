@@ -2,9 +2,7 @@
 
 import copy
 import functools
-import os
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from altreco_client import Channel, contract
 from altreco_client.core import Core
 
 from tests.deploy.triton_flags import assert_restricted, assert_taken, complaint, value, values
+from tests.tools import require
 
 KUBERNETES = Path(__file__).parents[2] / "deploy" / "kubernetes"
 RENDERED = ("overlays/cpu", "overlays/gpu", "overlays/gpu-object-storage", "kserve")
@@ -31,12 +30,7 @@ Document = dict[str, Any]
 
 @functools.cache
 def _rendered(folder: str) -> str:
-    kubectl = shutil.which("kubectl")
-    if kubectl is None:
-        if os.environ.get("ALTRECO_REQUIRE_KUBECTL") == "1":
-            pytest.fail("no kubectl on the PATH, which has kustomize inside")
-        pytest.skip("no kubectl on the PATH, which has kustomize inside")
-    command = [kubectl, "kustomize", str(KUBERNETES / folder)]
+    command = [require("kubectl"), "kustomize", str(KUBERNETES / folder)]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 0, ended.stderr
     assert not ended.stderr, "kustomize warns"

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from altreco_client import TagRecommender
 
-from deploy.local import Server, on_free_ports, serve
-from export.release import release
-from tests.tiny import copy_configs, save_tiny_checkpoint
+from deploy.local import Server
+from tests.kept import Kept
+from tests.servers import serving
 from training.checkpoint import load_checkpoint
 from training.model import ALTReco
 
@@ -22,14 +22,10 @@ class Served:
 
 
 @pytest.fixture(scope="session")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    folder = tmp_path_factory.mktemp("served")
-    repository = copy_configs(folder / "model_repository")
-    checkpoint = save_tiny_checkpoint(folder / "tiny.pt")
-    release(checkpoint, repository)
-    settings = on_free_ports(repository, strict=True, stop_timeout_s=1)
-    with serve(settings) as server:
-        yield Served(server, load_checkpoint(checkpoint).model, repository)
+def served(kept: Kept) -> Iterator[Served]:
+    repository = kept.releases(1)
+    with serving(repository) as server:
+        yield Served(server, load_checkpoint(kept.checkpoint()).model, repository)
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,8 @@ from altreco_client import TLS
 
 from deploy.access import ADMIN_KEY, Access
 from deploy.local import Server
-from tests.end_to_end.faults import Certificates, make_certificates, serving
+from tests.end_to_end.faults import Certificates, make_certificates
+from tests.servers import serving
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 KEY = "a-key"
@@ -55,5 +56,5 @@ def deploying(repository: Path, folder: Path, *, more: tuple[str, ...] = (), **s
     models = shutil.copytree(repository, folder / "models")
     certificates = make_certificates(folder)
     flags = (*manifest_flags(), *certificates.server_flags(mutual=True), *more)
-    with serving(models, extra_args=flags, stop_timeout_s=1, **settings) as server:
+    with serving(models, extra_args=flags, **settings) as server:
         yield Deployed(server, models, certificates)

@@ -20,11 +20,11 @@ import trustme
 from altreco_client import AsyncTagRecommender, PreparedImage, Recommendation, ServerError, TagRecommender
 from google.protobuf import text_format
 
-from deploy.local import Server, on_free_ports, serve
+from deploy.local import Server
 from export.config import CONFIG_FILE, parse_config
 from measure.callers import Caller, Calls, calling
 from measure.requests import new_pictures
-from reliability.servers import kill
+from tests.servers import own_ports
 
 ENCODER = Path(__file__).parent / "slow_encoder.py"
 WAIT_S = 30.0
@@ -79,15 +79,6 @@ def slow_repository(source: Path, destination: Path, *, queue_timeout_s: float |
     return model
 
 
-@contextmanager
-def serving(repository: Path, **settings: Any) -> Iterator[Server]:
-    with serve(on_free_ports(repository, strict=True, **settings)) as server:
-        try:
-            yield server
-        finally:
-            kill(server)  # at its leisure, it would wait for its clients
-
-
 def port(server: Server) -> int:
     return int(server.grpc_url.rpartition(":")[2])
 
@@ -109,9 +100,7 @@ def gone(server: Server) -> bool:
 
 
 def closed_port() -> str:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{free.getsockname()[1]}"
+    return f"127.0.0.1:{next(own_ports())}"
 
 
 def picture(seed: int = 0) -> PreparedImage:

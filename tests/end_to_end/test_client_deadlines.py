@@ -8,7 +8,6 @@ import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 
 import psutil
 import pytest
@@ -38,10 +37,12 @@ from tests.end_to_end.faults import (
     asking,
     closed_port,
     picture,
-    serving,
     slow_repository,
     within,
 )
+from tests.servers import serving
+
+pytestmark = pytest.mark.timing
 
 both = pytest.mark.parametrize("kind", ["sync", "asyncio"])
 OWN = (Tag("tag-1", 1.0), Tag("tag-2", 0.5))
@@ -56,6 +57,15 @@ def slow(served: Served, tmp_path_factory: pytest.TempPathFactory) -> SlowModel:
 def server(slow: SlowModel) -> Iterator[Server]:
     with serving(slow.repository) as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def impatient(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[SlowModel, Server]]:
+    """A server whose queue drops a request after 50 ms."""
+    folder = tmp_path_factory.mktemp("impatient") / "slow"
+    model = slow_repository(served.repository, folder, queue_timeout_s=0.05)
+    with serving(model.repository) as server:
+        yield model, server
 
 
 @contextmanager
@@ -111,18 +121,18 @@ def test_the_server_does_not_work_for_those_who_gave_up(slow: SlowModel, server:
 
 @both
 def test_a_request_that_the_servers_queue_drops_is_late_and_not_asked_again(
-    served: Served, tmp_path: Path, kind: str
+    impatient: tuple[SlowModel, Server], kind: str
 ) -> None:
-    impatient = slow_repository(served.repository, tmp_path / "impatient", queue_timeout_s=0.05)
-    with serving(impatient.repository) as server, asking(kind, server.grpc_url) as ask:
-        with ThreadPoolExecutor(1) as pool, blocked(impatient, ask):
+    model, server = impatient
+    with asking(kind, server.grpc_url) as ask:
+        with ThreadPoolExecutor(1) as pool, blocked(model, ask):
             dropped = pool.submit(ask, picture(1), HISTORY, request_id="dropped", deadline_s=WAIT_S)
             wait_until(lambda: pending(server) == 1)
             time.sleep(0.1)  # by the queue's own clock its time is over now, which nothing else tells
-            impatient.take(0)
+            model.take(0)
             with pytest.raises(DeadlineExceeded, match="Request timeout expired"):
                 dropped.result()
-        assert "dropped" not in impatient.executed()
+        assert "dropped" not in model.executed()
 
 
 def test_a_cancelled_task_cancels_its_request(slow: SlowModel, server: Server) -> None:

@@ -25,13 +25,12 @@ from tests.end_to_end.faults import (
     gone,
     messages,
     picture,
-    port,
-    serving,
     slow_repository,
     stopped,
     under_load,
     within,
 )
+from tests.servers import own_ports, serving
 
 RECOVERY_S = 5.0
 """From the moment that a server is ready again until its clients get answers; the channel reconnects every 2 s."""
@@ -53,9 +52,19 @@ def two(served: Served, tmp_path: Path) -> tuple[SlowModel, SlowModel]:
 
 @pytest.fixture
 def replicas(two: tuple[SlowModel, SlowModel]) -> Iterator[tuple[Server, Server]]:
-    with serving(two[0].repository, stop_timeout_s=2) as one, serving(two[1].repository) as other:
+    with serving(two[0].repository) as one, serving(two[1].repository) as other:
         for model in two:
             model.take(BUSY_S)
+        yield one, other
+
+
+@pytest.fixture(scope="module")
+def lasting(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Server]]:
+    """Replicas that no test ends."""
+    models = [slow_repository(served.repository, tmp_path_factory.mktemp("lasting") / "models") for _ in range(2)]
+    for model in models:
+        model.take(BUSY_S)
+    with serving(models[0].repository) as one, serving(models[1].repository) as other:
         yield one, other
 
 
@@ -63,16 +72,21 @@ def address(replicas: tuple[Server, Server]) -> str:
     return f"ipv4:{','.join(server.grpc_url for server in replicas)}"
 
 
+@pytest.mark.timing
 @both
 def test_a_server_killed_and_restarted_under_load(slow: SlowModel, kind: str) -> None:
     deadline_s = 1.0
     slow.take(BUSY_S)
-    with serving(slow.repository) as first, under_load(kind, first.grpc_url, deadline_s=deadline_s) as load:
+    at = next(own_ports())
+    with (
+        serving(slow.repository, grpc_port=at) as first,
+        under_load(kind, first.grpc_url, deadline_s=deadline_s) as load,
+    ):
         wait_until(lambda: len(load.answered) > 2 * CALLERS)
         assert load.failed == []
         kill(first)
         wait_until(lambda: len(load.failed) > CALLERS)
-        with serving(slow.repository, grpc_port=port(first)):
+        with serving(slow.repository, grpc_port=at):
             before = len(load.answered)
             wait_until(lambda: len(load.answered) > before + CALLERS, seconds=RECOVERY_S)
             failed = len(load.failed)
@@ -82,6 +96,7 @@ def test_a_server_killed_and_restarted_under_load(slow: SlowModel, kind: str) ->
     assert load.slowest_s < deadline_s + SLACK_S
 
 
+@pytest.mark.timing
 @both
 @pytest.mark.parametrize("end", [kill, terminate])
 def test_one_of_two_replicas_lost_under_load(
@@ -98,6 +113,7 @@ def test_one_of_two_replicas_lost_under_load(
     assert load.slowest_s < deadline_s + SLACK_S
 
 
+@pytest.mark.timing
 @both
 def test_a_replica_without_the_model_sends_nobody_away(two: tuple[SlowModel, SlowModel], kind: str) -> None:
     """What a server answers while it shuts down, held for as long as the test needs."""
@@ -121,22 +137,25 @@ def is_calm(load: Load) -> bool:
     return len(load.failed) == failed
 
 
+@pytest.mark.timing
 @both
-def test_a_stopped_replica_is_given_up(replicas: tuple[Server, Server], kind: str) -> None:
+def test_a_stopped_replica_is_given_up(lasting: tuple[Server, Server], kind: str) -> None:
     deadline_s = 1.0
     channel = Channel(keepalive_s=0.5, keepalive_timeout_s=0.5)
-    with under_load(kind, address(replicas), deadline_s=deadline_s, channel=channel) as load:
+    with under_load(kind, address(lasting), deadline_s=deadline_s, channel=channel) as load:
         wait_until(lambda: len(load.answered) > 4 * CALLERS)
-        with stopped(replicas[0]):
+        with stopped(lasting[0]):
             wait_until(lambda: len(load.failed) > 0)
             wait_until(lambda: is_calm(load))
     assert set(load.errors()) <= {"Unavailable", "DeadlineExceeded"}, messages(load)
     assert load.slowest_s < deadline_s + SLACK_S
 
 
+@pytest.mark.timing
 @both
-def test_a_stalled_server_is_out_of_time_and_answers_when_it_goes_on(slow: SlowModel, kind: str) -> None:
-    with serving(slow.repository) as server, asking(kind, server.grpc_url, deadline_s=0.3) as ask:
+def test_a_stalled_server_is_out_of_time_and_answers_when_it_goes_on(lasting: tuple[Server, Server], kind: str) -> None:
+    server = lasting[0]
+    with asking(kind, server.grpc_url, deadline_s=0.3) as ask:
         assert ask(picture(), HISTORY, deadline_s=10).tags
         with stopped(server), within(0.3), pytest.raises(DeadlineExceeded, match=r"did not answer within 0\.3 s"):
             ask(picture(), HISTORY)

@@ -13,8 +13,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from deploy.local import on_free_ports, serve
 from tests.end_to_end.conftest import Served
+from tests.servers import serving
 
 PICTURE = PreparedImage(np.full((224, 224, 3), 77, dtype=np.uint8))
 
@@ -77,10 +77,8 @@ def test_the_request_id_and_the_span_reach_the_server(
     served: Served, spans: InMemorySpanExporter, tmp_path: Path
 ) -> None:
     log = tmp_path / "triton.log"
-    settings = on_free_ports(
-        served.repository, strict=True, stop_timeout_s=1, log_file=log, extra_args=("--log-verbose=1",)
-    )
-    with serve(settings) as server, TagRecommender(server.grpc_url, deadline_s=30) as recommender:
+    verbose = serving(served.repository, log_file=log, extra_args=("--log-verbose=1",))
+    with verbose as server, TagRecommender(server.grpc_url, deadline_s=30) as recommender:
         answer = recommender.recommend(PICTURE, request_id="upload-4711")
     assert answer.request_id == "upload-4711"
     assert "[request id: upload-4711]" in log.read_text()

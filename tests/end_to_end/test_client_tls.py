@@ -14,9 +14,9 @@ from tests.end_to_end.faults import (
     asking,
     make_certificates,
     picture,
-    serving,
     within,
 )
+from tests.servers import serving
 
 both = pytest.mark.parametrize("kind", ["sync", "asyncio"])
 QUICKLY_S = 1.0
@@ -65,6 +65,7 @@ def test_a_trusted_server_answers(
         assert len(ask(picture(), HISTORY).tags) == 5
 
 
+@pytest.mark.timing
 @both
 @pytest.mark.parametrize(
     ("server", "authority", "client", "reason", "advice"),

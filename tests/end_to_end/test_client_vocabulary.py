@@ -1,42 +1,59 @@
 """Another vocabulary behind the same address: no history vector is ever aligned with the old one."""
 
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
-from altreco_client import PreparedImage, Recommendation, TagRecommender
+import tritonclient.grpc as triton
+from altreco_client import PreparedImage, Recommendation, TagRecommender, contract
 
-from deploy.local import Server, on_free_ports, serve
-from export.init import init_repository
-from export.release import release
-from tests.end_to_end.conftest import Served
-from tests.tiny import REPOSITORY, save_tiny_checkpoint
+from measure.waiting import wait_until
+from tests.kept import FEW_TAGS, Kept
+from tests.servers import own_ports, serving
 
 PICTURE = PreparedImage(np.random.default_rng(3).integers(0, 256, (224, 224, 3), dtype=np.uint8))
 HISTORY = {f"tag-{i}": float(i % 7 + 1) for i in range(0, 40, 3)}
-Serve = Callable[[Path], AbstractContextManager[Server]]
+MODELS = (*(model.name for model in contract.COMPONENTS), contract.TAG_RECOMMENDER.name)
+
+
+@dataclass(frozen=True)
+class Address:
+    """A server whose repository is exchanged under it, which to a client is another server at the same address."""
+
+    url: str
+    models: Path
+
+    def become(self, repository: Path) -> None:
+        """Serve all of this repository and nothing of the one before."""
+        with triton.InferenceServerClient(self.url) as client:
+            for model in reversed(MODELS):
+                client.unload_model(model)
+            wait_until(lambda: not any(client.is_model_ready(model) for model in MODELS))
+            shutil.rmtree(self.models)
+            shutil.copytree(repository, self.models)
+            for model in MODELS:
+                client.load_model(model)
+
+    def fresh(self, k: int = 5) -> Recommendation:
+        """What a client answers that never saw another server."""
+        return fresh(self.url, k)
 
 
 @pytest.fixture(scope="module")
-def port(served: Served) -> int:
-    """A port on which the servers of these tests come and go."""
-    with serve(on_free_ports(served.repository, strict=True, stop_timeout_s=1)) as server:
-        return int(server.grpc_url.rpartition(":")[2])
+def address(kept: Kept, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Address]:
+    models = shutil.copytree(kept.releases(1), tmp_path_factory.mktemp("address") / "models")
+    with serving(models, model_control="explicit", extra_args=("--load-model=*",)) as server:
+        yield Address(server.grpc_url, models)
 
 
 @pytest.fixture
-def recommender(port: int) -> Iterator[TagRecommender]:
-    """One that outlives the servers."""
-    with TagRecommender(f"127.0.0.1:{port}", deadline_s=30) as recommender:
+def recommender(address: Address) -> Iterator[TagRecommender]:
+    """One that outlives the exchanges."""
+    with TagRecommender(address.url, deadline_s=30) as recommender:
         yield recommender
-
-
-@pytest.fixture(scope="module")
-def serving(port: int) -> Serve:
-    return lambda repository: serve(on_free_ports(repository, strict=True, stop_timeout_s=1, grpc_port=port))
 
 
 def relabelled(repository: Path, copy: Path, order: list[int]) -> Path:
@@ -48,77 +65,68 @@ def relabelled(repository: Path, copy: Path, order: list[int]) -> Path:
     return copy
 
 
-def fresh(port: int, k: int = 5) -> Recommendation:
-    """What a client answers that never saw another server."""
-    with TagRecommender(f"127.0.0.1:{port}", deadline_s=30) as recommender:
+def fresh(url: str, k: int = 5) -> Recommendation:
+    with TagRecommender(url, deadline_s=30) as recommender:
         return recommender.recommend(PICTURE, HISTORY, k)
 
 
-def test_a_repository_with_the_same_release_number_and_other_names(
-    served: Served, recommender: TagRecommender, serving: Serve, port: int, tmp_path: Path
-) -> None:
-    reversed_names = relabelled(served.repository, tmp_path / "other", list(range(1539, -1, -1)))
-    with serving(served.repository):
-        recommender.recommend(PICTURE, HISTORY)
-    with serving(reversed_names):
-        after = recommender.recommend(PICTURE, HISTORY)
-        assert after == fresh(port)
-        misaligned = {f"tag-{1539 - int(tag.removeprefix('tag-'))}": count for tag, count in HISTORY.items()}
-        assert after.tags != recommender.recommend(PICTURE, misaligned).tags, "the order of the vector must matter"
-        assert recommender.vocabulary.tags == tuple(f"tag-{i}" for i in range(1539, -1, -1))
-        assert recommender.recommend_for_users(PICTURE, [HISTORY, None])[0] == after
+def test_a_repository_with_the_same_release_number_and_other_names(kept: Kept, tmp_path: Path) -> None:
+    """In servers that come and go on one port."""
+    reversed_names = relabelled(kept.releases(1), tmp_path / "other", list(range(1539, -1, -1)))
+    port = next(own_ports())
+    with TagRecommender(f"127.0.0.1:{port}", deadline_s=30) as recommender:
+        with serving(kept.releases(1), grpc_port=port):
+            recommender.recommend(PICTURE, HISTORY)
+        with serving(reversed_names, grpc_port=port) as server:
+            after = recommender.recommend(PICTURE, HISTORY)
+            assert after == fresh(server.grpc_url)
+            misaligned = {f"tag-{1539 - int(tag.removeprefix('tag-'))}": count for tag, count in HISTORY.items()}
+            assert after.tags != recommender.recommend(PICTURE, misaligned).tags, "the order of the vector must matter"
+            assert recommender.vocabulary.tags == tuple(f"tag-{i}" for i in range(1539, -1, -1))
+            assert recommender.recommend_for_users(PICTURE, [HISTORY, None])[0] == after
 
 
 def test_two_names_exchanged_that_no_answer_shows_are_seen_by_the_check(
-    served: Served, serving: Serve, port: int, tmp_path: Path
+    kept: Kept, address: Address, tmp_path: Path
 ) -> None:
     order = list(range(1540))
-    with serving(served.repository):
-        shown = {tag.name for tag in fresh(port, k=700).tags}
+    address.become(kept.releases(1))
+    shown = {tag.name for tag in address.fresh(k=700).tags}
     hidden = [i for i in range(0, 40, 3) if f"tag-{i}" not in shown]
     other = next(i for i in range(41, 1540) if f"tag-{i}" not in shown)
     assert hidden, "a tag of the history must be outside the answers"
     order[hidden[0]], order[other] = other, hidden[0]
-    exchanged = relabelled(served.repository, tmp_path / "exchanged", order)
-    with TagRecommender(f"127.0.0.1:{port}", deadline_s=30, vocabulary_check_s=0) as recommender:
-        with serving(served.repository):
-            recommender.recommend(PICTURE, HISTORY)
-        with serving(exchanged):
-            assert recommender.recommend(PICTURE, HISTORY) == fresh(port)
-            assert recommender.vocabulary.index[f"tag-{hidden[0]}"] == other
+    exchanged = relabelled(kept.releases(1), tmp_path / "exchanged", order)
+    with TagRecommender(address.url, deadline_s=30, vocabulary_check_s=0) as recommender:
+        recommender.recommend(PICTURE, HISTORY)
+        address.become(exchanged)
+        assert recommender.recommend(PICTURE, HISTORY) == address.fresh()
+        assert recommender.vocabulary.index[f"tag-{hidden[0]}"] == other
 
 
 @pytest.mark.parametrize("method", ["recommend", "recommend_for_users"])
 def test_a_repository_with_another_number_of_tags(
-    served: Served, recommender: TagRecommender, serving: Serve, port: int, tmp_path: Path, method: str
+    kept: Kept, address: Address, recommender: TagRecommender, method: str
 ) -> None:
-    checkpoint = save_tiny_checkpoint(tmp_path / "small.pt", tags=50, seed=1)
-    vocabulary = tmp_path / "small.data" / "vocabulary.txt"
-    repository = tmp_path / "small"
-    init_repository(repository, vocabulary, like=REPOSITORY)
-    release(checkpoint, repository)
-    with serving(served.repository):
-        recommender.recommend(PICTURE, HISTORY)
-    with serving(repository):
-        if method == "recommend":
-            answer = recommender.recommend(PICTURE, HISTORY)
-        else:
-            (answer,) = recommender.recommend_for_users(PICTURE, [HISTORY])
-        assert answer == fresh(port)
-        assert len(recommender.vocabulary) == 50
+    address.become(kept.releases(1))
+    recommender.recommend(PICTURE, HISTORY)
+    address.become(kept.few_tags())
+    if method == "recommend":
+        answer = recommender.recommend(PICTURE, HISTORY)
+    else:
+        (answer,) = recommender.recommend_for_users(PICTURE, [HISTORY])
+    assert answer == address.fresh()
+    assert len(recommender.vocabulary) == FEW_TAGS
 
 
 def test_a_new_release_is_followed_without_another_vocabulary(
-    served: Served, recommender: TagRecommender, serving: Serve, port: int, tmp_path: Path
+    kept: Kept, address: Address, recommender: TagRecommender
 ) -> None:
-    repository = tmp_path / "released"
-    shutil.copytree(served.repository, repository)
-    with serving(repository):
-        assert recommender.recommend(PICTURE, HISTORY).model_version == "1"
-        vocabulary = recommender.vocabulary
-    release(save_tiny_checkpoint(tmp_path / "next.pt", seed=7), repository)
-    with serving(repository):
-        for answer in (recommender.recommend(PICTURE, HISTORY), *recommender.recommend_for_users(PICTURE, [HISTORY])):
-            assert answer == fresh(port)
-            assert answer.model_version == "2"
-        assert recommender.vocabulary is vocabulary
+    address.become(kept.releases(1))
+    assert recommender.recommend(PICTURE, HISTORY).model_version == "1"
+    vocabulary = recommender.vocabulary
+    address.become(kept.releases(2))
+    for answer in (recommender.recommend(PICTURE, HISTORY), *recommender.recommend_for_users(PICTURE, [HISTORY])):
+        assert answer == address.fresh()
+        assert answer.model_version == "2"
+    assert recommender.vocabulary is vocabulary

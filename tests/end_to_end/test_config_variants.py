@@ -1,8 +1,7 @@
 """What a real Triton does with `--model-config-name`, and with a repository that `init` made."""
 
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -13,26 +12,18 @@ from altreco_client import TagRecommender
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
-from deploy.local import ModelLoadError, Server, ServerSettings, ServerStartError, serve
+from deploy.local import ModelLoadError, Server, ServerStartError
 from export.config import check_repository, parse_config, read_config
-from export.init import init_repository
-from export.release import Options, release
-from tests.tiny import REPOSITORY, save_tiny_checkpoint
+from tests.kept import FEW_TAGS, Kept
+from tests.servers import serving
 
-N = 60
 COMPONENTS = ("visual_encoder", "preference_encoder", "classifier")
 
 
 @pytest.fixture(scope="module")
-def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository for 60 tags, made from the committed configs, with release 1. Tests that change it copy it."""
-    folder = tmp_path_factory.mktemp("variants")
-    vocabulary = folder / "vocabulary.txt"
-    vocabulary.write_text("".join(f"tag-{i}\n" for i in range(N)))
-    init_repository(folder / "model_repository", vocabulary, like=REPOSITORY)
-    checkpoint = save_tiny_checkpoint(folder / "tiny.pt", tags=N)
-    assert release(checkpoint, folder / "model_repository", Options(quiet=True)).manifest.version == 1
-    return folder / "model_repository"
+def released(kept: Kept) -> Path:
+    """A repository that `init` made, with release 1. Tests that change it copy it."""
+    return kept.few_tags()
 
 
 @pytest.fixture
@@ -40,15 +31,9 @@ def repository(released: Path, tmp_path: Path) -> Path:
     return shutil.copytree(released, tmp_path / "model_repository")
 
 
-@contextmanager
-def served(repository: Path, variant: str | None = None) -> Iterator[Server]:
+def served(repository: Path, variant: str | None = None) -> AbstractContextManager[Server]:
     """In strict mode: configs must be complete."""
-    arguments = ("--model-config-name", variant) if variant else ()
-    ports = {"grpc_port": 0, "http_port": 0, "metrics_port": 0}
-    with serve(
-        ServerSettings(repository=repository, **ports, strict=True, stop_timeout_s=1, extra_args=arguments)
-    ) as server:
-        yield server
+    return serving(repository, extra_args=("--model-config-name", variant) if variant else ())
 
 
 def served_configs(server: Server) -> dict[str, pb.ModelConfig]:
@@ -58,7 +43,7 @@ def served_configs(server: Server) -> dict[str, pb.ModelConfig]:
 
 def recommended(server: Server) -> dict[str, float]:
     with TagRecommender(server.grpc_url, deadline_s=30) as recommender:
-        assert len(recommender.vocabulary) == N
+        assert len(recommender.vocabulary) == FEW_TAGS
         answer = recommender.recommend(np.full((224, 224, 3), 99, np.uint8), {"tag-3": 2.0}, k=5)
     return {tag.name: tag.score for tag in answer.tags}
 

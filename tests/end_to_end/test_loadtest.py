@@ -23,7 +23,8 @@ from loadtest.sampler import counters
 from measure.waiting import wait_until
 from reliability.servers import kill
 from tests.end_to_end.conftest import Served
-from tests.end_to_end.faults import closed_port, serving, stopped
+from tests.end_to_end.faults import closed_port, stopped
+from tests.servers import serving
 
 ROOT = Path(__file__).parents[2]
 WAIT_S = 60
@@ -69,6 +70,7 @@ def counted_by_locust(folder: Path) -> int:
     return next(int(row["Request Count"]) for row in rows if row["Name"] == "recommend")
 
 
+@pytest.mark.timing
 def test_a_smoke_run(served: Served, tmp_path: Path) -> None:
     options = ("--rate", RATE, "--duration", 3, "--url", served.server.grpc_url, "--out", tmp_path)
     options += ("--metrics-url", served.server.metrics_url)
@@ -97,6 +99,7 @@ def test_a_smoke_run(served: Served, tmp_path: Path) -> None:
     assert "0 failed" in done.stdout
 
 
+@pytest.mark.timing
 def test_two_workers(served: Served, tmp_path: Path) -> None:
     with load(tmp_path, "--users", 4, "--duration", 3, "--workers", 2, "--url", served.server.grpc_url) as process:
         wait_until(lambda: len(list((tmp_path / PARTS).glob("*.requests"))) == 2)
@@ -108,6 +111,7 @@ def test_two_workers(served: Served, tmp_path: Path) -> None:
     assert run.records.repeat.any()
 
 
+@pytest.mark.timing
 def test_a_stall_shows_in_all_requests_that_should_have_left_meanwhile(served: Served, tmp_path: Path) -> None:
     with load(tmp_path, "--rate", RATE, "--duration", 5, "--url", served.server.grpc_url) as process:
         with stopped(served.server):
@@ -123,6 +127,7 @@ def test_a_stall_shows_in_all_requests_that_should_have_left_meanwhile(served: S
     assert np.median(run.records.where(run.records.intended_s < stall_s).latency_ms()) < PAUSE_S * 1000 / 2
 
 
+@pytest.mark.timing
 def test_a_server_that_is_killed(served: Served, tmp_path: Path) -> None:
     with (
         serving(served.repository) as server,
@@ -136,6 +141,7 @@ def test_a_server_that_is_killed(served: Served, tmp_path: Path) -> None:
     assert "times Unavailable: " in output
 
 
+@pytest.mark.timing
 def test_ctrl_c_keeps_what_was_recorded(served: Served, tmp_path: Path) -> None:
     with load(tmp_path, "--rate", RATE, "--duration", 600, "--workers", 2, "--url", served.server.grpc_url) as process:
         wait_until(lambda: answered(tmp_path) > 10)
@@ -183,6 +189,7 @@ def test_options_that_cannot_be(options: list[str], message: str) -> None:
     assert re.search(message, done.stderr)
 
 
+@pytest.mark.timing
 def test_two_replicas_are_counted_together(served: Served, tmp_path: Path) -> None:
     with serving(served.repository) as other:
         servers = (served.server, other)
@@ -208,6 +215,7 @@ def requests(servers: tuple[Server, ...]) -> list[int]:
     return counted
 
 
+@pytest.mark.timing
 def test_a_generator_that_is_too_busy_fails_the_run(served: Served, tmp_path: Path) -> None:
     """Which has to decode more photos than its cores can: whether it gets much of them, or others need them too."""
     options = ("--workload", ROOT / "loadtest" / "workloads" / "photos.toml", "--rate", 200, "--duration", 4)
@@ -218,6 +226,7 @@ def test_a_generator_that_is_too_busy_fails_the_run(served: Served, tmp_path: Pa
     assert len(run.records) == pytest.approx(800, abs=150)
 
 
+@pytest.mark.timing
 def test_objectives_decide_the_exit_code_and_the_report_says_why(served: Served, tmp_path: Path) -> None:
     slos = tmp_path / "slos.toml"
     options = ("--rate", RATE, "--duration", 3, "--url", served.server.grpc_url, "--slos", slos)
@@ -230,6 +239,7 @@ def test_objectives_decide_the_exit_code_and_the_report_says_why(served: Served,
         assert json.loads((tmp_path / name / "verdict.json").read_text())["ok"] is (code == 0)
 
 
+@pytest.mark.timing
 def test_make_loadtest_takes_what_readme_says(served: Served, tmp_path: Path) -> None:
     (tmp_path / "slos.toml").write_text("[all]\np50_ms = 30_000\n")
     options = f"--duration 3 --rate {RATE} --no-calibration --out {tmp_path / 'run'}"

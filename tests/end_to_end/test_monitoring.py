@@ -17,15 +17,18 @@ from altreco_client import contract
 from altreco_client.protocol import inputs
 from tritonclient.utils import InferenceServerException
 
-from deploy.local import on_free_ports, serve
 from deploy.monitoring.dashboard import panels
 from deploy.monitoring.local import SUMMARIES, Prometheus, prometheus
 from measure.callers import Caller, Calls, calling, shared
 from measure.requests import Request, history_row, known, mixed, new_pictures, new_requests
 from measure.waiting import wait_until
-from tests.deploy.monitoring import compose_flags, require
+from tests.deploy.monitoring import compose_flags
 from tests.end_to_end.conftest import Served
+from tests.servers import serving
 from tests.tiny import TAGS
+from tests.tools import require
+
+pytestmark = pytest.mark.slow
 
 JOB, ALONE = "altreco/tag-recommender", "alone/tag-recommender"
 WAIT_S = 120.0
@@ -103,8 +106,8 @@ def watched(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     assert SUMMARIES in compose_flags()
     folder = tmp_path_factory.mktemp("watched")
     second = as_release_2(served.repository, folder / "release-2")
-    more: dict[str, Any] = {"strict": True, "stop_timeout_s": 1, "extra_args": (SUMMARIES,)}
-    with serve(on_free_ports(served.repository, **more)) as one, serve(on_free_ports(second, **more)) as two:
+    more: dict[str, Any] = {"extra_args": (SUMMARIES,)}
+    with serving(served.repository, **more) as one, serving(second, **more) as two:
         targets = [server.metrics_url.removeprefix("http://").removesuffix("/metrics") for server in (one, two)]
         with prometheus(folder, {JOB: targets, ALONE: targets[:1]}) as running:
             # A rate needs a sample from before.

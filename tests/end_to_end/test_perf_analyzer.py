@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deploy.local import on_free_ports, serve
 from loadtest.errors import LoadtestError
 from loadtest.perf_analyzer import analyze, fetch, load_result, poisson
 from loadtest.records import OPINION_FILE
@@ -16,6 +15,9 @@ from loadtest.sampler import sampling
 from loadtest.second_opinion import second_opinion
 from tests.end_to_end.conftest import Served
 from tests.loadtest.make_run import make_run
+from tests.servers import serving
+
+pytestmark = [pytest.mark.slow, pytest.mark.timing]
 
 FOLDER = Path(__file__).parents[2] / "build" / "perf_analyzer"
 
@@ -67,7 +69,7 @@ def test_no_server_is_an_error() -> None:
 
 def test_a_server_that_dies_is_an_error_in_its_own_words(served: Served) -> None:
     with (
-        serve(on_free_ports(served.repository, stop_timeout_s=1)) as server,
+        serving(served.repository, strict=False) as server,
         sampling(server.grpc_url, [], None, every_s=0.1) as samples,
         ThreadPoolExecutor(1) as killer,
     ):

@@ -18,7 +18,7 @@ import tritonclient.grpc as triton
 from numpy.typing import NDArray
 from tritonclient.utils import InferenceServerException
 
-from deploy.local import Server, on_free_ports, serve
+from deploy.local import Server
 from export.__main__ import main
 from export.config import released_version
 from export.errors import ConfigError, ExportError, GateError, LoadRefused, ReleaseError, RepositoryBusy, ServerFailure
@@ -31,7 +31,8 @@ from export.rollout import rollout
 from export.served import connected, loaded_releases, ready_versions, served_version
 from measure.callers import Caller, Calls, calling
 from measure.waiting import wait_until
-from tests.tiny import copy_configs, save_tiny_checkpoint
+from tests.kept import Kept
+from tests.servers import serving
 
 CLIENTS = 4
 QUIET = Options(quiet=True)
@@ -41,28 +42,17 @@ def silent(step: str) -> None:
     """In place of print."""
 
 
-@pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Releases 1 and 2, which is pinned. Tests copy it."""
-    folder = tmp_path_factory.mktemp("two")
-    repository = copy_configs(folder / "model_repository")
-    for seed in (0, 1):
-        release(save_tiny_checkpoint(folder / f"{seed}.pt", seed=seed), repository, QUIET)
-    return repository
-
-
 @pytest.fixture
-def repository(tmp_path: Path, two: Path) -> Path:
-    """Release 1 is pinned."""
-    copy = shutil.copytree(two, tmp_path / "model_repository")
+def repository(kept: Kept, tmp_path: Path) -> Path:
+    """Releases 1, which is pinned, and 2."""
+    copy = shutil.copytree(kept.releases(2), tmp_path / "model_repository")
     rollback(copy, 1)
     return copy
 
 
 def served(repository: Path, model_control: Literal["none", "explicit"] = "explicit") -> AbstractContextManager[Server]:
     flags = ("--load-model=*",) if model_control == "explicit" else ()
-    settings = on_free_ports(repository, strict=True, stop_timeout_s=1, model_control=model_control, extra_args=flags)
-    return serve(settings)
+    return serving(repository, model_control=model_control, extra_args=flags)
 
 
 @pytest.fixture
@@ -190,9 +180,9 @@ def test_rollout_and_rollback_under_load(repository: Path, server: Server) -> No
 
 
 def test_a_release_published_meanwhile_is_rolled_out_from_the_command_line(
-    repository: Path, server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    kept: Kept, repository: Path, server: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    release(save_tiny_checkpoint(tmp_path / "3.pt", seed=2), repository, QUIET)
+    release(kept.checkpoint(seed=2), repository, QUIET)
     with connected(server.grpc_url) as client:
         assert served_version(client) == 1, "publishing alone changes nothing"
     arguments = ["--url", server.grpc_url, "--repository", str(repository)]
@@ -217,7 +207,7 @@ def test_a_release_that_answers_otherwise_is_refused_under_load(repository: Path
     assert answers(seen) == {Answered(1, frozenset({1}))}
 
 
-def test_a_release_that_does_not_load_is_refused_under_load(repository: Path, server: Server, two: Path) -> None:
+def test_a_release_that_does_not_load_is_refused_under_load(kept: Kept, repository: Path, server: Server) -> None:
     rollback(repository, 2)  # as after its publishing
     damage(repository, 2, "classifier", lambda file: file.write_bytes(b"no ONNX"))
     with load(server, repository, (1,)) as seen:
@@ -229,7 +219,7 @@ def test_a_release_that_does_not_load_is_refused_under_load(repository: Path, se
     with served(repository, "none") as again, connected(again.grpc_url) as client:
         assert served_version(client) == 1, "a server that starts anew is not kept from it by the release"
     assert [version.state for version in versions(repository)] == ["current", "withdrawn"]
-    damage(repository, 2, "classifier", lambda file: shutil.copy(two / "classifier" / "2" / "model.onnx", file))
+    damage(repository, 2, "classifier", lambda file: shutil.copy(model_files(kept.releases(2), 2)["classifier"], file))
     rollout(server.grpc_url, repository, to=2, say=silent)
     assert_serves_only(server, repository, 2)
 
@@ -327,6 +317,6 @@ def test_a_server_that_may_not_be_controlled(repository: Path) -> None:
 
 
 def test_a_server_that_serves_nothing_yet(repository: Path) -> None:
-    with serve(on_free_ports(repository, stop_timeout_s=1, model_control="explicit")) as server:
+    with serving(repository, strict=False, model_control="explicit") as server:
         assert rollout(server.grpc_url, repository, to=2, say=silent).old is None
         assert_serves_only(server, repository, 2)

@@ -1,13 +1,14 @@
 """Every command of docs/runbook.md that is not marked as never run, in its order."""
 
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
-from deploy.local import on_free_ports, serve
 from tests.end_to_end.deployed import KEY, manifest_flags
-from tests.tiny import copy_configs, save_tiny_checkpoint
+from tests.kept import Kept
+from tests.servers import serving
+from tests.tiny import copy_configs
+from tests.tools import path_with_environment, require
 
 ROOT = Path(__file__).parents[2]
 RUNBOOK = (ROOT / "docs" / "runbook.md").read_text()
@@ -20,7 +21,7 @@ def commands() -> list[str]:
     return [line for line in lines if not line.endswith(NOT_RUN)]
 
 
-def test_every_command_does_what_it_says(tmp_path: Path) -> None:
+def test_every_command_does_what_it_says(kept: Kept, tmp_path: Path) -> None:
     repository, volume, key = (tmp_path / name for name in ("model_repository", "volume", "key"))
     copy_configs(repository)
     volume.mkdir()
@@ -28,8 +29,8 @@ def test_every_command_does_what_it_says(tmp_path: Path) -> None:
     variables = {
         "REPOSITORY": repository,
         "VOLUME": volume,
-        "CHECKPOINT": save_tiny_checkpoint(tmp_path / "first.pt"),
-        "NEXT_CHECKPOINT": save_tiny_checkpoint(tmp_path / "next.pt", seed=7),
+        "CHECKPOINT": kept.checkpoint(),
+        "NEXT_CHECKPOINT": kept.checkpoint(seed=1),
         "KEY_FILE": key,
     }
     first = next(number for number, command in enumerate(commands()) if "$URL" in command)
@@ -37,7 +38,7 @@ def test_every_command_does_what_it_says(tmp_path: Path) -> None:
         run(command, **variables)
     assert (volume / "1" / "tag_recommender" / "1" / "probe" / "allowed").exists()
     flags = ("--load-model=*", *(flag for flag in manifest_flags() if flag.startswith("--grpc-restricted-protocol=")))
-    with serve(on_free_ports(repository, model_control="explicit", stop_timeout_s=1, extra_args=flags)) as server:
+    with serving(repository, strict=False, model_control="explicit", extra_args=flags) as server:
         variables |= {"URL": server.grpc_url, "METRICS_URL": server.metrics_url}
         said = {command: run(command, **variables) for command in commands()[first:]}
     assert any("nv_inference_request_success" in output for output in said.values())
@@ -45,13 +46,12 @@ def test_every_command_does_what_it_says(tmp_path: Path) -> None:
 
 
 def run(command: str, **variables: object) -> str:
-    if command.startswith("kubectl") and shutil.which("kubectl") is None:
-        assert os.environ.get("ALTRECO_REQUIRE_KUBECTL") != "1", "no kubectl on the PATH"
-        return ""
+    if command.startswith("kubectl"):
+        require("kubectl")
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", command],
         cwd=ROOT,
-        env=os.environ | {name: str(value) for name, value in variables.items()},
+        env=os.environ | {"PATH": path_with_environment()} | {name: str(value) for name, value in variables.items()},
         capture_output=True,
         text=True,
         timeout=300,

@@ -1,6 +1,7 @@
 """The repository's own tools against a server that wants a client's certificate and the operators' key."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -11,7 +12,6 @@ from altreco_client import InvalidRequest
 
 from deploy.access import ADMIN_KEY, Access
 from export.config import released_version
-from export.release import Options, release
 from export.repository import pin
 from export.served import loaded_releases
 from loadtest.errors import LoadtestError
@@ -21,7 +21,7 @@ from loadtest.sampler import sampling
 from loadtest.workload import DEFAULT, load_workload
 from tests.end_to_end.conftest import Served
 from tests.end_to_end.deployed import KEY, Deployed, deploying
-from tests.tiny import save_tiny_checkpoint
+from tests.kept import Kept
 
 ROOT = Path(__file__).parents[2]
 WAIT_S = 120
@@ -30,12 +30,12 @@ WITH_KEY = (*TLS, "--admin-key-file", "key")
 
 
 @pytest.fixture(scope="module")
-def secured(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
+def secured(kept: Kept, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
     """In explicit control mode, with releases 1, which it serves, and 2; its certificates' folder has the key, too."""
     folder = tmp_path_factory.mktemp("secured")
     (folder / "key").write_text(f"{KEY}\n")
-    with deploying(served.repository, folder, more=("--load-model=*",), model_control="explicit") as deployed:
-        release(save_tiny_checkpoint(folder / "two.pt", seed=1), deployed.models, Options(quiet=True))
+    with deploying(kept.releases(1), folder, more=("--load-model=*",), model_control="explicit") as deployed:
+        shutil.copytree(kept.releases(2), deployed.models, dirs_exist_ok=True)
         pin(deployed.models, 1)
         yield deployed
 
@@ -102,6 +102,7 @@ def test_rollout_and_prune(secured: Deployed) -> None:
     assert run(secured, *pruning, security=WITH_KEY).returncode == 0
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_load_whose_folder_does_not_hold_the_key(secured: Deployed, tmp_path: Path, workers: int) -> None:
     slos = tmp_path / "slos.toml"

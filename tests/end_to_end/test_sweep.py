@@ -1,13 +1,15 @@
-"""A sweep over real servers; what a load measures is either measured, or made up from the config that is served."""
+"""A sweep over real servers, and over configs alone: what a load would measure is then made up from them."""
 
 import argparse
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import tritonclient.grpc as triton
 from altreco_client import Unavailable
 
+from export.config import read_config
 from loadtest import sweep_command
 from loadtest.errors import LoadtestError
 from loadtest.sweep_load import METRICS
@@ -22,9 +24,10 @@ def arguments(served: Served, folder: Path, plan: str, *more: str) -> argparse.N
     return parser.parse_args(["sweep", *given, "--rounds", "2", *more])
 
 
-def instances(url: str) -> int:
-    with triton.InferenceServerClient(url) as client:
-        return int(client.get_model_config("visual_encoder").config.instance_group[0].count)
+@contextmanager
+def unserved(repository: Path) -> Iterator[str]:
+    """The repository's path in place of an address."""
+    yield str(repository)
 
 
 def results(folder: Path) -> dict:
@@ -47,20 +50,23 @@ def test_two_points_under_a_real_load(served: Served, tmp_path: Path) -> None:
 
 
 def test_the_best_is_found_confirmed_and_recommended(served: Served, tmp_path: Path) -> None:
-    plan = "[visual_encoder]\ninstances = [2, 3, 4]\npreferred_batch_sizes = [[64]]"
+    plan = "[visual_encoder]\ninstances = [2, 3, 4]\npreferred_batch_sizes = [[16]]"
 
     def measure(url: str) -> dict[str, float]:
-        count = instances(url)
+        config = read_config(Path(url), "visual_encoder")
+        count = config.instance_group[0].count
+        if list(config.dynamic_batching.preferred_batch_size) == [16]:
+            return {"pictures_per_s": 1.0, "p95_ms": 100.0}
         if count == 4:
             raise Unavailable("it broke")
         return {"pictures_per_s": {1: 20.0, 2: 30.0, 3: 25.0}[count], "p95_ms": 100.0}
 
-    assert sweep_command.run(arguments(served, tmp_path, plan), measure) == 0
+    assert sweep_command.run(arguments(served, tmp_path, plan), measure, unserved) == 0
     kept = results(tmp_path)
     first, second = kept["trials"]
     assert [candidate["failed"] for candidate in first["candidates"]] == ["", "", "", "it broke"]
     assert second["setting"] == "visual_encoder.preferred_batch_sizes"
-    assert "preferred size must be <= max batch size" in second["candidates"][1]["failed"]
+    assert second["candidates"][1]["rounds"] == 2 * [{"pictures_per_s": 1.0, "p95_ms": 100.0}]
     assert kept["changes"] == {"visual_encoder.instances": 2}
     assert [candidate["label"] for candidate in kept["confirmation"]["candidates"]] == ["committed", "best"]
     report = (tmp_path / "out" / "sweep.md").read_text()
@@ -70,14 +76,21 @@ def test_the_best_is_found_confirmed_and_recommended(served: Served, tmp_path: P
     assert "failed: it broke" in report
 
 
+def test_a_setting_that_triton_refuses_is_out(served: Served, tmp_path: Path) -> None:
+    plan = "[visual_encoder]\npreferred_batch_sizes = [[64]]"
+    assert sweep_command.run(arguments(served, tmp_path, plan), lambda _: {"pictures_per_s": 20.0}) == 0
+    (trial,) = results(tmp_path)["trials"]
+    assert "preferred size must be <= max batch size" in trial["candidates"][1]["failed"]
+    assert results(tmp_path)["changes"] == {}
+
+
 def test_no_dynamic_batching_is_measured_and_never_recommended(served: Served, tmp_path: Path) -> None:
     def measure(url: str) -> dict[str, float]:
-        with triton.InferenceServerClient(url) as client:
-            batching = client.get_model_config("classifier").config.HasField("dynamic_batching")
+        batching = read_config(Path(url), "classifier").HasField("dynamic_batching")
         return {"pictures_per_s": 20.0 if batching else 30.0}
 
     plan = "[classifier]\ndynamic_batching = [false]"
-    assert sweep_command.run(arguments(served, tmp_path, plan), measure) == 0
+    assert sweep_command.run(arguments(served, tmp_path, plan), measure, unserved) == 0
     (trial,) = results(tmp_path)["trials"]
     assert [candidate["rounds"][0]["pictures_per_s"] for candidate in trial["candidates"]] == [20, 30]
     assert results(tmp_path)["changes"] == {}
@@ -92,7 +105,7 @@ def test_what_was_measured_before_an_interruption_is_kept(served: Served, tmp_pa
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        sweep_command.run(arguments(served, tmp_path, "[visual_encoder]\ninstances = [2]"), measure)
+        sweep_command.run(arguments(served, tmp_path, "[visual_encoder]\ninstances = [2]"), measure, unserved)
     kept = results(tmp_path)
     assert not kept["finished"]
     assert [len(candidate["rounds"]) for candidate in kept["trials"][0]["candidates"]] in ([1, 2], [2, 1])
@@ -107,4 +120,4 @@ def test_committed_configs_that_cannot_be_loaded_end_it(served: Served, tmp_path
     with pytest.raises(
         LoadtestError, match=r"visual_encoder\.instances = 1, which was to be improved, failed: it broke"
     ):
-        sweep_command.run(arguments(served, tmp_path, "[visual_encoder]\ninstances = [2]"), measure)
+        sweep_command.run(arguments(served, tmp_path, "[visual_encoder]\ninstances = [2]"), measure, unserved)

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,8 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-import pytest
 from playwright.sync_api import Browser, sync_playwright
+
+from tests.tools import require
 
 APP = Path(__file__).parents[2] / "client" / "examples" / "upload_service"
 UVICORN = Path(sys.executable).with_name("uvicorn")
@@ -44,13 +44,8 @@ def _address(log: IO[str]) -> str:
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """Debian's browser; without one the test is skipped, or fails where ALTRECO_REQUIRE_BROWSER=1."""
-    executable = shutil.which("chromium")
-    if executable is None:
-        missing = "no chromium on PATH: apt-get install chromium"
-        if os.environ.get("ALTRECO_REQUIRE_BROWSER") == "1":
-            pytest.fail(missing)
-        pytest.skip(missing)
+    """Debian's browser."""
+    executable = require("chromium")
     with sync_playwright() as playwright:
         # Without its sandbox, Playwright's default: root may not have one.
         browser = playwright.chromium.launch(executable_path=executable)

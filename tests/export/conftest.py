@@ -2,18 +2,27 @@ from pathlib import Path
 
 import pytest
 
-from export.release import Options, release
-from tests.tiny import copy_configs, save_tiny_checkpoint
+from tests.kept import Kept
 
 
 @pytest.fixture(scope="session")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny_checkpoint(tmp_path_factory.mktemp("checkpoint") / "tiny.pt")
+def checkpoint(kept: Kept) -> Path:
+    return kept.checkpoint()
 
 
 @pytest.fixture(scope="session")
-def released(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Path:
+def other(kept: Kept) -> Path:
+    """A checkpoint with other weights."""
+    return kept.checkpoint(seed=1)
+
+
+@pytest.fixture(scope="session")
+def released(kept: Kept) -> Path:
     """A repository with release 1. Tests that change it copy it."""
-    repository = copy_configs(tmp_path_factory.mktemp("released") / "model_repository")
-    assert release(checkpoint, repository, Options(quiet=True)).manifest.version == 1
-    return repository
+    return kept.releases(1)
+
+
+@pytest.fixture(scope="session")
+def two(kept: Kept) -> Path:
+    """A repository with releases 1 and 2, which is pinned. Tests that change it copy it."""
+    return kept.releases(2)

@@ -10,14 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local import on_free_ports, serve
 from export.config import released_version
 from export.gates import replay_gate
 from export.golden import load_golden_set
 from export.release import Options, release
 from export.releases import prune, rollback
 from export.repository import check_files, find_version, golden_file, versions
-from tests.tiny import save_tiny_checkpoint
+from tests.servers import serving
 
 # Counts what changes files under the folder, and ends the process before the one of that number.
 KILL_BEFORE = """
@@ -44,19 +43,6 @@ COMMAND = """
 from export.__main__ import main
 sys.exit(main(sys.argv[3:]))
 """
-
-
-@pytest.fixture(scope="module")
-def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny_checkpoint(tmp_path_factory.mktemp("other") / "other.pt", seed=1)
-
-
-@pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory, released: Path, other: Path) -> Path:
-    """A repository with releases 1 and 2, which is pinned."""
-    repository = shutil.copytree(released, tmp_path_factory.mktemp("two") / "model_repository")
-    assert release(other, repository, Options(quiet=True)).manifest.version == 2
-    return repository
 
 
 @pytest.fixture
@@ -116,7 +102,7 @@ def assert_whole(repository: Path) -> int:
 
 
 def assert_served(repository: Path, version: int) -> None:
-    with serve(on_free_ports(repository, strict=True, stop_timeout_s=1)) as server:
+    with serving(repository) as server:
         golden = load_golden_set(golden_file(repository, version), version=version)
         assert replay_gate(server.grpc_url, golden, 1e-4).passed
 

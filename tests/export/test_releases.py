@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deploy.local import Server, on_free_ports, serve
+from deploy.local import Server
 from export.__main__ import main
 from export.config import released_version
 from export.errors import ConfigError, GateError, GoldenSetError, ReleaseError, ServerFailure
@@ -16,17 +16,15 @@ from export.release import Options, release
 from export.releases import diff_releases, list_releases, prune, rollback
 from export.repository import golden_file, manifest_file, model_files, versions
 from export.verify import verify, verify_served
-from tests.tiny import copy_configs, save_tiny_checkpoint
+from tests.kept import Kept
+from tests.servers import serving
+from tests.tiny import copy_configs
 
 
 @pytest.fixture(scope="module")
-def three(tmp_path_factory: pytest.TempPathFactory, released: Path) -> Path:
+def three(kept: Kept) -> Path:
     """A repository with releases 1 to 3, the last one pinned. Tests that change it copy it."""
-    folder = tmp_path_factory.mktemp("three")
-    repository = shutil.copytree(released, folder / "model_repository")
-    for seed in (1, 2):
-        release(save_tiny_checkpoint(folder / f"{seed}.pt", seed=seed), repository, Options(quiet=True))
-    return repository
+    return kept.releases(3)
 
 
 @pytest.fixture
@@ -103,11 +101,11 @@ def test_prune_keeps_the_newest_and_whatever_is_in_use(repository: Path) -> None
         prune(repository, 0)
 
 
-def test_a_number_is_never_used_twice(repository: Path, tmp_path: Path) -> None:
+def test_a_number_is_never_used_twice(kept: Kept, repository: Path) -> None:
     rollback(repository, 1)
     prune(repository, 1)
     shutil.rmtree(repository / "visual_encoder" / "3")
-    published = release(save_tiny_checkpoint(tmp_path / "4.pt", seed=3), repository, Options(quiet=True))
+    published = release(kept.checkpoint(seed=7), repository, Options(quiet=True))
     assert published.manifest.version == 4
 
 
@@ -158,7 +156,7 @@ def test_replay_says_which_input_and_in_what_batch(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def server(three: Path) -> Iterator[Server]:
-    with serve(on_free_ports(three, strict=True, stop_timeout_s=1)) as server:
+    with serving(three) as server:
         yield server
 
 

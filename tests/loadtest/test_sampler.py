@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton
 
-from deploy.local import Server, on_free_ports, serve
+from deploy.local import Server
 from loadtest.errors import LoadtestError
 from loadtest.sampler import sampling, save_samples
 from measure.waiting import wait_until
 from tests.deploy.models import config, double, write_model
+from tests.servers import serving
 
 COUNTERS = {
     "requests",
@@ -36,7 +37,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
     more = "response_cache { enable: true } version_policy { all { } } dynamic_batching { }"
     write_model(tmp_path, "cached", double(), config(more=more))
     shutil.copytree(tmp_path / "cached" / "1", tmp_path / "cached" / "2")
-    with serve(on_free_ports(tmp_path, stop_timeout_s=1)) as server:
+    with serving(tmp_path, strict=False) as server:
         yield server
 
 

@@ -2,18 +2,14 @@ from pathlib import Path
 
 import pytest
 
-from export.release import Options, release
 from tests.end_to_end.faults import SlowModel, slow_repository
-from tests.tiny import copy_configs, save_tiny_checkpoint
+from tests.kept import Kept
 
 
 @pytest.fixture(scope="session")
-def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def repository(kept: Kept) -> Path:
     """A release of the tiny model. Scenarios that change a repository copy it."""
-    folder = tmp_path_factory.mktemp("reliability")
-    repository = copy_configs(folder / "model_repository")
-    release(save_tiny_checkpoint(folder / "tiny.pt"), repository, Options(quiet=True))
-    return repository
+    return kept.releases(1)
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,12 @@
 
 from pathlib import Path
 
+import pytest
+
 from reliability.hostile import vanishing_clients
 from reliability.slow import KINDS, slow_clients
+
+pytestmark = pytest.mark.timing
 
 
 def test_clients_that_vanish_leave_nothing_behind(repository: Path) -> None:

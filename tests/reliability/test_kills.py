@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+import pytest
 from altreco_client import Channel
 
 from reliability.kills import killed_backend, killed_replica, killed_server
 from reliability.terminations import drained_replica, terminated_replica, terminated_server
+
+pytestmark = pytest.mark.timing
 
 SHORT_S = 1.0
 

@@ -2,8 +2,12 @@
 
 from pathlib import Path
 
+import pytest
+
 from reliability.known_crashes import known_crashes
 from reliability.malformed import HISTORIES, KINDS, malformed_requests
+
+pytestmark = pytest.mark.timing
 
 
 def test_malformed_requests_of_every_kind_harm_nobody(repository: Path) -> None:
@@ -15,5 +19,6 @@ def test_malformed_requests_of_every_kind_harm_nobody(repository: Path) -> None:
     assert outcome.figures["histories that the client refuses before it sends"] == ", ".join(HISTORIES)
 
 
+@pytest.mark.slow
 def test_what_an_old_triton_does_not_survive_is_still_so(repository: Path) -> None:
     assert known_crashes(repository).missed == []

@@ -1,7 +1,11 @@
 """The scenarios of overload.py, shorter than for the report, on a model whose capacity is the test's."""
 
+import pytest
+
 from reliability.overload import full_queue, overload
 from tests.end_to_end.faults import SlowModel
+
+pytestmark = pytest.mark.timing
 
 
 def test_a_full_queue_rejects_and_drains(slow: SlowModel) -> None:
@@ -12,6 +16,7 @@ def test_a_full_queue_rejects_and_drains(slow: SlowModel) -> None:
     assert int(outcome.figures["requests that Triton took out of its queue unanswered"].replace(",", "")) > 0
 
 
+@pytest.mark.slow
 def test_an_overload_is_turned_away_and_over_when_it_ends(slow: SlowModel) -> None:
     slow.take(0.3)
     outcome = overload(slow.repository, times=1.5, load_s=8, deadline_s=5.0, users=64, capacity_s=4, window_s=2)

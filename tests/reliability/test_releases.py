@@ -6,6 +6,8 @@ import pytest
 
 from reliability.releases import corrupt_file, disk_full, prepared, two_at_once
 
+pytestmark = pytest.mark.timing
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -148,6 +148,7 @@ def test_a_result_of_other_settings_does_not_count(study: Study) -> None:
     assert not study.is_done("A6", SEEDS)
 
 
+@pytest.mark.timing
 def test_finished_runs_are_used_again(study: Study) -> None:
     files = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in Path(study.work).iterdir()}
     start = time.monotonic()

@@ -1,0 +1,33 @@
+"""Triton for tests, ended at once, and ports that no other test is given."""
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from deploy.local import Server, ServerSettings
+from reliability import servers
+
+FIRST_PORT, PORTS = 21_000, 1_000
+"""Below the range that Linux hands out for port 0; so many for each of xdist's workers."""
+
+
+def serving(repository: Path, **settings: Any) -> AbstractContextManager[Server]:
+    """In strict mode on free ports, and killed at the end; `settings` are those of ServerSettings."""
+    return servers.serving(repository, **{"cache_size_bytes": ServerSettings.cache_size_bytes, **settings})
+
+
+def own_ports() -> Iterator[int]:
+    """Ports of this worker that nobody listens on: the one that a test frees, it can take again."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    for port in count(FIRST_PORT + PORTS * worker):
+        with socket.socket() as free:
+            free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                free.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        yield port
