@@ -6,17 +6,13 @@
 import argparse
 import signal
 import sys
-from contextlib import ExitStack
-from pathlib import Path
 
 from deploy.local import ServerError
-from loadtest import capacity_command, report_command, run_command, sweep_command
+from loadtest.commands import capacity as capacity_command
+from loadtest.commands import report as report_command
+from loadtest.commands import run as run_command
+from loadtest.commands import sweep as sweep_command
 from loadtest.errors import LoadtestError
-from loadtest.profiles import Profile, Stage
-from loadtest.records import Run
-from loadtest.run import measure_limit, run_load, vocabulary_size
-from loadtest.target import add_load_options, target_of
-from loadtest.workload import load_workload
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -27,9 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m loadtest", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     run_command.add_parser(commands).set_defaults(run=run_command.run)
-    capacity = capacity_command.add_parser(commands)
-    add_load_options(capacity)
-    capacity.set_defaults(run=_capacity)
+    capacity_command.add_parser(commands).set_defaults(run=capacity_command.run_on_target)
     sweep_command.add_parser(commands).set_defaults(run=sweep_command.run)
     report_command.add_report_parser(commands).set_defaults(run=report_command.report)
     report_command.add_baseline_parser(commands).set_defaults(run=report_command.baseline)
@@ -42,20 +36,6 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
-
-
-def _capacity(arguments: argparse.Namespace) -> int:
-    workload = load_workload(arguments.workload)
-    with ExitStack() as stack:
-        target = stack.enter_context(target_of(arguments))
-        tags, workers = vocabulary_size(target), arguments.workers
-        limit = None if arguments.no_calibration else measure_limit(workload, tags=tags, workers=workers)
-
-        def load(rate_per_s: float, seconds: float, folder: Path) -> Run:
-            profile = Profile(name="step", rate=rate_per_s, stages=(Stage(name="step", duration_s=seconds),))
-            return run_load(target, profile, workload, folder, workers=workers, limit=limit)
-
-        return capacity_command.run(arguments, load)
 
 
 if __name__ == "__main__":

@@ -18,9 +18,9 @@ grpc_gevent.init_gevent()  # after the patching: before it, the run hangs
 from altreco_client import AltrecoError  # noqa: E402
 from locust.env import Environment  # noqa: E402
 
-from loadtest import users  # noqa: E402
 from loadtest.errors import LoadtestError  # noqa: E402
-from loadtest.plan import Plan, default_plan, read_plan  # noqa: E402
+from loadtest.load.plan import Plan, default_plan, read_plan  # noqa: E402
+from loadtest.run import users  # noqa: E402
 
 
 @events.quit.add_listener

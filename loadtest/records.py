@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadtest.errors import LoadtestError
-from loadtest.profiles import Profile
-from loadtest.tables import parse
-from loadtest.workload import Workload
+from loadtest.load.profiles import Profile
+from loadtest.load.workload import Workload
+from loadtest.parse import parse
 from measure.files import write_bytes, write_text
 
 FORMAT = "altreco-loadtest-1"

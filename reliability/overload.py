@@ -11,11 +11,11 @@ import numpy as np
 from altreco_client import TagRecommender
 
 from deploy.local import Server
-from loadtest.profiles import Profile, Stage
+from loadtest.load.profiles import Profile, Stage
+from loadtest.load.workload import WORKLOADS, load_workload
 from loadtest.records import Run
-from loadtest.run import Target, run_load
-from loadtest.sampler import sampling
-from loadtest.workload import WORKLOADS, load_workload
+from loadtest.run.one import Target, run_load
+from loadtest.run.sampler import sampling
 from measure.callers import percentile
 from measure.markdown import mib, ms, number, seconds
 from measure.server import Footprint, footprint

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from loadtest.workload import Pictures, zipf_shares
+from loadtest.load.workload import Pictures, zipf_shares
 
 Ids = NDArray[np.int64]
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
 
+from loadtest.load.workload import Pictures
 from loadtest.scale.cache import Simulated
 from loadtest.scale.sizing import (
     CACHED_BYTES,
@@ -18,7 +19,6 @@ from loadtest.scale.sizing import (
     rest_share,
 )
 from loadtest.scale.study import Case, busiest_table, study_table, views_table
-from loadtest.workload import Pictures
 from measure.kept import write_below
 from measure.markdown import Table, number, table
 

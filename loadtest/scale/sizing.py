@@ -6,9 +6,9 @@ from pathlib import Path
 
 from altreco_client import contract
 
+from loadtest.load.workload import Pictures
+from loadtest.parse import parse, read_toml
 from loadtest.scale.cache import bisect, expected_hit_rate
-from loadtest.tables import parse, read_toml
-from loadtest.workload import Pictures
 
 MACHINES = Path(__file__).parent / "machines.toml"
 

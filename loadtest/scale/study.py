@@ -8,9 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
+from loadtest.load.workload import Pictures, Workload
 from loadtest.scale.cache import Simulated, at_random, draw, expected_hit_rate, hashed, repeated_hit_rate, simulate
 from loadtest.scale.sizing import CACHED_BYTES
-from loadtest.workload import Pictures, Workload
 from measure.markdown import Table, number
 from measure.pictures import BLUE, GREEN, INK, ORANGE, RED, SMALL, new_figure, style
 

@@ -13,7 +13,7 @@ import yaml
 from deploy.monitoring.dashboard import DASHBOARD, panels
 from deploy.monitoring.local import MONITORING, SUMMARIES, local_config
 from deploy.monitoring.prometheus_rule import prometheus_rule
-from loadtest.tables import read_toml
+from loadtest.parse import read_toml
 from tests.deploy.monitoring import DEPLOY, compose_flags
 from tests.deploy.test_kubernetes import KUBERNETES, NEWEST, find, flags, pod, render, validate
 from tests.deploy.triton_flags import assert_taken

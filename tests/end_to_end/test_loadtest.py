@@ -16,10 +16,10 @@ import tritonclient.grpc as triton
 
 from deploy.local import Server
 from loadtest.errors import LoadtestError
-from loadtest.parts import ENTRY
 from loadtest.records import Run, load_run
-from loadtest.run import PARTS, Target, vocabulary_size
-from loadtest.sampler import counters
+from loadtest.run.one import PARTS, Target, vocabulary_size
+from loadtest.run.parts import ENTRY
+from loadtest.run.sampler import counters
 from measure.waiting import wait_until
 from reliability.servers import kill
 from tests.end_to_end.conftest import Served

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from loadtest.errors import LoadtestError
-from loadtest.perf_analyzer import analyze, fetch, load_result, poisson
 from loadtest.records import OPINION_FILE
-from loadtest.sampler import sampling
-from loadtest.second_opinion import second_opinion
+from loadtest.run.sampler import sampling
+from loadtest.second_opinion.compare import second_opinion
+from loadtest.second_opinion.perf_analyzer import analyze, fetch, load_result, poisson
 from tests.end_to_end.conftest import Served
 from tests.loadtest.make_run import make_run
 from tests.servers import serving

@@ -15,10 +15,10 @@ from export.config import released_version
 from export.repository import pin
 from export.served import loaded_releases
 from loadtest.errors import LoadtestError
-from loadtest.plan import VARIABLE, Plan, read_plan
+from loadtest.load.plan import VARIABLE, Plan, read_plan
+from loadtest.load.workload import DEFAULT, load_workload
 from loadtest.records import load_run
-from loadtest.sampler import sampling
-from loadtest.workload import DEFAULT, load_workload
+from loadtest.run.sampler import sampling
 from tests.end_to_end.conftest import Served
 from tests.end_to_end.deployed import KEY, Deployed, deploying
 from tests.kept import Kept

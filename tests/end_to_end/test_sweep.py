@@ -10,9 +10,9 @@ import pytest
 from altreco_client import Unavailable
 
 from export.config import read_config
-from loadtest import sweep_command
+from loadtest.commands import sweep as sweep_command
 from loadtest.errors import LoadtestError
-from loadtest.sweep_load import METRICS
+from loadtest.sweep.load import METRICS
 from tests.end_to_end.conftest import Served
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from loadtest.perf_analyzer import PerfAnalyzerResult
+from loadtest.load.workload import DEFAULT, load_workload
 from loadtest.records import Records, Run, load_run, save_records
-from loadtest.workload import DEFAULT, load_workload
+from loadtest.second_opinion.perf_analyzer import PerfAnalyzerResult
 
 MODELS = {"tag_recommender": 0.0, "visual_encoder": 12.0, "preference_encoder": 0.4, "classifier": 1.1}
 """Milliseconds of inference of a request."""

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from loadtest.baseline import T_QUANTILES, Change, Comparison, compare, interval, load_baseline, save_baseline
 from loadtest.errors import LoadtestError
+from loadtest.judge.baseline import T_QUANTILES, Change, Comparison, compare, interval, load_baseline, save_baseline
 from loadtest.records import Run
 from tests.loadtest.make_run import lognormal, make_run, workload
 

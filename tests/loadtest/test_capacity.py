@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from loadtest import capacity_command
-from loadtest.capacity import (
+from loadtest.capacity.search import (
     Capacity,
     Search,
     Step,
@@ -18,9 +17,10 @@ from loadtest.capacity import (
     step_s,
     without_throughput,
 )
+from loadtest.commands import capacity as capacity_command
 from loadtest.errors import LoadtestError
+from loadtest.judge.slo import Limits, SLOs
 from loadtest.records import Run
-from loadtest.slo import Limits, SLOs
 from tests.loadtest.make_run import lognormal, make_run
 
 SLO = SLOs(name="x", all=Limits(p50_ms=40, p99_ms=100, requests_per_s=1000))

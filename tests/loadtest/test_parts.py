@@ -1,7 +1,7 @@
 from pathlib import Path
 
-from loadtest.parts import Recorder, Tail, bound_reached, collect, started
-from loadtest.profiles import Profile, Stage
+from loadtest.load.profiles import Profile, Stage
+from loadtest.run.parts import Recorder, Tail, bound_reached, collect, started
 
 PROFILE = Profile(rate=1, stages=(Stage(name="a", duration_s=1), Stage(name="b", duration_s=1)))
 

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from loadtest.errors import LoadtestError
-from loadtest.perf_analyzer import (
+from loadtest.second_opinion.compare import compare
+from loadtest.second_opinion.perf_analyzer import (
     MOST,
     fetch,
     load_result,
@@ -13,7 +14,6 @@ from loadtest.perf_analyzer import (
     replay,
     save_result,
 )
-from loadtest.second_opinion import compare
 from tests.loadtest.make_run import PERF_ANALYZER, make_run
 
 

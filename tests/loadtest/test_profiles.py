@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from loadtest.errors import LoadtestError
-from loadtest.profiles import Profile, Stage, load_profile
+from loadtest.load.profiles import Profile, Stage, load_profile
 
 
 def profile(*stages: Stage, rate: float = 100) -> Profile:

@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from loadtest import report_command
-from loadtest.baseline import compare, load_baseline, save_baseline
-from loadtest.breakdown_table import breakdown, rows
+from loadtest.commands import report as report_command
 from loadtest.errors import LoadtestError
-from loadtest.perf_analyzer import save_result
+from loadtest.judge.baseline import compare, load_baseline, save_baseline
+from loadtest.judge.breakdown import breakdown, rows
+from loadtest.judge.slo import Limits, SLOs
+from loadtest.judge.verdict import check
 from loadtest.records import OPINION_FILE, Run
-from loadtest.report import write_report
-from loadtest.slo import Limits, SLOs
-from loadtest.verdict import check
+from loadtest.report.write import write_report
+from loadtest.second_opinion.perf_analyzer import save_result
 from tests.end_to_end.upload_service import chromium
 from tests.loadtest.make_run import PERF_ANALYZER, lognormal, make_run
 

@@ -11,7 +11,7 @@ import tritonclient.grpc as triton
 
 from deploy.local import Server
 from loadtest.errors import LoadtestError
-from loadtest.sampler import sampling, save_samples
+from loadtest.run.sampler import sampling, save_samples
 from measure.waiting import wait_until
 from tests.deploy.models import config, double, write_model
 from tests.servers import serving

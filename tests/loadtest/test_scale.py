@@ -10,8 +10,9 @@ import pytest
 from altreco_client import TagHistory, TagRecommender
 from tritonclient.grpc import service_pb2 as pb
 
-from loadtest.canned import SERVICE, Canned
 from loadtest.errors import LoadtestError
+from loadtest.load.workload import DEFAULT, load_workload, zipf_shares
+from loadtest.run.canned import SERVICE, Canned
 from loadtest.scale.__main__ import main
 from loadtest.scale.cache import (
     at_random,
@@ -35,7 +36,6 @@ from loadtest.scale.sizing import (
     rest_share,
     utilisation,
 )
-from loadtest.workload import DEFAULT, load_workload, zipf_shares
 from measure.kept import mark
 
 PICTURES = load_workload(DEFAULT).pictures

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from loadtest.errors import LoadtestError
-from loadtest.slo import given, load_slos, requests_needed
+from loadtest.judge.slo import given, load_slos, requests_needed
 
 COMMITTED = sorted((Path(__file__).parents[2] / "loadtest" / "slos").glob("*.toml"))
 

@@ -4,13 +4,13 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
-from loadtest import sweep_command
+from loadtest.commands import sweep as sweep_command
 from loadtest.errors import LoadtestError
-from loadtest.sweep import Candidate, Trial
-from loadtest.sweep_configs import ModelPlan, SweepPlan, committed, load_plan, read_config, write_variant
-from loadtest.sweep_load import SweepLoad
-from loadtest.sweep_report import config_snippets
-from loadtest.workload import DEFAULT, load_workload
+from loadtest.load.workload import DEFAULT, load_workload
+from loadtest.sweep.configs import ModelPlan, SweepPlan, committed, load_plan, read_config, write_variant
+from loadtest.sweep.load import SweepLoad
+from loadtest.sweep.report import config_snippets
+from loadtest.sweep.search import Candidate, Trial
 from tests.tiny import REPOSITORY, copy_configs
 
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from loadtest.junit import to_junit
+from loadtest.judge.slo import GeneratorLimits, Limits, SLOs
+from loadtest.judge.verdict import Objective, Outcome, Verdict, check, to_json
 from loadtest.records import Generator, Run
-from loadtest.slo import GeneratorLimits, Limits, SLOs
-from loadtest.verdict import Objective, Outcome, Verdict, check, to_json
+from loadtest.report.junit import to_junit
 from tests.loadtest.make_run import make_run
 
 

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from loadtest.errors import LoadtestError
-from loadtest.payloads import Payloads
-from loadtest.workload import DEFAULT, WORKLOADS, Pictures, Workload, load_workload, zipf_shares
+from loadtest.load.payloads import Payloads
+from loadtest.load.workload import DEFAULT, WORKLOADS, Pictures, Workload, load_workload, zipf_shares
 
 TAGS = [f"tag-{i}" for i in range(200)]
 UPLOADS = load_workload(DEFAULT)

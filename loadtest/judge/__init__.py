@@ -1,0 +1,1 @@
+"""What a run is held against: objectives, verdicts, baselines, and where the time went."""

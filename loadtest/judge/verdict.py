@@ -1,0 +1,239 @@
+"""A run held against its SLOs: every objective with limit and measured value, and one answer for a pipeline."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import numpy as np
+
+from loadtest.judge.slo import BUSY_S, GROUPS, LATE_MS, PERCENTILES, GeneratorLimits, SLOs, given, requests_needed
+from loadtest.records import Records, Run
+from measure.callers import percentile
+from measure.markdown import number
+
+GENERATOR = "generator"
+METRICS = {
+    "p50_ms": "p50",
+    "p95_ms": "p95",
+    "p99_ms": "p99",
+    "p99_9_ms": "p99.9",
+    "error_share": "share of errors",
+    "requests_per_s": "throughput",
+    "cpu_share": "CPU, share of a core,",
+    "share_of_limit": "load, share of the most it can send,",
+    "late_share": "share of late departures",
+}
+UNITS = {"requests_per_s": " a second"} | dict.fromkeys(PERCENTILES, " ms")
+"""Of the metrics that are no shares."""
+
+
+class Outcome(Enum):
+    """What became of an objective; only HELD passes."""
+
+    HELD = "held"
+    MISSED = "missed"
+    TOO_FEW = "not enough requests"
+    NOT_MEASURED = "not measured"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """One limit and what was measured; `requests` of the group were made, `needed` are what a statement takes."""
+
+    group: str
+    metric: str
+    limit: float
+    measured: float | None
+    requests: int
+    needed: int
+    outcome: Outcome
+
+    @property
+    def ok(self) -> bool:
+        """Whether it was shown to hold."""
+        return self.outcome is Outcome.HELD
+
+    @property
+    def name(self) -> str:
+        """Such as `p99 of new pictures`."""
+        return metric_name(self.metric, self.group)
+
+    @property
+    def bound(self) -> str:
+        """Such as `at most 250 ms`."""
+        return f"{'at least' if self.metric == 'requests_per_s' else 'at most'} {in_units(self.metric, self.limit)}"
+
+    @property
+    def sentence(self) -> str:
+        """Why it held or not."""
+        if self.outcome is Outcome.NOT_MEASURED:
+            return f"{self.name} was not measured; the limit is {self.bound}"
+        if self.outcome is Outcome.TOO_FEW:
+            return f"{self.name} takes {self.needed:,} requests, and there were {self.requests:,}"
+        assert self.measured is not None
+        return f"{self.name} is {in_units(self.metric, self.measured)}, and should be {self.bound}"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """All objectives of one run."""
+
+    slos: SLOs
+    objectives: tuple[Objective, ...]
+    ended_early: str | None = None
+    """Why the run did not last as long as it should: then it passes nothing."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether every objective was shown to hold, over the whole run."""
+        return self.ended_early is None and all(objective.ok for objective in self.objectives)
+
+    @property
+    def valid(self) -> bool:
+        """Whether the generator kept to its limits: otherwise the rest says nothing of the server."""
+        return all(objective.ok for objective in self.objectives if objective.group == GENERATOR)
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 1 for a pipeline to stop at."""
+        return 0 if self.ok else 1
+
+    @property
+    def word(self) -> str:
+        """PASSED, FAILED, NOT VALID for an overloaded generator, or NOT SHOWN for what was too few or too short."""
+        if self.ok:
+            return "PASSED"
+        if not self.valid:
+            return "NOT VALID"
+        missed = any(objective.outcome is Outcome.MISSED for objective in self.objectives)
+        return "FAILED" if missed else "NOT SHOWN"
+
+    @property
+    def reason(self) -> str:
+        """Why it ended early, the objectives that did not hold, the generator's first; or that all held."""
+        if self.ok:
+            return f"all {len(self.objectives)} objectives held"
+        failed = [objective for objective in self.objectives if not objective.ok]
+        failed.sort(key=lambda objective: (objective.group != GENERATOR, objective.outcome is not Outcome.MISSED))
+        ended = [] if self.ended_early is None else [f"the run ended early: {self.ended_early}"]
+        return "; ".join([*ended, *(objective.sentence for objective in failed)])
+
+
+def check(run: Run, slos: SLOs) -> Verdict:
+    """Hold the run against every objective; latencies are those of answered requests, failed ones are errors."""
+    objectives = list(_generator(run, slos.generator))
+    for group, records in grouped(run.records).items():
+        limits = given(getattr(slos, group))
+        measured = measure(records, run.settings.duration_s)
+        answered = int(np.count_nonzero(records.error < 0))
+        objectives += [
+            _objective(group, metric, limit, measured.get(metric), answered if metric in PERCENTILES else len(records))
+            for metric, limit in limits.items()
+        ]
+    return Verdict(slos, tuple(objectives), run.settings.ended_early)
+
+
+def grouped(records: Records) -> dict[str, Records]:
+    """Group of GROUPS to its requests."""
+    masks = {
+        "all": np.ones(len(records), dtype=bool),
+        "cold": records.cold,
+        "repeat": records.repeat,
+        "new": ~records.repeat,
+    }
+    return {group: records.where(masks[group]) for group in GROUPS}
+
+
+def measure(records: Records, duration_s: float) -> dict[str, float]:
+    """Metric to value: percentiles in ms of the answered requests, error share, answers within the run a second."""
+    values: dict[str, float] = {}
+    answered = records.where(records.error < 0)
+    if len(answered):
+        latencies_ms = answered.latency_ms()
+        values |= {key: percentile(latencies_ms, percent) for key, percent in PERCENTILES.items()}
+    if len(records):
+        values["error_share"] = 1 - len(answered) / len(records)
+    # What an overloaded server still answers after the end is no throughput.
+    values["requests_per_s"] = int(np.count_nonzero(answered.ended_s <= duration_s)) / duration_s
+    return values
+
+
+def busiest(cpu_share: Sequence[Sequence[float]]) -> float | None:
+    """The most of a core that a generator used, on average over BUSY_S; of pairs of second and share."""
+    shares = np.array([share for _, share in cpu_share])
+    window = min(BUSY_S, len(shares))
+    return float(np.convolve(shares, np.ones(window) / window, mode="valid").max()) if window else None
+
+
+def to_json(verdict: Verdict) -> dict[str, Any]:
+    """Plain values, for a pipeline."""
+    return {
+        "slos": verdict.slos.name,
+        "ok": verdict.ok,
+        "verdict": verdict.word,
+        "reason": verdict.reason,
+        "ended_early": verdict.ended_early,
+        "objectives": [
+            {
+                "group": objective.group,
+                "metric": objective.metric,
+                "limit": objective.limit,
+                "measured": objective.measured,
+                "requests": objective.requests,
+                "requests_needed": objective.needed,
+                "outcome": objective.outcome.value,
+                "ok": objective.ok,
+            }
+            for objective in verdict.objectives
+        ],
+    }
+
+
+def metric_name(metric: str, group: str) -> str:
+    """Such as `p99 of new pictures`."""
+    return f"{METRICS[metric]} of {'the load generator' if group == GENERATOR else GROUPS[group]}"
+
+
+def in_units(metric: str, value: float) -> str:
+    """Such as `250 ms`."""
+    return f"{number(value)}{UNITS.get(metric, '')}"
+
+
+def late_share(run: Run) -> float:
+    """Of the requests, those that the generator let go more than LATE_MS late, and not because too many were under way.
+
+    It had too little of the processor, or too much to do for each.
+    """
+    if run.settings.generator.bound_reached or not len(run.records):
+        return 0.0
+    return float((run.records.late_ms() > LATE_MS).mean())
+
+
+def _objective(group: str, metric: str, limit: float, measured: float | None, requests: int) -> Objective:
+    needed = requests_needed(metric, limit)
+    held = measured is not None and (measured >= limit if metric == "requests_per_s" else measured <= limit)
+    if requests < needed and (held or measured is None or metric in PERCENTILES):
+        outcome = Outcome.TOO_FEW
+    elif measured is None:
+        outcome = Outcome.NOT_MEASURED  # requests enough, and none was answered
+    else:
+        outcome = Outcome.HELD if held else Outcome.MISSED
+    return Objective(
+        group=group,
+        metric=metric,
+        limit=limit,
+        measured=measured,
+        requests=requests,
+        needed=needed,
+        outcome=outcome,
+    )
+
+
+def _generator(run: Run, limits: GeneratorLimits) -> Iterator[Objective]:
+    generator = run.settings.generator
+    values = {"cpu_share": busiest(generator.cpu_share), "late_share": late_share(run)}
+    if generator.limit_requests_per_s is not None:
+        values["share_of_limit"] = len(run.records) / run.settings.duration_s / generator.limit_requests_per_s
+    for metric, measured in values.items():
+        yield _objective(GENERATOR, metric, getattr(limits, metric), measured, len(run.records))

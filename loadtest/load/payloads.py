@@ -1,0 +1,152 @@
+"""Requests, drawn from a workload, out of pictures and histories that were prepared before the load.
+
+A picture is one of a few base pictures with its number and the run's in the first pixels: it costs a copy of 150 KB,
+and no cache has it before it is asked for in this run.
+"""
+
+import io
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from altreco_client import InvalidImage, PreparedImage, prepare
+from numpy.typing import NDArray
+from PIL import Image
+
+from loadtest.errors import LoadtestError
+from loadtest.load.workload import Pictures, Workload, zipf_shares
+from measure.requests import new_pictures
+
+DRAWN = 8
+"""Base pictures where none have to be decoded."""
+SUFFIXES = (".jpg", ".jpeg", ".png")
+MOST_FILES = 64
+"""Of a folder that are used: more would take memory, and look no different to the server."""
+NEW_PICTURES = 2**40
+"""Numbers from here on are new pictures, a range of as many for each stream."""
+LARGEST_COUNT = 20
+"""Of a tag in a history."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A request to come: numbers of its pictures, which of them are photos to decode, and the user's history."""
+
+    pictures: tuple[int, ...]
+    decode: tuple[bool, ...]
+    history: dict[str, float]
+
+    @property
+    def cold(self) -> bool:
+        """Whether the user has no history."""
+        return not self.history
+
+
+class Payloads:
+    """Base pictures, the files that they are decoded from, and the users' histories."""
+
+    def __init__(self, workload: Workload, tags: Sequence[str], nonce: int) -> None:
+        """`tags` is the server's vocabulary, `nonce` the run's number. Raises LoadtestError."""
+        rng = np.random.default_rng(workload.seed)
+        self.workload, self._nonce = workload, nonce
+        self.photos = _photos(workload.pictures, rng)
+        self._bases = [_prepared(photo) for photo in self.photos] or _drawn(workload.seed)
+        self.histories = _histories(workload, tags, rng)
+
+    def stream(self, number: int) -> Iterator[Planned]:
+        """Requests without end: always the same of one number, and others than those of another."""
+        workload, new = self.workload, itertools.count(NEW_PICTURES * (number + 1))
+        rng = np.random.default_rng([workload.seed, number])
+        pictures, users = workload.pictures, workload.users
+        popularity = np.cumsum(zipf_shares(pictures.catalogue, pictures.exponent))
+        activity = np.cumsum(zipf_shares(users.count, users.exponent))
+        sizes = np.cumsum([batch.share for batch in workload.batches])
+        while True:
+            rows = workload.batches[_index(sizes, rng.random())].rows
+            draws = rng.random((rows, 3)).tolist()
+            yield Planned(
+                tuple(next(new) if a < pictures.new_share else _index(popularity, b) for a, b, _ in draws),
+                tuple(c < pictures.decode_share for _, _, c in draws),
+                {} if rng.random() < users.cold_share else self.histories[_index(activity, rng.random())],
+            )
+
+    def picture(self, number: int) -> PreparedImage:
+        """Ready for the wire."""
+        return self._stamped(self._bases[number % len(self._bases)].copy(), number)
+
+    def decoded(self, number: int) -> PreparedImage:
+        """The same picture, from its photo, as a client that has just been given it would do."""
+        return self._stamped(_prepared(self.photos[number % len(self.photos)]).copy(), number)
+
+    def sentence(self) -> str:
+        """How much memory they take in each process."""
+        prepared = sum(base.nbytes for base in self._bases) / 1e6
+        photos = sum(map(len, self.photos)) / 1e6
+        decoded = f", from {len(self.photos)} photos of {photos:.1f} MB" if self.photos else ""
+        return f"{len(self._bases)} prepared pictures, {prepared:.1f} MB{decoded}; {len(self.histories):,} histories"
+
+    def _stamped(self, tensor: NDArray[np.uint8], number: int) -> PreparedImage:
+        stamp = np.array([number, self._nonce], dtype=np.int64).view(np.uint8)
+        tensor.reshape(-1)[: len(stamp)] = stamp
+        return PreparedImage(tensor)
+
+
+def _index(cumulative: NDArray[np.float64], u: float) -> int:
+    return min(int(cumulative.searchsorted(u, side="right")), len(cumulative) - 1)  # the sum may end below 1
+
+
+def _drawn(seed: int) -> list[NDArray[np.uint8]]:
+    return [next(new_pictures([seed, number])) for number in range(DRAWN)]
+
+
+def _prepared(photo: bytes) -> NDArray[np.uint8]:
+    return prepare(photo).tensor
+
+
+def _photos(pictures: Pictures, rng: np.random.Generator) -> list[bytes]:
+    if pictures.folder:
+        return _files(Path(pictures.folder))
+    return [_photo(size, rng) for size in pictures.photo_sizes]
+
+
+def _files(folder: Path) -> list[bytes]:
+    """Those of its pictures that come first; raises LoadtestError."""
+    try:
+        files = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)[:MOST_FILES]
+        photos = [file.read_bytes() for file in files]
+    except OSError as error:
+        raise LoadtestError(f"pictures.folder {folder} cannot be read: {error.strerror}") from error
+    if not photos:
+        raise LoadtestError(f"pictures.folder {folder} has no pictures, expected {', '.join(SUFFIXES)} files")
+    for file, photo in zip(files, photos, strict=True):
+        try:
+            prepare(photo)
+        except InvalidImage as error:
+            raise LoadtestError(f"pictures.folder: {file} is no picture that the client takes: {error}") from error
+    return photos
+
+
+def _photo(size: tuple[int, int], rng: np.random.Generator) -> bytes:
+    """A JPEG of large shapes under a sensor's noise, of as many bytes a pixel as a camera's."""
+    shapes = Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)).resize(size, Image.Resampling.BICUBIC)
+    noise = rng.normal(0, 4, (size[1], size[0], 1)).astype(np.float32)
+    content = io.BytesIO()
+    Image.fromarray((np.asarray(shapes) + noise).clip(0, 255).astype(np.uint8)).save(content, "JPEG", quality=90)
+    return content.getvalue()
+
+
+def _histories(workload: Workload, tags: Sequence[str], rng: np.random.Generator) -> list[dict[str, float]]:
+    """Of every user, tag to count; which tags are the popular ones is drawn, too."""
+    users, history = workload.users, workload.history
+    lengths = np.exp(rng.normal(np.log(history.median_tags), history.sigma, users.count)).round().clip(1, len(tags))
+    popular = rng.permutation(len(tags))
+    logarithms = np.log(zipf_shares(len(tags), history.exponent))
+    histories = []
+    for length in lengths.astype(int):
+        # The largest of logarithms with Gumbel noise: a sample without replacement in proportion to the shares.
+        chosen = popular[np.argpartition(-(logarithms + rng.gumbel(size=len(tags))), length - 1)[:length]]
+        counts = rng.geometric(0.3, length).clip(1, LARGEST_COUNT)
+        histories.append({tags[i]: float(count) for i, count in zip(chosen, counts, strict=True)})
+    return histories

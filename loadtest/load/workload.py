@@ -1,0 +1,130 @@
+"""What is asked for: how often the same picture, by whom, with how long a history, how many at once."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from altreco_client import contract
+from numpy.typing import NDArray
+
+from loadtest.parse import parse, read_toml
+
+WORKLOADS = Path(__file__).parents[1] / "workloads"
+DEFAULT = WORKLOADS / "uploads.toml"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pictures:
+    """A share of new ones, that no cache can have; the others from a catalogue, the popular ones more often."""
+
+    new_share: float
+    catalogue: int
+    exponent: float
+    """Zipf's: the i-th most popular is asked for in proportion to 1 / i^exponent."""
+    decode_share: float = 0.0
+    """Of pictures that come as photos, which the client decodes as part of the request."""
+    photo_sizes: tuple[tuple[int, int], ...] = ()
+    """Width and height of the photos that are drawn."""
+    folder: str = ""
+    """Of JPEG and PNG files in place of drawn pictures."""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError."""
+        _shares(self, "new_share", "decode_share")
+        _at_least(self, 1, "catalogue")
+        _at_least(self, 0, "exponent")
+        if any(min(size) < 1 for size in self.photo_sizes):
+            raise ValueError(f"photo_sizes are {self.photo_sizes}, expected width and height of 1 or more")
+        if self.folder and self.photo_sizes:
+            raise ValueError("photo_sizes are of photos that are drawn, expected none beside a folder")
+        if not self.folder and bool(self.photo_sizes) != (self.decode_share > 0):
+            raise ValueError("decode_share and photo_sizes belong together, expected both or none (or a folder)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Users:
+    """Who asks: a share without history; the others some more often than others."""
+
+    count: int
+    exponent: float
+    cold_share: float
+
+    def __post_init__(self) -> None:
+        """Raises ValueError."""
+        _at_least(self, 1, "count")
+        _at_least(self, 0, "exponent")
+        _shares(self, "cold_share")
+
+
+@dataclass(frozen=True, kw_only=True)
+class History:
+    """Different tags of a user, log-normal around the median; which ones, by Zipf's law over the vocabulary."""
+
+    median_tags: float
+    sigma: float
+    exponent: float
+
+    def __post_init__(self) -> None:
+        """Raises ValueError."""
+        _at_least(self, 1, "median_tags")
+        _at_least(self, 0, "sigma", "exponent")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """A share of requests with so many pictures."""
+
+    rows: int
+    share: float
+
+    def __post_init__(self) -> None:
+        """Raises ValueError."""
+        if not 1 <= self.rows <= contract.MAX_BATCH_SIZE:
+            raise ValueError(f"rows is {self.rows}, expected 1 to {contract.MAX_BATCH_SIZE}")
+        _shares(self, "share")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """All of it; the same seed draws the same requests."""
+
+    pictures: Pictures
+    users: Users
+    history: History
+    batches: tuple[Batch, ...]
+    k: int = 5
+    deadline_s: float = 5.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Raises ValueError."""
+        _at_least(self, 1, "k")
+        _at_least(self, 0, "seed")
+        if not 0 < self.deadline_s < float("inf"):
+            raise ValueError(f"deadline_s is {self.deadline_s:g}, expected seconds above 0")
+        total = sum(batch.share for batch in self.batches)
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"batches have shares that sum to {total:g}, expected 1")
+
+
+def load_workload(path: Path) -> Workload:
+    """Read and check; raises LoadtestError."""
+    return parse(Workload, read_toml(path, "workload"), file=str(path))
+
+
+def zipf_shares(count: int, exponent: float) -> NDArray[np.float64]:
+    """Of the most popular, the next, ...; they sum to 1."""
+    weights = np.arange(1, count + 1, dtype=np.float64) ** -exponent
+    return weights / weights.sum()
+
+
+def _shares(table: object, *names: str) -> None:
+    for name in names:
+        if not 0 <= getattr(table, name) <= 1:
+            raise ValueError(f"{name} is {getattr(table, name):g}, expected a share, 0 to 1")
+
+
+def _at_least(table: object, least: float, *names: str) -> None:
+    for name in names:
+        if not least <= getattr(table, name) < float("inf"):
+            raise ValueError(f"{name} is {getattr(table, name):g}, expected {least:g} or more")

@@ -1,0 +1,1 @@
+"""A judged run as a page, a summary and JUnit XML."""

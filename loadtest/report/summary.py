@@ -1,0 +1,66 @@
+"""A judged run as Markdown, for a pull request."""
+
+from loadtest.judge.breakdown import rows
+from loadtest.judge.verdict import METRICS, in_units
+from loadtest.report.content import (
+    NAMES,
+    Content,
+    comparison_note,
+    error_rows,
+    group_rows,
+    interval_cell,
+    settings_of,
+    subtitle,
+    tiles,
+    title,
+)
+from measure.markdown import table
+
+
+def to_markdown(content: Content) -> str:
+    """Render the summary."""
+    run, verdict = content.run, content.verdict
+    lines = [f"# {verdict.word}: {title(run)}", "", subtitle(run), ""]
+    lines += [f"- {reason}" for reason in verdict.reason.split("; ")] + [""]
+    lines += table(["", *tiles(content)], [["**measured**", *tiles(content).values()]])
+    lines += ["", f"## Objectives: `{verdict.slos.name}`", ""]
+    lines += table(
+        ["of", "metric", "limit", "measured", "requests", ""],
+        [
+            [
+                NAMES[objective.group],
+                METRICS[objective.metric].rstrip(","),
+                objective.bound,
+                "-" if objective.measured is None else in_units(objective.metric, objective.measured),
+                f"{objective.requests:,}",
+                objective.outcome.value if objective.ok else f"**{objective.outcome.value}**",
+            ]
+            for objective in verdict.objectives
+        ],
+    )
+    lines += ["", "## Latencies by kind of request", "", *table(*group_rows(run))]
+    errors = error_rows(run)
+    lines += ["", "## Errors", "", *(table(*errors) if errors[1] else ["None."])]
+    lines += ["", "## Where the time goes", ""]
+    lines += [*table(*rows(content.breakdown)), ""] if content.breakdown else []
+    lines += [content.breakdown_note]
+    if content.opinion:
+        lines += ["", "## A second opinion: perf_analyzer", "", *table(*content.opinion.table), ""]
+        lines += [f"- {sentence}" for sentence in content.opinion.explanations]
+    if content.comparison:
+        changes = [
+            [
+                of.name,
+                interval_cell(of.before, of.before_interval),
+                interval_cell(of.now, of.now_interval),
+                of.statement,
+            ]
+            for of in content.comparison.changes
+        ]
+        lines += ["", "## Against the baseline", ""]
+        lines += table(["metric", "baseline, mean (95 %)", "now, mean (95 %)", "what can be said"], changes)
+        lines += ["", comparison_note(content.comparison)]
+        lines += [f"The environments differ: {difference}." for difference in content.comparison.differences]
+    for name, values in settings_of(run).items():
+        lines += ["", f"## {name.capitalize()}", "", *table(["setting", "value"], [*map(list, values)])]
+    return "\n".join(lines) + "\n"

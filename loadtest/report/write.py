@@ -1,0 +1,25 @@
+"""A judged run as four files in its folder."""
+
+import json
+from pathlib import Path
+
+from loadtest.judge.baseline import Comparison
+from loadtest.judge.verdict import Verdict, to_json
+from loadtest.records import Run
+from loadtest.report.content import content_of
+from loadtest.report.junit import to_junit
+from loadtest.report.page import to_page
+from loadtest.report.summary import to_markdown
+from measure.files import write_text
+
+REPORT, SUMMARY, VERDICT, JUNIT = "report.html", "summary.md", "verdict.json", "junit.xml"
+
+
+def write_report(run: Run, verdict: Verdict, comparison: Comparison | None = None) -> Path:
+    """Render a judged run as four files in its folder; the page's path."""
+    content, folder = content_of(run, verdict, comparison), run.folder
+    write_text(folder / VERDICT, json.dumps(to_json(verdict), indent=1) + "\n")
+    write_text(folder / JUNIT, to_junit(verdict, duration_s=run.settings.duration_s))
+    write_text(folder / SUMMARY, to_markdown(content))
+    write_text(folder / REPORT, to_page(content))
+    return folder / REPORT

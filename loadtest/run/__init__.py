@@ -1,0 +1,1 @@
+"""Making a run: generators, their parts, samples of the server."""

@@ -1,0 +1,112 @@
+"""Locust's processes: one, or a master and its workers; started, watched, and ended with this process at the latest."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from deploy.local.process import Running, free_port, running
+from loadtest.errors import LoadtestError
+from loadtest.load.plan import Plan
+
+LOCUSTFILE = Path(__file__).parents[1] / "locustfile.py"
+LOCUST_LOG = "locust.log"
+LOG_LINES = 5
+STOP_S = 15.0
+"""After the deadline of the last requests."""
+
+
+@dataclass(frozen=True)
+class Generators:
+    """The first process leads: when it ends, the others do."""
+
+    processes: tuple[Running, ...]
+    patience_s: float
+    log: Path
+
+    def wait(self, seconds: float) -> bool:
+        """Whether the run ended within them; raises LoadtestError when one of the processes failed."""
+        self.processes[0].wait(seconds)
+        codes = [process.poll() for process in self.processes]
+        if failed := [code for code in codes if code]:
+            raise LoadtestError(f"a generator failed (exit code {failed[0]}):\n  {self._end()}")
+        return codes[0] is not None
+
+    def stop(self) -> None:
+        """End the run: requests under way are waited for, at most until their deadline."""
+        self.processes[0].interrupt()  # of SIGTERM, Locust dies on the spot
+        if any(process.wait(self.patience_s + STOP_S) is None for process in self.processes):
+            self.kill()
+
+    def kill(self) -> None:
+        """All, at once."""
+        for process in self.processes:
+            process.kill()
+
+    def _end(self) -> str:
+        lines = self.log.read_text(errors="replace").splitlines()
+        errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+        return "\n  ".join((errors[:1] or lines[-LOG_LINES:]) or ["it said nothing"])
+
+
+@contextmanager
+def generating(plan: Plan, folder: Path, parts: Path) -> Iterator[Generators]:
+    """Processes that follow the plan, records in `parts`, Locust's own log and CSV in `folder`."""
+    patience_s = plan.workload.deadline_s + 3
+    master = ["--headless", "--csv", str(folder / "locust"), "--exit-code-on-error", "0"]
+    master += ["--stop-timeout", f"{patience_s:g}s"]
+    commands = [(plan.for_worker(0, parts), master)]
+    if plan.workers > 1:
+        port = str(free_port())
+        address = ["--master-bind-host", "127.0.0.1", "--master-bind-port", port]
+        workers = ["--expect-workers", str(plan.workers), "--expect-workers-max-wait", "60"]
+        worker = ["--worker", "--master-host", "127.0.0.1", "--master-port", port]
+        commands = [(plan, ["--master", *address, *workers, *master])]
+        commands += [(plan.for_worker(number, parts), worker) for number in range(plan.workers)]
+    log = folder / LOCUST_LOG
+    log.write_bytes(b"")
+    with ExitStack() as stack:
+        processes = tuple(
+            stack.enter_context(
+                running(
+                    [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), *arguments],
+                    log_path=log,
+                    stop_timeout_s=0,
+                    env=of.environment(),
+                    cwd=LOCUSTFILE.parents[1],
+                    append=True,
+                )
+            )
+            for of, arguments in commands
+        )
+        yield Generators(processes, patience_s, log)
+
+
+class Usage:
+    """CPU time of the generators, as shares of a core."""
+
+    def __init__(self, generators: Generators) -> None:
+        """From now on."""
+        self._processes = [psutil.Process(process.pid) for process in generators.processes]
+        self._last = self._read()
+
+    def busiest(self) -> float:
+        """Share of the busiest process since the last call: above 0.9, it measures itself."""
+        before, self._last = self._last, self._read()
+        (then, spent_then), (now, spent_now) = before, self._last
+        return max((b - a) / (now - then) for a, b in zip(spent_then, spent_now, strict=True))
+
+    def _read(self) -> tuple[float, list[float]]:
+        return time.monotonic(), [_cpu_s(process) for process in self._processes]
+
+
+def _cpu_s(process: psutil.Process) -> float:
+    try:
+        times = process.cpu_times()
+    except psutil.NoSuchProcess:
+        return 0.0  # it has ended
+    return float(times.user + times.system)

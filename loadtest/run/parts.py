@@ -1,0 +1,135 @@
+"""What each process of the load writes while it runs, and one set of records from all of them.
+
+Every request is written at once, in one call of the operating system: a process that is killed leaves all its records.
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loadtest.load.profiles import Profile
+from loadtest.records import Records, merge
+from measure.files import write_text
+
+ENTRY = np.dtype(
+    [("intended_s", "f8"), ("started_s", "f8"), ("ended_s", "f8"), ("rows", "i2"), ("cold", "?"), ("error", "i2")]
+)
+"""Seconds since the process began; of `error`, -1 or the number of a line."""
+
+START, REQUESTS, PICTURES, ERRORS, BOUND = ".start", ".requests", ".pictures", ".errors", ".bound"
+"""Suffixes: the begin, an ENTRY a request, their pictures' numbers, a line an error, whether requests had to wait."""
+
+
+class Recorder:
+    """Of one process."""
+
+    def __init__(self, part: Path, started: float) -> None:
+        """`started` is on the machine's monotonic clock, which all processes share."""
+        self._part, self._errors = part, dict[str, int]()
+        # Descriptors, as they are open until the process ends.
+        self._requests, self._pictures = (
+            os.open(part.with_suffix(suffix), os.O_WRONLY | os.O_CREAT | os.O_APPEND) for suffix in (REQUESTS, PICTURES)
+        )
+        part.with_suffix(ERRORS).touch()
+        write_text(part.with_suffix(START), json.dumps(started))
+
+    def add(
+        self,
+        pictures: Sequence[int],
+        *,
+        intended_s: float,
+        started_s: float,
+        ended_s: float,
+        cold: bool,
+        error: str | None,
+    ) -> None:
+        """A request that has ended; `error` None: it was answered."""
+        number = -1 if error is None else self._number(error)
+        os.write(self._pictures, np.array(pictures, dtype=np.int64).tobytes())
+        entry = (intended_s, started_s, ended_s, len(pictures), cold, number)
+        os.write(self._requests, np.array(entry, dtype=ENTRY).tobytes())
+
+    def note_bound(self) -> None:
+        """A request had to wait because too many were under way."""
+        self._part.with_suffix(BOUND).touch()
+
+    def _number(self, error: str) -> int:
+        if error not in self._errors:
+            self._errors[error] = len(self._errors)
+            with self._part.with_suffix(ERRORS).open("a", encoding="utf-8") as file:
+                file.write(error.replace("\n", " ") + "\n")
+        return self._errors[error]
+
+
+def started(folder: Path) -> float | None:
+    """When the first process began, on the machine's monotonic clock; None: none has."""
+    return min(_starts(folder).values(), default=None)
+
+
+def bound_reached(folder: Path) -> bool:
+    """Whether a request had to wait in one of the processes."""
+    return any(folder.glob(f"*{BOUND}"))
+
+
+class Tail:
+    """What the processes have written since the last look."""
+
+    def __init__(self, folder: Path) -> None:
+        """Of all of them."""
+        self._folder, self._read = folder, dict[Path, int]()
+
+    def new(self) -> NDArray[np.void]:
+        """[requests] of ENTRY; every time since its own process began."""
+        parts = [np.empty(0, ENTRY)]
+        for file in self._folder.glob(f"*{REQUESTS}"):
+            parts.append(np.fromfile(file, dtype=ENTRY, offset=self._read.get(file, 0)))
+            self._read[file] = self._read.get(file, 0) + parts[-1].nbytes
+        return np.concatenate(parts)
+
+
+def collect(folder: Path, profile: Profile) -> Records:
+    """The records of all processes, on the clock of the first."""
+    starts = _starts(folder)
+    first = min(starts.values(), default=0.0)
+    parts, pictures = [], []
+    for part, begin in starts.items():
+        entries = np.fromfile(part.with_suffix(REQUESTS), dtype=ENTRY)  # without a last one that is cut off
+        times = {name: entries[name] + (begin - first) for name in ("intended_s", "started_s", "ended_s")}
+        numbers = np.fromfile(part.with_suffix(PICTURES), dtype=np.int64)[: int(entries["rows"].sum())]
+        pictures.append(numbers)
+        parts.append(
+            Records(
+                **times,
+                rows=entries["rows"],
+                repeat=np.zeros(len(entries), dtype=bool),
+                cold=entries["cold"],
+                phase=profile.phases(times["intended_s"]),
+                error=entries["error"],
+                errors=tuple(part.with_suffix(ERRORS).read_text(encoding="utf-8").splitlines()),
+            )
+        )
+    _mark_repeats(parts, pictures)
+    return merge(parts)
+
+
+def _mark_repeats(parts: Sequence[Records], pictures: Sequence[NDArray[np.int64]]) -> None:
+    """In place: a request is a repeat when each of its pictures left before it, from whichever process."""
+    if not any(map(len, parts)):
+        return
+    rows, started_s = (np.concatenate([getattr(part, name) for part in parts]) for name in ("rows", "started_s"))
+    request = np.repeat(np.arange(len(rows)), rows)
+    order = np.argsort(started_s[request], kind="stable")
+    _, first = np.unique(np.concatenate(pictures)[order], return_index=True)
+    repeat = np.ones(len(rows), dtype=bool)
+    repeat[request[order[first]]] = False
+    for part, marks in zip(parts, np.split(repeat, np.cumsum([len(part) for part in parts])[:-1]), strict=True):
+        part.repeat[:] = marks
+
+
+def _starts(folder: Path) -> dict[Path, float]:
+    """Part to its begin."""
+    return {file.with_suffix(""): json.loads(file.read_text()) for file in sorted(folder.glob(f"*{START}"))}

@@ -1,0 +1,230 @@
+"""Locust's users. Import this after Locust has patched the standard library, and gRPC was told.
+
+Closed: each asks, waits for the answer, thinks. Open: one user a process, whose requests leave at their times, each in
+a greenlet of its own, whatever became of those before; their latency counts from when they should have left.
+"""
+
+import itertools
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar
+
+import gevent
+import numpy as np
+from altreco_client import PreparedImage
+from gevent.pool import Pool
+from locust import LoadTestShape, User, task
+from locust.env import Environment
+from locust.user.users import LOCUST_STATE_STOPPING
+
+from loadtest.load.payloads import Payloads, Planned
+from loadtest.load.plan import Plan
+from loadtest.load.profiles import Profile
+from loadtest.run.parts import Recorder
+
+UNDER_WAY = 1000
+"""Requests of an open load at once, a process: about 0.5 MB each. More wait for one of them to end, on the clock."""
+MESSAGE = 200
+"""Characters of an error that are kept."""
+IDLE_S = 3600.0
+STREAMS = 2**16
+"""Of requests, a process."""
+KILL_S = 5.0
+SLACK_S = 1.0
+"""By which a worker may begin later than the master."""
+
+
+class NotSent(Exception):
+    """A request of an open load whose time came, and the run's end before it could leave."""
+
+
+class NotEnded(Exception):
+    """A request that was still under way when the run could wait no longer."""
+
+
+class RequestFailed(Exception):
+    """What Locust is told of an error: its message groups equal ones."""
+
+
+class Sender:
+    """All that requests of this process need, made before the load."""
+
+    def __init__(self, plan: Plan) -> None:
+        """Prepares the payloads, for the server's vocabulary; raises AltrecoError and LoadtestError."""
+        self.plan = plan
+        self.client = plan.access.recommender(plan.url, model_name=plan.model, deadline_s=plan.workload.deadline_s)
+        self.payloads = Payloads(plan.workload, self.client.vocabulary.tags, plan.nonce)
+        self._numbers = itertools.count(plan.number * STREAMS)
+        self._recorder: Recorder | None = None
+        self._started = time.monotonic()
+
+    def begin(self) -> None:
+        """Time counts from now."""
+        self._started = time.monotonic()
+        if self.plan.part:
+            self._recorder = Recorder(Path(self.plan.part), self._started)
+
+    def now_s(self) -> float:
+        """Seconds since the load began."""
+        return time.monotonic() - self._started
+
+    def requests(self) -> tuple[Iterator[Planned], np.random.Generator]:
+        """For a user: requests that no other makes, and chance for their times."""
+        number = next(self._numbers)
+        return self.payloads.stream(number), np.random.default_rng([self.plan.workload.seed, number, 1])
+
+    def send(self, environment: Environment, planned: Planned, intended_s: float | None = None) -> None:
+        """Ask, and note what came of it; None: it should have left now."""
+        began_s = started_s = self.now_s()
+        error: Exception | None = None
+        try:
+            images = [self._image(*pair) for pair in zip(planned.pictures, planned.decode, strict=True)]
+            started_s = self.now_s()
+            if len(images) == 1:
+                self.client.recommend(images[0], planned.history, self.plan.workload.k)
+            else:
+                self.client.recommend_batch(images, [planned.history] * len(images), self.plan.workload.k)
+        except Exception as caught:  # noqa: BLE001 - whatever it is, this request has failed
+            error = caught
+        self._note(environment, planned, began_s if intended_s is None else intended_s, started_s, error)
+
+    def give_up(self, environment: Environment, planned: Planned, intended_s: float) -> None:
+        """Note a request that should have left and never did."""
+        self._note(environment, planned, intended_s, self.now_s(), NotSent("the run ended before its turn came"))
+
+    def note_bound(self) -> None:
+        """A request has to wait for others to end."""
+        if self._recorder:
+            self._recorder.note_bound()
+
+    def _image(self, number: int, decode: bool) -> PreparedImage:
+        if decode:  # in a thread, as it would else hold up all other requests
+            return gevent.get_hub().threadpool.apply(self.payloads.decoded, (number,))
+        return self.payloads.picture(number)
+
+    def _note(
+        self, environment: Environment, planned: Planned, intended_s: float, started_s: float, error: Exception | None
+    ) -> None:
+        ended_s = self.now_s()
+        if self._recorder:
+            self._recorder.add(
+                planned.pictures,
+                intended_s=intended_s,
+                started_s=started_s,
+                ended_s=ended_s,
+                cold=planned.cold,
+                error=None if error is None else _sentence(error),
+            )
+        environment.events.request.fire(
+            request_type="grpc",
+            name="recommend",
+            response_time=(ended_s - intended_s) * 1000,
+            response_length=0,
+            exception=None if error is None else RequestFailed(_sentence(error)),
+            context={},
+        )
+
+
+def _sentence(error: Exception) -> str:
+    """Kind and short message, equal for equal errors: without the request's id."""
+    return f"{type(error).__name__}: {str(error).partition(' [request id')[0]}"[:MESSAGE]
+
+
+class ClosedUser(User):
+    """Asks, waits, thinks."""
+
+    abstract = True
+    sender: ClassVar[Sender]
+    think_time_s: ClassVar[float] = 0.0
+
+    def on_start(self) -> None:
+        """Take requests of its own."""
+        self._requests, self._rng = self.sender.requests()
+
+    def wait_time(self) -> float:
+        """Seconds to think."""
+        return self._rng.exponential(self.think_time_s) if self.think_time_s else 0.0
+
+    @task
+    def recommend(self) -> None:
+        """One request."""
+        self.sender.send(self.environment, next(self._requests))
+
+
+class OpenUser(User):
+    """Sends all requests of its process."""
+
+    abstract = True
+    sender: ClassVar[Sender]
+
+    def on_start(self) -> None:
+        """Draw the times."""
+        plan = self.sender.plan
+        assert plan.profile is not None
+        self._requests, rng = self.sender.requests()
+        self._times = plan.profile.arrivals(rng, share=1 / plan.workers).tolist()
+        self._next = 0
+        self._under_way = Pool(UNDER_WAY)
+
+    def wait_time(self) -> float:
+        """Seconds until the next one leaves."""
+        if self._next == len(self._times):
+            return IDLE_S
+        return max(0.0, self._times[self._next] - self.sender.now_s())
+
+    @task
+    def send_due(self) -> None:
+        """All whose time has come."""
+        while self._due() and self._state != LOCUST_STATE_STOPPING:
+            if self._under_way.full():
+                self.sender.note_bound()
+            intended_s, planned = self._take()
+            self._under_way.spawn(self.sender.send, self.environment, planned, intended_s)
+
+    def on_stop(self) -> None:
+        """Wait for those under way, at most until their deadline; those that did not end, or never left, are errors."""
+        while self._due():
+            intended_s, planned = self._take()
+            self.sender.give_up(self.environment, planned, intended_s)
+        self._under_way.join(timeout=self.sender.plan.workload.deadline_s + 1)
+        self._under_way.kill(NotEnded("the run could wait no longer"), timeout=KILL_S)
+
+    def _due(self) -> bool:
+        return self._next < len(self._times) and self._times[self._next] <= self.sender.now_s()
+
+    def _take(self) -> tuple[float, Planned]:
+        self._next += 1
+        return self._times[self._next - 1], next(self._requests)
+
+
+class ProfileShape(LoadTestShape):
+    """As many users as the profile says; of an open load, one for each process."""
+
+    profile: ClassVar[Profile]
+    workers: ClassVar[int]
+    use_common_options = False
+
+    def tick(self) -> tuple[int, float] | None:
+        """Users, and how many of them may start a second; None ends the run."""
+        if self.profile.users is None:  # its requests end by themselves, on the clock of each process
+            over = self.get_run_time() > self.profile.duration_s + SLACK_S
+            return None if over else (self.workers, self.workers)
+        level = self.profile.level(self.get_run_time())
+        return None if level is None else (users := round(self.profile.users * level), max(users, 1))
+
+
+def user_class(plan: Plan | None) -> type[ClosedUser] | type[OpenUser]:
+    """What Locust is to start, once it has a `sender`; without a plan, users without think time."""
+    if plan is None or plan.profile is None:
+        return type("Uploader", (ClosedUser,), {})
+    if plan.profile.load == "open":
+        return type("Uploader", (OpenUser,), {"host": plan.url})
+    return type("Uploader", (ClosedUser,), {"host": plan.url, "think_time_s": plan.profile.think_time_s})
+
+
+def shape_class(plan: Plan | None) -> type[LoadTestShape] | None:
+    """None: Locust's own options say how many users."""
+    if plan is None or plan.profile is None:
+        return None
+    return type("Shape", (ProfileShape,), {"profile": plan.profile, "workers": plan.workers})

@@ -1,0 +1,1 @@
+"""The search for the settings that serve a workload best."""

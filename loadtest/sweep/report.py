@@ -1,0 +1,89 @@
+"""A sweep as Markdown: what is recommended and what it gains first, then what every setting was worth."""
+
+from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import Any
+
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2 as pb
+
+from loadtest.report.content import settings_lines
+from loadtest.sweep.configs import Point, apply, label
+from loadtest.sweep.load import METRICS
+from loadtest.sweep.search import MARGIN, Candidate, Sweep, Trial
+from measure.markdown import number, table
+
+LOCAL_BACKEND = (
+    "The local Triton runs ONNX Runtime in a Python process for each instance, its threads do not spin, and it takes "
+    "`intra_op_thread_count` from the config. The native backend of NVIDIA's container shares one process, its threads "
+    "spin, and GPUs are another matter altogether: there, sweep again."
+)
+
+
+def sweep_markdown(sweep: Sweep, conditions: Mapping[str, Any]) -> str:
+    """The whole report."""
+    lines = ["# Tuning sweep", "", sentence(sweep), ""]
+    if sweep.changes:
+        lines += ["```", *config_snippets(sweep.changes), "```", ""]
+    if sweep.confirmation:
+        lines += ["## The best against the committed configs", "", *_table(sweep.confirmation), ""]
+    lines += ["## Setting by setting", "", _how_to_read(), ""]
+    for trial in sweep.trials:
+        lines += [f"### `{trial.setting}`", "", *_table(trial), ""]
+    settings = [[name, value] for name, value in settings_lines(conditions)]
+    return "\n".join([*lines, LOCAL_BACKEND, "", "## Conditions", "", *table(["", ""], settings), ""])
+
+
+def sentence(sweep: Sweep) -> str:
+    """The result in words."""
+    if not sweep.finished:
+        return f"Interrupted after {len(sweep.trials)} settings: nothing is recommended yet."
+    if not sweep.changes:
+        return "The committed configs stay: nothing was better by more than noise."
+    assert sweep.confirmation is not None
+    gains = sweep.confirmation.gains(sweep.confirmation.winner)
+    changes = ", ".join(f"`{key}` {label(value)}" for key, value in sweep.changes.items())
+    gained = "; ".join(f"{METRICS.get(metric, metric)} {_gain(ratios)}" for metric, ratios in gains.items())
+    return f"Recommended: {changes}. Against the committed configs, above 1 is better: {gained}."
+
+
+def config_snippets(changes: Point) -> list[str]:
+    """What the changes look like in `config.pbtxt`, model by model."""
+    lines = []
+    for model in sorted({key.split(".")[0] for key in changes}):
+        config = pb.ModelConfig()
+        apply(config, model, changes)
+        lines += [f"# {model}/config.pbtxt", text_format.MessageToString(config).strip() or "# (without it)"]
+    return lines
+
+
+def _how_to_read() -> str:
+    return (
+        "The first line of each table is the best known until then, with which the others are compared round by round: "
+        f"median, and range. A difference counts when every round has it and its median is {100 * (MARGIN - 1):.0f} % "
+        "or more; `better` is better in one metric and worse in none, `mixed` is a choice to be made by hand. "
+        "Switching dynamic batching off is never recommended: with it goes the queue policy, by which requests that "
+        "nobody waits for are dropped."
+    )
+
+
+def _table(trial: Trial) -> list[str]:
+    metrics = list(trial.base.rounds[0]) if trial.base.rounds else []
+    heads = ["", *(text for name in metrics for text in (METRICS.get(name, name), "gain")), ""]
+    return table(heads, [_line(trial, candidate, metrics) for candidate in trial.candidates])
+
+
+def _line(trial: Trial, candidate: Candidate, metrics: Sequence[str]) -> list[str]:
+    if candidate.failed:
+        return [f"{candidate.label}", *[""] * (2 * len(metrics)), f"failed: {candidate.failed.splitlines()[0]}"]
+    gains = trial.gains(candidate)
+    cells = []
+    for metric in metrics:
+        values = [figures[metric] for figures in candidate.rounds]
+        cells += [number(median(values)) if values else "-"]
+        cells += ["" if candidate is trial.base or not gains else _gain(gains[metric])]
+    return [candidate.label, *cells, "" if candidate is trial.base else trial.verdict(candidate)]
+
+
+def _gain(ratios: Sequence[float]) -> str:
+    return f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"

@@ -1,0 +1,199 @@
+"""Which settings of the configs serve a workload best: `python -m loadtest sweep`.
+
+One setting is tried at a time, the others as the best known so far. Its values are served by a Triton each, all up at
+once, and loaded in turn, round by round in changing order; they are compared round by round, so that what happens to
+the machine meanwhile happens to all. What wins in the end is held against the committed configs anew.
+"""
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from statistics import geometric_mean, median
+from typing import Any
+
+from altreco_client import AltrecoError
+
+from deploy.local import ServerError, on_free_ports, serve
+from loadtest.errors import LoadtestError
+from loadtest.sweep.configs import Point, SweepPlan, Value, committed, has_effect, label, write_variant
+from measure.files import write_text
+from measure.turns import order
+
+FORMAT = "altreco-loadtest-sweep-1"
+MARGIN = 1.02
+"""A difference counts from here on, and only when every round has it."""
+PASSES = 2
+"""A setting is tried again when another one changed after it."""
+FOR_INFORMATION = ".dynamic_batching"
+"""Measured, and never adopted: with it goes the queue policy, by which requests that nobody waits for are dropped."""
+MORE_IS_BETTER = ("pictures_per_s",)
+SERVER: Mapping[str, Any] = {"strict": True, "stop_timeout_s": 0}
+
+Figures = Mapping[str, float]
+Measure = Callable[[str], Figures]
+"""Loads the server at host:port, and returns metric to value."""
+Serve = Callable[[Path], AbstractContextManager[str]]
+"""Serves a repository; its host:port."""
+
+
+@contextmanager
+def serve_strictly(repository: Path) -> Iterator[str]:
+    """A Triton on this machine."""
+    with serve(on_free_ports(repository, **SERVER)) as server:
+        yield server.grpc_url
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """Settings, and what they measured: a value of every metric a round. `failed` is why there are none."""
+
+    label: str
+    point: Point
+    rounds: tuple[Figures, ...] = ()
+    failed: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """Candidates side by side, first the one that the others are compared with."""
+
+    setting: str
+    candidates: tuple[Candidate, ...]
+
+    @property
+    def base(self) -> Candidate:
+        """What the others are compared with."""
+        return self.candidates[0]
+
+    def gains(self, candidate: Candidate) -> dict[str, list[float]]:
+        """Metric to a ratio a round, above 1 where the candidate is better than the base."""
+        gains: dict[str, list[float]] = {}
+        for before, now in zip(self.base.rounds, candidate.rounds, strict=False):
+            for metric, value in now.items():
+                ratio = value / before[metric]
+                gains.setdefault(metric, []).append(ratio if metric in MORE_IS_BETTER else 1 / ratio)
+        return gains
+
+    def verdict(self, candidate: Candidate) -> str:
+        """`better` in a metric and worse in none, `worse`, `mixed`, `same`, `failed`, or `not measured`."""
+        if candidate.failed or not candidate.rounds:
+            return "failed" if candidate.failed else "not measured"
+        gains = self.gains(candidate).values()
+        better = any(min(ratios) > 1 and median(ratios) >= MARGIN for ratios in gains)
+        worse = any(max(ratios) < 1 and median(ratios) <= 1 / MARGIN for ratios in gains)
+        return "mixed" if better and worse else "better" if better else "worse" if worse else "same"
+
+    @property
+    def winner(self) -> Candidate:
+        """Of those that are better the one that gains most over all metrics, otherwise the base."""
+        better = [candidate for candidate in self.candidates[1:] if self.verdict(candidate) == "better"]
+        return max(better, key=lambda of: geometric_mean(map(median, self.gains(of).values())), default=self.base)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """What is known so far."""
+
+    committed: Point
+    trials: tuple[Trial, ...] = ()
+    confirmation: Trial | None = None
+    """The best found against the committed configs, in rounds of their own."""
+    finished: bool = False
+
+    @property
+    def recommended(self) -> Point:
+        """The best found where it is better than the committed one, which otherwise stays."""
+        return self.confirmation.winner.point if self.confirmation and self.finished else self.committed
+
+    @property
+    def changes(self) -> Point:
+        """Of the recommended settings those that are not as committed."""
+        return {key: value for key, value in self.recommended.items() if value != self.committed[key]}
+
+
+@dataclass
+class Search:
+    """A sweep under way; `keep` is given what is known after each load."""
+
+    repository: Path
+    measure: Measure
+    rounds: int
+    keep: Callable[[Sweep], None]
+    serve: Serve = serve_strictly
+    known: Sweep = field(init=False)
+
+    def run(self, plan: SweepPlan) -> Sweep:
+        """Try all settings; raises LoadtestError, also where the committed configs cannot be served."""
+        best = committed(self.repository, plan)
+        self.known = Sweep(committed=best)
+        tried: dict[str, Point] = {}
+        for _ in range(PASSES):
+            for key, values in plan.values().items():
+                others = [value for value in values if value != best[key]]
+                if tried.get(key) != best and others and has_effect(key, best):
+                    trial = self._try(key, best, others)
+                    best = trial.base.point if key.endswith(FOR_INFORMATION) else trial.winner.point
+                    tried[key] = best
+        if best != self.known.committed:
+            points = {"committed": self.known.committed, "best": best}
+            self._compare("all", points, lambda trial: replace(self.known, confirmation=trial))
+        self._keep(replace(self.known, finished=True))
+        return self.known
+
+    def _try(self, key: str, best: Point, values: Sequence[Value]) -> Trial:
+        points = {label(value): {**best, key: value} for value in (best[key], *values)}
+        trials = self.known.trials
+        return self._compare(key, points, lambda trial: replace(self.known, trials=(*trials, trial)))
+
+    def _compare(self, setting: str, points: Mapping[str, Point], known: Callable[[Trial], Sweep]) -> Trial:
+        """Serve all, and load them in turn; the first must work, another that does not is out."""
+        trial = Trial(setting=setting, candidates=tuple(Candidate(label=name, point=of) for name, of in points.items()))
+        with ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="altreco-sweep-")))
+            urls: dict[str, str] = {}
+            for i, candidate in enumerate(trial.candidates):
+                variant = write_variant(self.repository, folder / str(i), candidate.point)
+                try:
+                    urls[candidate.label] = stack.enter_context(self.serve(variant))
+                except ServerError as error:
+                    trial = _failed(trial, candidate, error)
+            for number in range(self.rounds):
+                for candidate in order(trial.candidates, number):
+                    if not candidate.failed:
+                        trial = self._load(trial, candidate, urls[candidate.label])
+                        self._keep(known(trial))
+        return trial
+
+    def _load(self, trial: Trial, candidate: Candidate, url: str) -> Trial:
+        try:
+            figures = self.measure(url)
+        except AltrecoError as error:
+            return _failed(trial, candidate, error)
+        return _with(trial, replace(candidate, rounds=(*candidate.rounds, figures)))
+
+    def _keep(self, known: Sweep) -> None:
+        self.known = known
+        self.keep(known)
+
+
+def save_sweep(path: Path, sweep: Sweep, conditions: Mapping[str, Any]) -> None:
+    """Write all that was measured as JSON, whole or not at all."""
+    result = {"recommended": sweep.recommended, "changes": sweep.changes}
+    write_text(
+        path, json.dumps({"format": FORMAT, "conditions": conditions, **result, **asdict(sweep)}, indent=1) + "\n"
+    )
+
+
+def _with(trial: Trial, changed: Candidate) -> Trial:
+    return replace(trial, candidates=tuple(changed if of.label == changed.label else of for of in trial.candidates))
+
+
+def _failed(trial: Trial, candidate: Candidate, error: Exception) -> Trial:
+    if candidate.label == trial.base.label:
+        raise LoadtestError(
+            f"{trial.setting} = {candidate.label}, which was to be improved, failed: {error}"
+        ) from error
+    return _with(trial, replace(candidate, failed=str(error)))
