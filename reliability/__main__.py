@@ -20,7 +20,7 @@ from export.errors import ExportError
 from loadtest.errors import LoadtestError
 from measure.kept import ResultsError
 from measure.machine import describe_machine, versions
-from reliability import hostile, kills, known_crashes, malformed, overload, releases, slow, soak, terminations
+from reliability import hostile, kills, malformed, overload, releases, slow, soak, terminations
 from reliability.outcome import Outcome
 from reliability.report import read_results, result, results_file, write_report, write_results
 from training.errors import TrainingError
@@ -55,7 +55,6 @@ SCENARIOS: dict[str, Callable[[Path], Outcome]] = {
     "vanishing_clients": hostile.vanishing_clients,
     "slow_clients": slow.slow_clients,
     "malformed_requests": malformed.malformed_requests,
-    "known_crashes": known_crashes.known_crashes,
     "disk_full": _in_a_folder(releases.disk_full),
     "corrupt_file": _in_a_folder(releases.corrupt_file),
     "two_at_once": _in_a_folder(releases.two_at_once),
@@ -83,6 +82,10 @@ def main(arguments: list[str] | None = None, scenarios: Mapping[str, Callable[[P
     except ResultsError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    if given.render:
+        write_report(out, results, tuple(scenarios), full=given.full)
+        print(f"wrote {out}")
+        return 0
     if not any(repository.glob("*/*/model.onnx")):
         advice = f"`python -m export random {repository}` makes one"
         print(f"error: {repository} has no release to serve: {advice}", file=sys.stderr)
@@ -105,7 +108,7 @@ def main(arguments: list[str] | None = None, scenarios: Mapping[str, Callable[[P
         results[name] = result(outcome, _conditions(name, repository, time.monotonic() - started))
         out.parent.mkdir(parents=True, exist_ok=True)
         write_results(results_file(out), results)
-        write_report(out, results, tuple(scenarios))
+        write_report(out, results, tuple(scenarios), full=given.full)
     return 0 if held else 1
 
 
@@ -133,6 +136,8 @@ def _parser() -> argparse.ArgumentParser:
     option("names", nargs="*", metavar="NAME", help="of scenarios, see --list (default: all)")
     option("--repository", type=Path, default=Path("build/full_size"), metavar="FOLDER", help="served (%(default)s)")
     option("--out", type=Path, default=Path("docs/reliability.md"), metavar="FILE", help="the report (%(default)s)")
+    option("--render", action="store_true", help="run nothing: write the report from the results that are there")
+    option("--full", action="store_true", help="the report with the figures of every scenario, not the summary alone")
     option("--list", action="store_true", help="name the scenarios, and do nothing")
     return parser
 

@@ -62,7 +62,7 @@ def malformed_requests(
         refused = _refused_by_client(server)
     return Outcome(
         title=f"{requests:,} malformed requests",
-        did=f"{len(KINDS)} kinds of malformed requests, and of bytes that are none, to the gRPC and the HTTP port, in "
+        did=f"{len(KINDS)} kinds of malformed requests to the gRPC port, in "
         f"random order by {senders} senders, while {callers} callers asked without pause; before them {largest:,} of "
         "the largest, as gRPC comes to keep buffers for some hundreds of such.",
         figures={
@@ -103,7 +103,7 @@ KINDS: Mapping[str, tuple[Attempt, frozenset[str]]] = {
     **{_name(change): (_inference(change), statuses) for change, statuses in CHANGES.items()},
     **{_name(attempt): (attempt, statuses) for attempt, statuses in ATTEMPTS.items()},
 }
-"""Name to how one is sent, and what may come of it. Those that no tritonserver 2.51 survives: known_crashes.py."""
+"""Name to how one is sent, and what may come of it."""
 
 
 def _as_expected(kind: str, came: Mapping[str, int]) -> Check:
@@ -135,7 +135,6 @@ def _target(server: Server, repository: Path) -> Iterator[Target]:
     with grpc.insecure_channel(server.grpc_url, metadata) as channel:
         yield Target(
             grpc_url=server.grpc_url,
-            http_url=server.http_url,
             channel=channel,
             request=request,
             small=small_request(repository),

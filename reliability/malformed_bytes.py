@@ -1,8 +1,5 @@
-"""Kinds of wrong bytes on Triton's ports: other methods, cut streams, broken HTTP/2 on gRPC's, broken HTTP."""
+"""Malformed gRPC calls: other methods and messages, streams and requests cut short, wrong lengths and compression."""
 
-import gzip
-import http.client
-import json
 import socket
 import struct
 from collections.abc import Callable, Iterator, Mapping
@@ -22,7 +19,6 @@ DEADLINE_S = 30.0
 PATIENCE_S = 0.5
 """For a server that rightly waits for the rest of a request, before the rest is given up."""
 SERVICE = "/inference.GRPCInferenceService/"
-MODEL = f"/v2/models/{contract.TAG_RECOMMENDER.name}"
 
 
 @dataclass(frozen=True)
@@ -30,7 +26,6 @@ class Target:
     """A server, a right request with the scores that it gives, and one small enough for HTTP/2's first window."""
 
     grpc_url: str
-    http_url: str
     channel: grpc.Channel
     request: bytes
     small: bytes
@@ -156,132 +151,6 @@ def _wrong_compression(target: Target, rng: Random) -> str:
     return _raw(target, http2.opening() + http2.headers(more=encoding) + body)
 
 
-def _wrong_headers(target: Target, rng: Random) -> str:
-    more = pick(
-        rng,
-        {":method": "GET"},
-        {"content-type": "text/plain"},
-        {":path": "no-slash"},
-        {"grpc-timeout": "99999999H"},
-        {"grpc-timeout": "-1S"},
-        {"te": "x"},
-        {"x" * 100: "y" * 100},
-        {":path": "/" + "\xff" * 50},
-    )
-    return _raw(target, http2.opening() + http2.headers(more=more) + http2.data(http2.message(target.small)))
-
-
-def _broken_frames(target: Target, rng: Random) -> str:
-    """Frames that HTTP/2 does not allow."""
-    wrong = pick(
-        rng,
-        http2.frame(http2.DATA, b"x", stream=0),
-        http2.frame(http2.HEADERS, rng.bytes(50), flags=http2.END_HEADERS, stream=1),
-        http2.frame(http2.CONTINUATION, b"", stream=1),
-        http2.frame(http2.WINDOW_UPDATE, bytes(4)),
-        http2.frame(http2.WINDOW_UPDATE, b"x"),
-        http2.frame(http2.SETTINGS, b"\0\4\xff\xff\xff\xff"),
-        http2.frame(http2.PING, b"short"),
-        b"\xff\xff\xff" + bytes(6) + rng.bytes(1000),
-    )
-    return _raw(target, http2.opening() + wrong, patience_s=PATIENCE_S)
-
-
-def _many_resets(target: Target, rng: Random) -> str:
-    """Calls that are reset as soon as they are opened, as in an attack of 2023."""
-    streams = range(1, 2 * int(rng.integers(100, 300)), 2)
-    body = b"".join(http2.headers(stream=at) + http2.frame(http2.RESET, bytes(4), stream=at) for at in streams)
-    return _raw(target, http2.opening() + body, patience_s=PATIENCE_S)
-
-
-def _many_pings(target: Target, rng: Random) -> str:
-    pings = http2.frame(http2.PING, bytes(8)) * int(rng.integers(100, 1000))
-    return _raw(target, http2.opening() + pings, patience_s=PATIENCE_S)
-
-
-def _garbage_bytes(target: Target, rng: Random) -> str:
-    """No HTTP/2: noise, HTTP/1, the beginning of TLS, half a preface."""
-    body = pick(
-        rng,
-        rng.bytes(int(rng.integers(24, 5000))),
-        b"GET / HTTP/1.1\r\nHost: triton\r\n\r\n",
-        b"POST /v2/models HTTP/1.1\r\nHost: triton\r\nContent-Length: 5\r\n\r\nhello",
-        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + rng.bytes(500),
-        http2.PREFACE[:12],
-        http2.PREFACE + rng.bytes(1000),
-    )
-    return _raw(target, body, patience_s=PATIENCE_S)
-
-
-def _http(target: Target, path: str, body: bytes, method: str = "POST", **headers: str) -> str:
-    connection = http.client.HTTPConnection(target.http_url.removeprefix("http://"), timeout=DEADLINE_S)
-    try:
-        connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
-        return f"HTTP {connection.getresponse().status}"
-    except TimeoutError:
-        return "hangs"
-    except (ConnectionError, http.client.HTTPException):
-        return "closed"
-    finally:
-        connection.close()
-
-
-def _http_json(target: Target, rng: Random) -> str:
-    body = pick(
-        rng,
-        b"",
-        b"{",
-        b"null",
-        b"[]",
-        rng.bytes(500),
-        b'{"inputs": 5}',
-        b'{"inputs": [{"name": 5, "shape": "x", "datatype": []}]}',
-        b'{"inputs": [{"name": "IMAGE", "shape": [1, 224, 224, 3], "datatype": "UINT8", "data": ["x", null, {}]}]}',
-        b'{"inputs": [{"name": "IMAGE", "shape": [-1, 1e99], "datatype": "UINT8", "data": [1]}]}',
-        b'{"inputs": [{"name": "USER_HISTORY", "shape": [1, 4], "datatype": "FP32", "data": [[[]]]}]}',
-        json.dumps({"inputs": [{"name": "IMAGE"}] * 1000}).encode(),
-    )
-    return _http(target, MODEL + "/infer", body)
-
-
-def _http_lengths(target: Target, rng: Random) -> str:
-    """JSON and tensors' bytes in one body: lengths of both that do not fit."""
-    sizes = pick(rng, (-1, 6160), (0, 0), (2**63, 6160), (150528, 6161), (150527, 6160), (2**64 - 1, 1), ("x", None))
-    shapes = ([1, *contract.IMAGE.dims], [1, len(target.scores)])
-    inputs = [
-        {"name": tensor.name, "datatype": tensor.dtype, "shape": shape, "parameters": {"binary_data_size": size}}
-        for tensor, shape, size in zip(contract.TAG_RECOMMENDER.inputs, shapes, sizes, strict=True)
-    ]
-    head = json.dumps({"inputs": inputs}).encode()
-    length = pick(rng, str(len(head)), str(len(head) + 1), "0", "-1", "x", str(2**64), "999999999", "1e3")
-    body = head + bytes(150528 + 6160)
-    return _http(target, MODEL + "/infer", body, Inference_Header_Content_Length=length)
-
-
-def _http_compression(target: Target, rng: Random) -> str:
-    """Plain bytes, noise and cut ones, all called compressed. Whole ones leak: known_crashes.py."""
-    body = pick(rng, b'{"inputs": []}', rng.bytes(1000), gzip.compress(bytes(100))[:20])
-    return _http(target, MODEL + "/infer", body, Content_Encoding=pick(rng, "gzip", "deflate", "nothing"))
-
-
-def _http_path(target: Target, rng: Random) -> str:
-    path = pick(
-        rng,
-        "/v2/models/nothing/infer",
-        "/v2/models//infer",
-        MODEL + "/versions/0/infer",
-        MODEL + f"/versions/{2**64}/infer",
-        "/v2/models/%00/infer",
-        "/../../etc/passwd",
-        "/" + "p" * 5000,
-        "/v2/repository/models/classifier/load",
-    )
-    return _http(target, path, b"{}", pick(rng, "POST", "GET", "DELETE", "PUT"))
-
-
-_HTTP_REFUSALS = frozenset({f"HTTP {status}" for status in (400, 404, 405, 500, 501, 503)})
-"""Triton has 500 also for JSON that it cannot read."""
-
 ATTEMPTS: Mapping[Attempt, frozenset[str]] = {
     _unknown_method: frozenset({"UNIMPLEMENTED"}),
     _message_of_another_method: frozenset({"OK", "INTERNAL", "UNIMPLEMENTED", "NOT_FOUND", "INVALID_ARGUMENT"}),
@@ -292,14 +161,5 @@ ATTEMPTS: Mapping[Attempt, frozenset[str]] = {
     _unfinished_request: frozenset({"waits"}),
     _wrong_message_length: frozenset({"trailers", "reset"}),
     _wrong_compression: frozenset({"trailers", "reset"}),
-    _wrong_headers: frozenset({"trailers", "reset"}),
-    _broken_frames: frozenset({"closed", "goaway", "reset", "trailers", "waits"}),
-    _many_resets: frozenset({"trailers", "goaway", "closed"}),
-    _many_pings: frozenset({"goaway", "closed"}),
-    _garbage_bytes: frozenset({"closed", "waits"}),
-    _http_json: _HTTP_REFUSALS,
-    _http_lengths: _HTTP_REFUSALS,
-    _http_compression: _HTTP_REFUSALS,
-    _http_path: _HTTP_REFUSALS,
 }
 """Each with what may come of it."""

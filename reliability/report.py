@@ -38,22 +38,24 @@ def result(outcome: Outcome, conditions: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def write_report(path: Path, results: Mapping[str, Any], order: Sequence[str]) -> None:
-    """Render the scenarios in this order, below what is written by hand."""
+def write_report(path: Path, results: Mapping[str, Any], order: Sequence[str], *, full: bool = False) -> None:
+    """Render the scenarios in this order, below what is written by hand; `full`: with the figures of each."""
     named = {name: results[name] for name in order if name in results}
-    kept.write_below(path, "Reliability", COMMAND, list(_lines(named)))
+    kept.write_below(path, "Reliability", COMMAND, list(_lines(named, full=full)))
 
 
-def _lines(results: Mapping[str, Any]) -> Iterator[str]:
+def _lines(results: Mapping[str, Any], *, full: bool) -> Iterator[str]:
     machines = {_machine(of["conditions"]) for of in results.values()}
     if len(machines) == 1:
         yield from (*machines, "")
     yield from table(
-        ["fault", "what held"],
-        [[f"[{of['title']}](#{name})", _verdict(of["checks"])] for name, of in results.items()],
+        ["fault", "scenario", "what held", "measured"],
+        [[of["title"], f"`{name}`", _verdict(of["checks"]), of["conditions"]["date"]] for name, of in results.items()],
     )
     yield ""
-    for name, of in results.items():
+    if not full and len(machines) > 1:
+        yield from ("They were measured on several machines; `--full` names each.", "")
+    for name, of in results.items() if full else ():
         yield from _section(name, of, with_machine=len(machines) > 1)
 
 

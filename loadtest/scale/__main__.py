@@ -6,9 +6,9 @@ from pathlib import Path
 
 from loadtest.errors import LoadtestError
 from loadtest.load.workload import DEFAULT, load_workload
-from loadtest.scale.report import Photos, machines_section, rate_section, study_section, tier_section, write_report
+from loadtest.scale.hit_rates import draw_hit_rates
+from loadtest.scale.report import Photos, hit_rates_section, machines_section, rate_section, tier_section, write_report
 from loadtest.scale.sizing import CACHED_BYTES, MACHINES, Demand, load_machines, request_bytes
-from loadtest.scale.study import REQUESTS_AN_ENCODING, TOTALS, draw_study, run_study
 from measure.pictures import save_png
 
 PICTURE = "scale.png"
@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run(given: argparse.Namespace) -> int:
-    """Calculate, simulate, print and write; 0. Raises LoadtestError."""
+    """Calculate, print and write; 0. Raises LoadtestError."""
     machines, workload = load_machines(given.machines), load_workload(given.workload)
     _check(given)
     photos = Photos(megabytes=given.photo_mb, prepare_ms=given.prepare_ms)
@@ -41,11 +41,10 @@ def run(given: argparse.Namespace) -> int:
     ]
     lines = [line for demand in demands for line in rate_section(machines, demand, photos)]
     lines += [*tier_section(machines), *machines_section(machines, demands[0])]
-    study = run_study(workload, given.requests)
-    lines += study_section(study, workload.pictures, given.requests)
+    lines += hit_rates_section(workload.pictures)
     print("\n".join(lines))
     if given.out is not None:
-        save_png(draw_study(study, workload.pictures), given.out / PICTURE)
+        save_png(draw_hit_rates(workload.pictures), given.out / PICTURE)
         print(f"wrote {write_report(given.out, lines)} and {PICTURE}", file=sys.stderr)
     return 0
 
@@ -65,7 +64,6 @@ def _parser() -> argparse.ArgumentParser:
     option("--vocabulary", type=int, default=1540, metavar="TAGS", help="(%(default)s)")
     option("--photo-mb", type=float, default=2.2, metavar="MB", help="of one that is not prepared (%(default)g)")
     option("--prepare-ms", type=float, default=23.0, metavar="MS", help="of a core, to prepare one (%(default)g)")
-    option("--requests", type=int, default=400_000, metavar="COUNT", help="that are simulated (%(default)s)")
     option("--out", type=Path, metavar="DIR", help=f"for scale.md and {PICTURE}")
     return parser
 
@@ -82,9 +80,6 @@ def _check(given: argparse.Namespace) -> None:
         raise LoadtestError(f"--nic-share is {given.nic_share:g}, expected a share above 0, at most 1")
     if given.vocabulary < 1:
         raise LoadtestError(f"--vocabulary is {given.vocabulary}, expected 1 tag or more")
-    least = REQUESTS_AN_ENCODING * TOTALS[0]
-    if given.requests < least:
-        raise LoadtestError(f"--requests is {given.requests:,}, expected {least:,} or more: half fill the caches")
     if given.out is not None and not given.out.is_dir():
         raise LoadtestError(f"--out is {given.out}, expected a folder that is there")
 

@@ -5,7 +5,7 @@ from math import ceil
 from pathlib import Path
 
 from loadtest.load.workload import Pictures
-from loadtest.scale.cache import Simulated
+from loadtest.scale.hit_rates import catalogue_table, views_table
 from loadtest.scale.sizing import (
     CACHED_BYTES,
     ENCODING_BYTES,
@@ -18,7 +18,6 @@ from loadtest.scale.sizing import (
     plan,
     rest_share,
 )
-from loadtest.scale.study import Case, busiest_table, study_table, views_table
 from measure.kept import write_below
 from measure.markdown import Table, number, table
 
@@ -73,18 +72,14 @@ def machines_section(machines: tuple[Machine, ...], demand: Demand) -> list[str]
     ]
 
 
-def study_section(study: dict[Case, Simulated], pictures: Pictures, requests: int) -> list[str]:
+def hit_rates_section(pictures: Pictures) -> list[str]:
     """Lines: hit rates."""
     return [
         "## Hit rates",
         "",
-        f"Simulated, {requests:,} requests of which half fill the caches; in brackets, by Che's approximation.",
+        "A catalogue that is asked for again and again, by Che's approximation:",
         "",
-        *table(*study_table(study, pictures)),
-        "",
-        "Load of the busiest replica, where 1 is an even share:",
-        "",
-        *table(*busiest_table(study)),
+        *table(*catalogue_table(pictures)),
         "",
         "Pictures that are asked for a few times and never again, in caches that are large enough:",
         "",

@@ -1,10 +1,9 @@
-"""malformed.py and known_crashes.py, shorter than for the report."""
+"""malformed.py, shorter than for the report."""
 
 from pathlib import Path
 
 import pytest
 
-from reliability.known_crashes import known_crashes
 from reliability.malformed import HISTORIES, KINDS, malformed_requests
 
 pytestmark = pytest.mark.timing
@@ -17,8 +16,3 @@ def test_malformed_requests_of_every_kind_harm_nobody(repository: Path) -> None:
     sent = {kind: sum(int(part.split()[0]) for part in outcome.figures[kind].split(", ")) for kind in KINDS}
     assert sent == dict.fromkeys(KINDS, 8)
     assert outcome.figures["histories that the client refuses before it sends"] == ", ".join(HISTORIES)
-
-
-@pytest.mark.slow
-def test_what_an_old_triton_does_not_survive_is_still_so(repository: Path) -> None:
-    assert known_crashes(repository).missed == []

@@ -46,16 +46,16 @@ def report(tmp_path: Path) -> Path:
 
 
 def test_what_held_and_what_did_not(options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bad", "good", *options], ALL) == 1
+    assert main(["bad", "good", "--full", *options], ALL) == 1
     assert "NO  it recovers" in capsys.readouterr().out
     text = report(tmp_path).read_text()
-    assert "| [Good](#good) | all 1 |" in text
-    assert "| [Bad](#bad) | 1 of 2; **not: it recovers** |" in text
+    assert "| Good | `good` | all 1 |" in text
+    assert "| Bad | `bad` | 1 of 2; **not: it recovers** |" in text
     assert '## <a id="bad"></a>Bad\n\nIt was Bad.\n' in text
     assert "| calls \\| failed | 3 of 7 |" in text
     assert "| it holds | yes |\n| it recovers | **NO** |" in text
     assert f".venv/bin/python -m reliability bad --repository {tmp_path / 'models'}" in text
-    assert text.index("#good") < text.index("#bad"), "the order is the scenarios', not the command's"
+    assert text.index("`good`") < text.index("`bad`"), "the order is the scenarios', not the command's"
 
 
 def test_one_is_measured_again_and_the_rest_is_kept(options: list[str], tmp_path: Path) -> None:
@@ -66,8 +66,8 @@ def test_one_is_measured_again_and_the_rest_is_kept(options: list[str], tmp_path
     text = path.read_text()
     assert text.startswith("# By hand\n")
     assert text.count(mark(COMMAND)) == 1
-    assert "| [Better](#bad) | all 1 |" in text
-    assert "| [Good](#good) | all 1 |" in text
+    assert "| Better | `bad` | all 1 |" in text
+    assert "| Good | `good` | all 1 |" in text
 
 
 def test_an_end_keeps_what_was_finished(options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -94,3 +94,13 @@ def test_mistakes_say_what_to_do(options: list[str], tmp_path: Path, capsys: pyt
 def test_the_list_names_all(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--list"]) == 0
     assert capsys.readouterr().out.split() == list(SCENARIOS)
+
+
+def test_the_summary_is_rendered_again_with_figures_only_where_asked(options: list[str], tmp_path: Path) -> None:
+    assert main(["good", *options], ALL) == 0
+    summary = report(tmp_path).read_text()
+    assert "3 of 7" not in summary
+    assert main(["--render", "--full", *options], ALL) == 0
+    assert "| calls \\| failed | 3 of 7 |" in report(tmp_path).read_text()
+    assert main(["--render", *options], ALL) == 0
+    assert report(tmp_path).read_text() == summary
