@@ -1,7 +1,7 @@
 # Every target makes what it needs; `make help` lists them.
 PYTHON ?= python3.11
 BIN := .venv/bin
-CHECKED := client training export benchmark deploy loadtest reliability demo tests
+CHECKED := client measure training export benchmark deploy loadtest reliability demo tests
 
 # Of `make loadtest`. The default repository has the paper's size with random weights, which take as long as trained ones.
 REPOSITORY ?= build/full_size
@@ -54,7 +54,7 @@ test-client: .venv-client/.installed ## the client alone, on numpy 2, with none 
 lint: .venv/.installed ## ruff and mypy, as CI runs them
 	$(BIN)/ruff check $(CHECKED)
 	$(BIN)/ruff format --check $(CHECKED)
-	$(BIN)/mypy client/src client/examples/upload_service/app.py training export benchmark deploy loadtest reliability demo
+	$(BIN)/mypy client/src client/examples/upload_service/app.py measure training export benchmark deploy loadtest reliability demo
 
 format: .venv/.installed ## let ruff fix what it can
 	$(BIN)/ruff check --fix $(CHECKED)
@@ -72,7 +72,7 @@ clean: ## remove environments, caches and everything built
 	touch $@ && echo "   environment: $$(( $$(date +%s) - start )) s"
 
 build/full_size: $(wildcard model_repository/*/config.pbtxt) .venv/.installed
-	$(BIN)/python -m benchmark.full_size $@
+	$(BIN)/python -m export random $@
 
 .venv-client/.installed: client/pyproject.toml
 	$(PYTHON) -m venv .venv-client

@@ -16,7 +16,6 @@ from typing import Any
 from benchmark.cache import measure_cache
 from benchmark.client import measure_client
 from benchmark.images import measure_images
-from benchmark.machine import describe_machine, versions
 from benchmark.peers.errors import PeerError
 from benchmark.peers_section import measure_peers
 from benchmark.precision import measure_precision
@@ -26,9 +25,12 @@ from benchmark.settings import FULL, QUICK, SECTIONS, Settings
 from benchmark.split import measure_split
 from deploy.local import ServerError
 from export.errors import ExportError
+from measure.kept import ResultsError
+from measure.machine import describe_machine, versions
 from training.errors import TrainingError
 from training.presets import SIZES
 
+PACKAGES = ("nvidia-pytriton", "onnxruntime", "onnx", "torch", "tritonclient", "numpy", "pillow")
 TRAINED = ("quality", "images")
 """Sections that take a trained model, and its data."""
 
@@ -46,7 +48,7 @@ def main(given: Sequence[str] | None = None) -> int:
         if not arguments.render:
             _measure(arguments, out)
         print(f"wrote {write_report(out)}")
-    except (ExportError, TrainingError, ServerError, PeerError, OSError) as error:
+    except (ExportError, ResultsError, TrainingError, ServerError, PeerError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -102,7 +104,7 @@ def _conditions(section: str, settings: Settings, arguments: argparse.Namespace,
         "command": f".venv/bin/python -m benchmark --only {section}{' --quick' * arguments.quick}{options}",
         "minutes": minutes,
         "machine": describe_machine(),
-        "versions": versions(),
+        "versions": versions(PACKAGES),
         "preset": settings.preset,
         "rounds": settings.rounds,
         "window_s": settings.window_s,

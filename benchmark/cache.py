@@ -6,10 +6,10 @@ from typing import Any
 
 from altreco_client import contract
 
-from benchmark.contestants import folded
-from benchmark.measure import held_pictures, phases, served, take_turns
+from benchmark.loads import held_pictures, phases, served, take_turns
 from benchmark.settings import Settings
 from export.config import vocabulary_size
+from export.full_size import folded
 
 ENCODING_BYTES = 4 * math.prod(contract.ENCODING_SHAPE)
 

@@ -8,6 +8,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +23,17 @@ from altreco_client import (
     contract,
     history_vector,
 )
+from altreco_client.protocol import inputs, ranked
 from tqdm import tqdm
 
-from benchmark.contestants import folded
-from benchmark.measure import served
+from benchmark.loads import served
 from benchmark.settings import Settings
-from benchmark.tables import cell, header, ratios
+from export.full_size import folded
+from measure.markdown import cell, ratios, table
+from measure.requests import TAGS_IN_HISTORY, history, known, new_pictures
+from measure.turns import by_turns
 
 DEADLINE_S = 30.0
-TAGS_IN_HISTORY = 20
 K = 5
 USERS = 32
 IN_FLIGHT = 256
@@ -60,10 +63,10 @@ def measure_client(settings: Settings, configs: Path, folder: Path) -> dict[str,
 
 def _overhead(recommender: TagRecommender, url: str, settings: Settings) -> dict[str, list[float]]:
     """Median ms a call, a value a round, of one cached picture; the two take turns call by call."""
-    picture, history = next(_pictures()), _history(recommender.vocabulary, 0)
+    picture, counts = next(_pictures()), history(recommender.vocabulary.tags, 0)
     with triton.InferenceServerClient(**Channel().client_arguments(url)) as client:
-        bare = _bare(client, picture, history_vector(history, recommender.vocabulary))
-        asks = {"tritonclient": bare, "altreco_client": lambda: recommender.recommend(picture, history, K)}
+        bare = _bare(client, picture, history_vector(counts, recommender.vocabulary))
+        asks = {"tritonclient": bare, "altreco_client": lambda: recommender.recommend(picture, counts, K)}
         figures: dict[str, list[float]] = {name: [] for name in asks}
         for _ in tqdm(range(settings.rounds), desc="client", unit="round"):
             for name, times in _in_turn(asks, settings.client_calls).items():
@@ -73,19 +76,13 @@ def _overhead(recommender: TagRecommender, url: str, settings: Settings) -> dict
 
 def _bare(client: triton.InferenceServerClient, picture: PreparedImage, vector: np.ndarray) -> Ask:
     """The same request: same channel, deadline, timeout and kind of id; the history is a vector already."""
-    image, history = picture.tensor[np.newaxis], vector[np.newaxis]
+    image, row = picture.tensor[np.newaxis], vector[np.newaxis]
 
     def ask() -> np.ndarray:
-        inputs = [
-            triton.InferInput(contract.IMAGE.name, image.shape, contract.IMAGE.dtype),
-            triton.InferInput(contract.USER_HISTORY.name, history.shape, contract.USER_HISTORY.dtype),
-        ]
-        inputs[0].set_data_from_numpy(image)
-        inputs[1].set_data_from_numpy(history)
         result = client.infer(
             contract.TAG_RECOMMENDER.name,
-            inputs,
-            outputs=[triton.InferRequestedOutput(contract.TAGS.name, class_count=K)],
+            inputs((contract.IMAGE, image), (contract.USER_HISTORY, row)),
+            outputs=ranked(K),
             request_id=uuid.uuid4().hex,
             client_timeout=DEADLINE_S,
             timeout=int(0.9e6 * DEADLINE_S),
@@ -97,12 +94,12 @@ def _bare(client: triton.InferenceServerClient, picture: PreparedImage, vector: 
 
 def _many_users(recommender: TagRecommender, settings: Settings) -> dict[str, list[float]]:
     """ms for one new picture and USERS users, asked for in three ways; a value a round."""
-    histories = [_history(recommender.vocabulary, user) for user in range(USERS)]
+    histories = [history(recommender.vocabulary.tags, user) for user in range(USERS)]
     pictures = _pictures()
 
     def one_by_one() -> object:
         picture = next(pictures)
-        return [recommender.recommend(picture, history, K) for history in histories]
+        return [recommender.recommend(picture, of_user, K) for of_user in histories]
 
     asks: dict[str, Ask] = {
         "recommend, one by one": one_by_one,
@@ -115,13 +112,13 @@ def _many_users(recommender: TagRecommender, settings: Settings) -> dict[str, li
 async def _in_flight(url: str, vocabulary: Vocabulary) -> dict[str, Any]:
     """IN_FLIGHT requests at once on one event loop, a quarter of them for new pictures."""
     pictures = _pictures()
-    known = [next(pictures) for _ in range(8)]
-    asked = [next(pictures) if i % 4 == 0 else known[i % 8] for i in range(IN_FLIGHT)]
+    again = known(pictures)
+    asked = [next(pictures) if i % 4 == 0 else again[i % len(again)] for i in range(IN_FLIGHT)]
     async with AsyncTagRecommender(url, deadline_s=DEADLINE_S) as recommender:
-        await asyncio.gather(*(recommender.recommend(picture) for picture in known))
+        await asyncio.gather(*(recommender.recommend(picture) for picture in again))
         threads, started = threading.active_count(), time.perf_counter()
         calls = [
-            asyncio.ensure_future(recommender.recommend(picture, _history(vocabulary, i), K))
+            asyncio.ensure_future(recommender.recommend(picture, history(vocabulary.tags, i), K))
             for i, picture in enumerate(asked)
         ]
         await asyncio.sleep(0)
@@ -133,38 +130,30 @@ async def _in_flight(url: str, vocabulary: Vocabulary) -> dict[str, Any]:
 
 def _import_times(rounds: int) -> dict[str, list[float]]:
     """Seconds of a fresh Python, a value a round."""
-    times: dict[str, list[float]] = {program: [] for program in IMPORTS}
-    for _ in range(rounds):
-        for program, of in times.items():
-            started = time.perf_counter()
-            subprocess.run([sys.executable, "-c", program], check=True)
-            of.append(time.perf_counter() - started)
-    return times
+
+    def run(program: str) -> float:
+        started = time.perf_counter()
+        subprocess.run([sys.executable, "-c", program], check=True)
+        return time.perf_counter() - started
+
+    return by_turns({program: partial(run, program) for program in IMPORTS}, rounds)
 
 
 def _in_turn(asks: Mapping[str, Ask], times: int) -> dict[str, list[float]]:
-    """ms of each call, in changing order."""
-    figures: dict[str, list[float]] = {name: [] for name in asks}
+    """Milliseconds of each call, after one that is not counted."""
     for ask in asks.values():
         ask()
-    for number in range(times):
-        for name in list(asks)[:: -1 if number % 2 else 1]:
-            started = time.perf_counter()
-            asks[name]()
-            figures[name].append(1000 * (time.perf_counter() - started))
-    return figures
+    return by_turns({name: partial(_ms, ask) for name, ask in asks.items()}, times)
+
+
+def _ms(ask: Ask) -> float:
+    started = time.perf_counter()
+    ask()
+    return 1000 * (time.perf_counter() - started)
 
 
 def _pictures() -> Iterator[PreparedImage]:
-    """Without end, none like another."""
-    rng = np.random.default_rng()
-    while True:
-        yield PreparedImage(rng.integers(0, 256, contract.IMAGE.dims, dtype=np.uint8))
-
-
-def _history(vocabulary: Vocabulary, user: int) -> dict[str, float]:
-    chosen = np.random.default_rng(user).choice(len(vocabulary), TAGS_IN_HISTORY, replace=False)
-    return {vocabulary.tags[i]: float(count) for count, i in enumerate(chosen, start=1)}
+    return map(PreparedImage, new_pictures())
 
 
 def render_client(section: Mapping[str, Any]) -> list[str]:
@@ -178,16 +167,17 @@ def render_client(section: Mapping[str, Any]) -> list[str]:
         f"median over {of['rounds']} rounds of the median of {section['calls']} calls, and the range of the rounds. "
         "The bare call sends the same request, and has the history's vector ready-made.",
         "",
-        *header("", ["tritonclient", "altreco_client", "more, %"]),
-        f"| ms a call | {cell(bare)} | {cell(ours)} | {cell(over)} |",
+        *table(["", "tritonclient", "altreco_client", "more, %"], [["ms a call", *map(cell, (bare, ours, over))]]),
         "",
-        *header(f"one new picture for {USERS} users", ["ms"]),
-        *(f"| `{name}` | {cell(values)} |" for name, values in section["users_ms"].items()),
+        *table([f"one new picture for {USERS} users", "ms"], _lines(section["users_ms"])),
         "",
         f"With asyncio, {flight['requests']} requests were in flight on one thread ({flight['threads_more']} more than "
         f"before them), a quarter of them for new pictures; all were answered, in {flight['seconds']:.1f} s.",
         "",
-        *header("a fresh Python", ["s"]),
-        *(f"| `{program}` | {cell(values)} |" for program, values in section["import_s"].items()),
+        *table(["a fresh Python", "s"], _lines(section["import_s"])),
         "",
     ]
+
+
+def _lines(figures: Mapping[str, list[float]]) -> list[list[str]]:
+    return [[f"`{name}`", cell(values)] for name, values in figures.items()]

@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,8 @@ from altreco_client import prepare
 from altreco_client.images import crop
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
+
+from measure.turns import by_turns
 
 
 def plain(file: bytes) -> NDArray[np.uint8]:
@@ -48,13 +51,9 @@ def main() -> None:
 def _race(
     file: bytes, rounds: int, measured: Callable[[Callable[[bytes], object], bytes], float]
 ) -> dict[str, list[float]]:
-    times: dict[str, list[float]] = {"plain": [], "reduced": []}
-    for number in range(rounds + 1):
-        for read in (plain, reduced) if number % 2 else (reduced, plain):
-            taken = measured(read, file)
-            if number:  # the first is for imports and caches
-                times[read.__name__].append(taken)
-    return times
+    contestants = {read.__name__: partial(measured, read, file) for read in (plain, reduced)}
+    # The first round is for imports and caches.
+    return {name: times[1:] for name, times in by_turns(contestants, rounds + 1).items()}
 
 
 def _milliseconds(read: Callable[[bytes], object], file: bytes) -> float:

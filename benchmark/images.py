@@ -16,13 +16,12 @@ from PIL import Image, ImageDraw
 from tqdm import tqdm
 
 from benchmark.image_race import plain, reduced
-from benchmark.tables import cell, ratios
 from export.quality import spread, torch_recommender
-from training.checkpoint import load_checkpoint
+from measure.markdown import cell, ratios, table
+from training.checkpoint import load_with_data
 from training.data.dataset import EvaluationPictures, image_path
-from training.data.histories import build_histories
-from training.data.manifest import Manifest, read_manifest
-from training.errors import CheckpointError
+from training.data.histories import Histories
+from training.data.manifest import Manifest
 from training.metrics import Ranked, merge, rank, summarize
 
 ROUGHNESS = {"much detail": 1.2, "some detail": 1.4, "little detail": 1.6}
@@ -32,6 +31,16 @@ QUALITY = 88
 GRAIN = 8
 """Standard deviation, grey levels, of the noise on enlarged pictures, which without it would have no detail to lose."""
 BATCH = 25
+PHOTO_HEADS = (
+    "photo",
+    "MB",
+    "bits a pixel",
+    "plain",
+    "reduced",
+    "plain / reduced",
+    "the same, worker thread",
+    "difference",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +55,7 @@ class ImageSettings:
 
 def measure_images(settings: ImageSettings, checkpoint_path: Path, data: Path, folder: Path) -> dict[str, Any]:
     """Of made-up photos the time and difference, of enlarged test pictures the precision@5; raises TrainingError."""
-    checkpoint, manifest = load_checkpoint(checkpoint_path), read_manifest(data)
-    if manifest.vocabulary != checkpoint.vocabulary:
-        raise CheckpointError(f"{checkpoint_path} was trained on another vocabulary than {data}: give the data it had")
+    checkpoint, manifest, histories = load_with_data(checkpoint_path, data)
     photos = {}
     for name, file in tqdm(photo_files(settings.photo), "images", total=len(ROUGHNESS) + 2, unit="photo"):
         apart = np.abs(plain(file).astype(np.int64) - reduced(file))
@@ -64,7 +71,7 @@ def measure_images(settings: ImageSettings, checkpoint_path: Path, data: Path, f
         "preset": checkpoint.settings.preset,
         "rounds": settings.rounds,
         "photos": photos,
-        "enlarged": _precision(settings, checkpoint.model, manifest),
+        "enlarged": _precision(settings, checkpoint.model, manifest, histories),
     }
 
 
@@ -117,10 +124,10 @@ def _race(file: bytes, path: Path, rounds: int) -> dict[str, dict[str, list[floa
     return times
 
 
-def _precision(settings: ImageSettings, model: Any, manifest: Manifest) -> dict[str, Any]:
+def _precision(settings: ImageSettings, model: Any, manifest: Manifest, histories: Histories) -> dict[str, Any]:
     """Precision@5 on the same test pictures as they are, and enlarged to noisy JPEGs, read in both ways."""
     rows = spread(manifest.rows("test"), settings.enlarged_pictures)
-    pictures, recommend = EvaluationPictures(manifest, build_histories(manifest), rows), torch_recommender(model)
+    pictures, recommend = EvaluationPictures(manifest, histories, rows), torch_recommender(model)
     side = settings.enlarged_side
     grain = np.random.default_rng(0).normal(0, GRAIN, (side, side, 1)).round().astype(np.int16)
     ranked: dict[str, list[Ranked]] = {"as it is": [], "plain": [], "reduced": []}
@@ -158,9 +165,7 @@ def render_images(section: Mapping[str, Any]) -> list[str]:
         f"{section['rounds']} rounds and range, both in turn, in a process that does nothing else. In a worker thread "
         "full decoding gets its memory back sooner and is quicker. Difference: largest and mean, grey levels.",
         "",
-        "| photo | MB | bits a pixel | plain | reduced | plain / reduced | the same, worker thread | difference |",
-        "|---" * 8 + "|",
-        *(_photo_row(name, of) for name, of in section["photos"].items()),
+        *table(PHOTO_HEADS, [_photo_line(name, of) for name, of in section["photos"].items()]),
         "",
         "What is left is mostly the decoding of the file's Huffman codes, which no scale saves: the more bits a pixel, "
         "the smaller the ratio.",
@@ -169,21 +174,25 @@ def render_images(section: Mapping[str, Any]) -> list[str]:
         f"{enlarged['pictures']:,} test pictures, enlarged to {enlarged['side']} x {enlarged['side']} with noise: "
         f"JPEGs of {enlarged['mean_bytes'] / 1e6:.1f} MB.",
         "",
-        "| picture | precision@5 |",
-        "|---|---|",
-        f"| as it is | {values['as it is']:.4f} |",
-        f"| enlarged, plain | {values['plain']:.4f} |",
-        f"| enlarged, reduced | {values['reduced']:.4f} |",
+        *table(
+            ["picture", "precision@5"],
+            [
+                ["as it is", f"{values['as it is']:.4f}"],
+                ["enlarged, plain", f"{values['plain']:.4f}"],
+                ["enlarged, reduced", f"{values['reduced']:.4f}"],
+            ],
+        ),
         "",
     ]
 
 
-def _photo_row(name: str, of: Mapping[str, Any]) -> str:
+def _photo_line(name: str, of: Mapping[str, Any]) -> list[str]:
     times = of["ms"]["main"]
     speedups = {thread: ratios(ms["reduced"], ms["plain"]) for thread, ms in of["ms"].items()}
-    return (
-        f"| {name}, {of['megapixels']:.0f} megapixels | {of['bytes'] / 1e6:.1f} | "
-        f"{8 * of['bytes'] / of['megapixels'] / 1e6:.1f} | {cell(times['plain'])} | {cell(times['reduced'])} | "
-        f"{cell(speedups['main'])} | {cell(speedups['worker'])} | "
-        f"{of['max_abs_difference']}, {of['mean_abs_difference']:.1f} |"
-    )
+    return [
+        f"{name}, {of['megapixels']:.0f} megapixels",
+        f"{of['bytes'] / 1e6:.1f}",
+        f"{8 * of['bytes'] / of['megapixels'] / 1e6:.1f}",
+        *map(cell, (times["plain"], times["reduced"], speedups["main"], speedups["worker"])),
+        f"{of['max_abs_difference']}, {of['mean_abs_difference']:.1f}",
+    ]

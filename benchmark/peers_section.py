@@ -9,18 +9,19 @@ from pathlib import Path
 from statistics import median
 from typing import Any, TypeVar
 
-import numpy as np
 from tqdm import tqdm
 
 from benchmark.peers.contestants import ENSEMBLE, PEERS, RAW, Files, contestants, make_files, raw_tunings
 from benchmark.peers.environments import peer_versions
-from benchmark.peers.load import Load
-from benchmark.peers.race import Turn, per_second, reference, take_raw_turn, take_turn, try_raw_tuning, try_way
+from benchmark.peers.race import Turn, reference, take_raw_turn, take_turn, try_raw_tuning, try_way
 from benchmark.peers.settings import PeerSettings
 from benchmark.peers.tuning import Tuning
-from benchmark.tables import cell, header, number, ratios
+from measure.callers import Load, percentile
+from measure.markdown import cell, number, ratios, table
+from measure.turns import by_turns
 
 T = TypeVar("T")
+STATIC_COLUMNS = ("", "memory, MB: resident", "proportional", "request, bytes", "answer, bytes", "tuning")
 LOAD_COLUMNS = ("requests a second", "p50, ms", "p99, ms", "requests", "clients, cores")
 
 
@@ -41,7 +42,7 @@ def measure_peers(
             tried[name] = {way: try_way(contestant, run, files, settings) for way, run in _shown(name, ways)}
         tunings[name] = max(ways, key=tried[name].__getitem__) if name in tried else next(iter(ways))
         turns[name] = partial(take_turn, contestant, ways[tunings[name]], files, expected, settings)
-    taken = _rounds(turns, settings.rounds)
+    taken = by_turns(turns, settings.rounds, title="peers")
     return {
         "settings": {"rounds": settings.rounds, "window_s": settings.window_s, "clients": list(settings.clients)},
         "versions": {
@@ -74,17 +75,6 @@ def _shown(name: str, ways: Mapping[str, T]) -> Iterable[tuple[str, T]]:
     return tqdm(ways.items(), f"tuning {name}", unit="way")
 
 
-def _rounds(turns: Mapping[str, Callable[[], Turn]], rounds: int) -> dict[str, list[Turn]]:
-    """The order changes from round to round."""
-    taken: dict[str, list[Turn]] = {name: [] for name in turns}
-    with tqdm(total=rounds * len(turns), desc="peers", unit="turn") as bar:
-        for number in range(rounds):
-            for name in list(turns)[:: -1 if number % 2 else 1]:
-                taken[name].append(turns[name]())
-                bar.update()
-    return taken
-
-
 def _figures(rounds: Sequence[Mapping[int, Load]], kind: str) -> dict[str, dict[str, Any]]:
     """By load: a value a round, and the percentiles of all rounds' requests together."""
     return {_phase(kind, clients): _of_loads([loads[clients] for loads in rounds]) for clients in rounds[0]}
@@ -95,15 +85,14 @@ def _phase(kind: str, clients: int) -> str:
 
 
 def _of_loads(loads: Sequence[Load]) -> dict[str, Any]:
-    each = [np.percentile(load.latencies_ms, [50, 99]) for load in loads]
-    together = np.concatenate([load.latencies_ms for load in loads])
+    together = list(chain.from_iterable(load.latencies_ms for load in loads))
     return {
-        "requests_per_s": [per_second(load) for load in loads],
-        "p50_ms": [float(p50) for p50, _ in each],
-        "p99_ms": [float(p99) for _, p99 in each],
+        "requests_per_s": [load.per_second for load in loads],
+        "p50_ms": [load.percentile_ms(50) for load in loads],
+        "p99_ms": [load.percentile_ms(99) for load in loads],
         "requests": len(together),
-        "all_p50_ms": float(np.percentile(together, 50)),
-        "all_p99_ms": float(np.percentile(together, 99)),
+        "all_p50_ms": percentile(together, 50),
+        "all_p99_ms": percentile(together, 99),
         "client_cores": [load.cpu_s / load.seconds for load in loads],
     }
 
@@ -130,28 +119,27 @@ def render_peers(section: Mapping[str, Any]) -> list[str]:
         f"ONNX Runtime does, and {', '.join(f'{share[name]} of {name}' for name in against)}: "
         "ratios round by round.",
         "",
-        *chain(*(_load_table(load, phase) for phase in load[RAW])),
+        *chain(*(_load_table(phase, {name: of[phase] for name, of in load.items()}) for phase in load[RAW])),
         f"`{RAW}` has no server and no queue: with one client it is one picture after the other, with several as many "
         "as it can, and its latency is that of a call. `three calls`: the ensemble's server, whose three models the "
         "client asks one after the other.",
         "",
         "Repeat pictures, which only the ensemble's cache knows:",
         "",
-        *header(f"`{ENSEMBLE}`", LOAD_COLUMNS),
-        *(_load_row(phase, of_phase) for phase, of_phase in section["repeat"][ENSEMBLE].items()),
-        "",
-        *header("", ["memory, MB: resident", "proportional", "request, bytes", "answer, bytes", "tuning"]),
-        *(_static_row(section, name) for name in load),
+        *_load_table(f"`{ENSEMBLE}`", section["repeat"][ENSEMBLE]),
+        *table(STATIC_COLUMNS, [_static_line(section, name) for name in load]),
         "",
         "Memory is of all processes of a server after the saturating load, median over the rounds; "
         "pages that processes share count in each one's resident, once in proportional. Bytes are those of the socket. "
         "Over HTTP the picture goes as raw bytes, to BentoML as a file in a form.",
         "",
-        *header("tuning, saturated", ["requests a second"]),
-        *(
-            f"| {name}: {label} | {value:.1f} |"
-            for name, tried in section["tried"].items()
-            for label, value in tried.items()
+        *table(
+            ["tuning, saturated", "requests a second"],
+            [
+                [f"{name}: {label}", f"{value:.1f}"]
+                for name, tried in section["tried"].items()
+                for label, value in tried.items()
+            ],
         ),
         "",
         "LitServe and BentoML run the same ONNX files on ONNX Runtime, each in an environment of its own; FastAPI, on "
@@ -164,23 +152,19 @@ def _versions(of: Mapping[str, str]) -> str:
     return ", ".join(f"{name} {number}" for name, number in of.items())
 
 
-def _load_table(load: Mapping[str, Mapping[str, Any]], phase: str) -> list[str]:
-    return [
-        *header(phase, LOAD_COLUMNS),
-        *(_load_row(name, of[phase]) for name, of in load.items()),
-        "",
-    ]
+def _load_table(first: str, figures: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    return [*table([first, *LOAD_COLUMNS], [_load_line(name, of) for name, of in figures.items()]), ""]
 
 
-def _load_row(name: str, of: Mapping[str, Any]) -> str:
+def _load_line(name: str, of: Mapping[str, Any]) -> list[str]:
     # Raw ONNX Runtime is called in the clients' process: it has no clients.
     cores = "" if name == RAW else f"{median(of['client_cores']):.2f}"
-    latency = f"{number(of['all_p50_ms'])} | {number(of['all_p99_ms'])}"
-    return f"| {name} | {cell(of['requests_per_s'])} | {latency} | {of['requests']:,} | {cores} |"
+    latency = [number(of["all_p50_ms"]), number(of["all_p99_ms"])]
+    return [name, cell(of["requests_per_s"]), *latency, f"{of['requests']:,}", cores]
 
 
-def _static_row(section: Mapping[str, Any], name: str) -> str:
+def _static_line(section: Mapping[str, Any], name: str) -> list[str]:
     memory, wire = section["memory"][name], section["wire"][name]
-    sizes = " | ".join(f"{median(memory[kind]) / 1e6:,.0f}" for kind in ("rss", "pss"))
-    weights = " | ".join(f"{wire[way]:,.0f}" if wire[way] else "" for way in ("request", "answer"))
-    return f"| {name} | {sizes} | {weights} | {section['tunings'][name]} |"
+    sizes = [f"{median(memory[kind]) / 1e6:,.0f}" for kind in ("rss", "pss")]
+    weights = [f"{wire[way]:,.0f}" if wire[way] else "" for way in ("request", "answer")]
+    return [name, *sizes, *weights, section["tunings"][name]]

@@ -3,22 +3,23 @@
 import shutil
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from altreco_client import contract
-from tqdm import tqdm
 
-from benchmark.contestants import VERSION, folded
-from benchmark.measure import SERVER, phases, served, take_turns
+from benchmark.loads import SERVER, phases, served, take_turns
 from benchmark.settings import Settings
 from deploy.local import on_free_ports, serve
 from export.config import vocabulary_size
+from export.full_size import VERSION, folded
 from export.manifest import PRECISIONS
 from export.precision import apply_precision
 from export.repository import model_files
 from export.served import DEADLINE_S, connected
+from measure.turns import by_turns
 
 SERVED = ("fp32", "int8")
 """A CPU computes fp16 in fp32: its speed there says nothing."""
@@ -53,14 +54,13 @@ def measure_precision(settings: Settings, configs: Path, folder: Path) -> dict[s
 
 def _loading(repositories: Mapping[str, Path], settings: Settings) -> dict[str, list[float]]:
     """Seconds until a running server has loaded and warmed the ensemble and its models, a value a round."""
-    seconds: dict[str, list[float]] = {name: [] for name in repositories}
-    with tqdm(total=settings.rounds * len(repositories), desc="loading", unit="server") as bar:
-        for number in range(settings.rounds):
-            for name in list(repositories)[:: -1 if number % 2 else 1]:
-                explicit = on_free_ports(repositories[name], model_control="explicit", **SERVER)
-                with serve(explicit) as server, connected(server.grpc_url) as client:
-                    started = time.perf_counter()
-                    client.load_model(contract.TAG_RECOMMENDER.name, client_timeout=DEADLINE_S)
-                    seconds[name].append(time.perf_counter() - started)
-                bar.update()
-    return seconds
+
+    def load(repository: Path) -> float:
+        explicit = on_free_ports(repository, model_control="explicit", **SERVER)
+        with serve(explicit) as server, connected(server.grpc_url) as client:
+            started = time.perf_counter()
+            client.load_model(contract.TAG_RECOMMENDER.name, client_timeout=DEADLINE_S)
+            return time.perf_counter() - started
+
+    contestants = {name: partial(load, repository) for name, repository in repositories.items()}
+    return by_turns(contestants, settings.rounds, title="loading")

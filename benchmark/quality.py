@@ -13,20 +13,14 @@ from export.onnx_model import export_onnx
 from export.precision import apply_precision
 from export.quality import calibration_pictures, precision_at_5, torch_recommender
 from export.split import split
-from training.checkpoint import load_checkpoint
-from training.data.histories import build_histories
-from training.data.manifest import read_manifest
+from training.checkpoint import load_with_data
 from training.data.synthetic import generate
-from training.errors import CheckpointError
 from training.train import train_unless_done
 
 
 def measure_quality(settings: Settings, checkpoint_path: Path, data: Path, folder: Path) -> dict[str, Any]:
     """On the test pictures, with their users' histories; raises ExportError, TrainingError."""
-    checkpoint, manifest = load_checkpoint(checkpoint_path), read_manifest(data)
-    if manifest.vocabulary != checkpoint.vocabulary:
-        raise CheckpointError(f"{checkpoint_path} was trained on another vocabulary than {data}: give the data it had")
-    histories = build_histories(manifest)
+    checkpoint, manifest, histories = load_with_data(checkpoint_path, data)
     calibration = calibration_pictures(manifest, histories)
     recommenders, kept = {"checkpoint": torch_recommender(checkpoint.model)}, {}
     exported = folder / "quality"

@@ -1,6 +1,5 @@
 """From `benchmarks.json` to `benchmarks.md` and its picture."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
@@ -10,13 +9,14 @@ from benchmark.client import render_client
 from benchmark.images import render_images
 from benchmark.peers_section import render_peers
 from benchmark.settings import SECTIONS
-from benchmark.tables import cell, header, number, row
-from export.errors import ExportError
-from training import figures
-from training.files import write_text
+from measure.kept import ResultsError, write_below
+from measure.kept import read_results as read
+from measure.kept import write_results as write
+from measure.markdown import cell, compared, number, table
+from measure.pictures import GREEN, GREY, INK, MEDIUM, SMALL, new_figure, save_png
 
 RESULTS, REPORT, PICTURE = "benchmarks.json", "benchmarks.md", "benchmarks.png"
-MARK = "<!-- Above: written by hand, and kept. Below: written by `python -m benchmark`. -->"
+COMMAND = "python -m benchmark"
 METRICS = {"p50_ms": "p50, ms", "p99_ms": "p99, ms", "requests_per_s": "requests a second"}
 BASELINES = ("unfolded", "fp32")
 FORMAT = "altreco-benchmarks-1"
@@ -26,43 +26,29 @@ Results = Mapping[str, Mapping[str, Any]]
 
 
 def read_results(folder: Path) -> dict[str, Any]:
-    """Those that are there already, none at first; raises ExportError for a damaged file."""
-    path = folder / RESULTS
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        if values.pop("format") != FORMAT:
-            raise ValueError(f"its format is not {FORMAT}")
-    except FileNotFoundError:
-        return {}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ExportError(
-            f"{path} holds no results of this benchmark ({error}): remove it, and measure again"
-        ) from error
-    return values
+    """The results that are there already, none at first; raises ResultsError for a damaged file."""
+    return read(folder / RESULTS, FORMAT)
 
 
 def write_results(folder: Path, results: Results) -> None:
-    """Write them as JSON, whole or not at all."""
-    write_text(folder / RESULTS, json.dumps({"format": FORMAT, **results}, indent=1) + "\n")
+    """Write the results as JSON, whole or not at all."""
+    write(folder / RESULTS, FORMAT, results)
 
 
 def write_report(folder: Path) -> Path:
-    """Render the results in `folder` beside them; what stands above MARK is kept. Raises ExportError without any."""
+    """Render the results in `folder` beside them, below what is written by hand. Raises ResultsError without any."""
     results = read_results(folder)
     if not results:
-        raise ExportError(f"no results in {folder / RESULTS}: measure first, with `python -m benchmark`")
+        raise ResultsError(f"no results in {folder / RESULTS}: measure first, with `{COMMAND}`")
     _draw(results, folder / PICTURE)
-    report = folder / REPORT
-    by_hand = report.read_text(encoding="utf-8").split(MARK)[0] if report.exists() else "# Benchmarks\n\n"
     machines = {_machine(of["conditions"]) for of in results.values()}
-    lines = [MARK, "", *sorted(machines if len(machines) == 1 else ()), f"![Requests a second]({PICTURE})", ""]
+    lines = [*sorted(machines if len(machines) == 1 else ()), f"![Requests a second]({PICTURE})", ""]
     for section in (section for section in SECTIONS if section in results):
         of = results[section]
         lines += [f"## {SECTIONS[section]}", "", f"    {of['conditions']['command']}", ""]
         lines += [_machine(of["conditions"])] if len(machines) > 1 else []
         lines += RENDERERS[section](of)
-    write_text(report, by_hand + "\n".join(lines))
-    return report
+    return write_below(folder / REPORT, "Benchmarks", COMMAND, lines)
 
 
 def _machine(conditions: Mapping[str, Any]) -> str:
@@ -83,15 +69,14 @@ def _rounds(section: Mapping[str, Any]) -> list[str]:
 def _split(section: Mapping[str, Any]) -> list[str]:
     passed, cache = section["bytes_between_models"], section["cache"]
     a_picture = {name: of["bytes_a_picture"] for name, of in cache.items()}
-    rows = [
+    lines = [
         _static("bytes between the models, a picture", passed),
         _static("bytes of cache, a picture (size over pictures held)", a_picture),
+        *_load_lines(section["load"], "folded", "unfolded"),
     ]
     return [
         *_rounds(section),
-        *header("", ["folded", "unfolded", "unfolded / folded"]),
-        *rows,
-        *_load_rows(section["load"], "folded", "unfolded"),
+        *table(["", "folded", "unfolded", "unfolded / folded"], lines),
         "",
         f"The answers of the two are at most {section['max_abs_difference']:.1e} apart in any tag's probability.",
         "",
@@ -100,19 +85,19 @@ def _split(section: Mapping[str, Any]) -> list[str]:
 
 def _precision(section: Mapping[str, Any]) -> list[str]:
     sizes, names = section["bytes"], list(section["bytes"])
-    totals = {name: sum(of.values()) for name, of in sizes.items()}
+    lines = [[f"`{model}`", *(f"{sizes[name][model] / 1e6:.1f}" for name in names)] for model in sizes[names[0]]]
+    loads = [
+        *_load_lines(section["load"], "fp32", "int8"),
+        compared("loading and warming, served, s", section["loading_s"], "fp32", "int8"),
+    ]
     return [
         *_rounds(section),
-        *header("", ["fp32", "int8", "int8 / fp32"]),
-        *_load_rows(section["load"], "fp32", "int8"),
-        row("loading and warming, served, s", section["loading_s"], "fp32", "int8"),
+        *table(["", "fp32", "int8", "int8 / fp32"], loads),
         "",
-        *header("file sizes, MB", names),
-        *(
-            f"| `{model}` | {' | '.join(f'{sizes[name][model] / 1e6:.1f}' for name in names)} |"
-            for model in sizes[names[0]]
+        *table(
+            ["file sizes, MB", *names],
+            [*lines, ["all", *(f"{sum(sizes[name].values()) / 1e6:.1f}" for name in names)]],
         ),
-        f"| all | {' | '.join(f'{totals[name] / 1e6:.1f}' for name in names)} |",
         "",
         f"int8 keeps {_listed(section['kept_in_float'])} in float. fp16 is for GPUs, and its speed was not measured: "
         "a CPU computes it in fp32. Random weights say nothing of how well int8 tags; the next section does.",
@@ -127,8 +112,10 @@ def _quality(section: Mapping[str, Any]) -> list[str]:
         f"Of a model trained on generated pictures (preset `{section['preset']}`), with the users' histories, on "
         f"{section['pictures']:,} test pictures.",
         "",
-        *header("", ["precision@5", "against the checkpoint"]),
-        *(f"| {name} | {value:.4f} | {value - reference:+.4f} |" for name, value in values.items()),
+        *table(
+            ["", "precision@5", "against the checkpoint"],
+            [[name, f"{value:.4f}", f"{value - reference:+.4f}"] for name, value in values.items()],
+        ),
         "",
         f"int8 keeps {_listed(section['kept_in_float'])} in float.",
         "",
@@ -142,21 +129,32 @@ def _cache(section: Mapping[str, Any]) -> list[str]:
     clients = section["conditions"]["clients"]
     return [
         *_rounds(section),
-        *header(
-            "asked for", ["hit rate", "p50, ms, 1 client", "p99, ms, 1 client", f"requests a second, {clients} clients"]
-        ),
-        *(
-            f"| {alone.partition(',')[0]} | {cell(load[together]['hit_rate'])} | {cell(load[alone]['p50_ms'])} | "
-            f"{cell(load[alone]['p99_ms'])} | {cell(load[together]['requests_per_s'])} |"
-            for alone, together in zip(one, several, strict=True)
+        *table(
+            [
+                "asked for",
+                "hit rate",
+                "p50, ms, 1 client",
+                "p99, ms, 1 client",
+                f"requests a second, {clients} clients",
+            ],
+            [
+                [
+                    alone.partition(",")[0],
+                    *map(cell, (load[together]["hit_rate"], load[alone]["p50_ms"], load[alone]["p99_ms"])),
+                    cell(load[together]["requests_per_s"]),
+                ]
+                for alone, together in zip(one, several, strict=True)
+            ],
         ),
         "",
-        "The hit rate is Triton's own, `nv_cache_num_hits_per_model` over hits and misses.",
+        "The hit rate is Triton's own: `cache_hit` of the visual encoder's statistics over hits and misses.",
         "",
-        *header("size of the cache (`--cache-size`)", ["pictures held", "bytes a picture"]),
-        *(
-            f"| {_size(int(size))} | {pictures:,} | {int(size) / pictures:,.0f} |"
-            for size, pictures in section["pictures_by_size"].items()
+        *table(
+            ["size of the cache (`--cache-size`)", "pictures held", "bytes a picture"],
+            [
+                [_size(int(size)), f"{pictures:,}", f"{int(size) / pictures:,.0f}"]
+                for size, pictures in section["pictures_by_size"].items()
+            ],
         ),
         "",
     ]
@@ -173,20 +171,20 @@ RENDERERS: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {
 }
 
 
-def _load_rows(load: Mapping[str, Mapping[str, Any]], one: str, other: str) -> list[str]:
+def _load_lines(load: Mapping[str, Mapping[str, Any]], one: str, other: str) -> list[list[str]]:
     """Latency where one client asks; throughput, and what it costs in latency, where several do."""
-    rows = []
+    lines = []
     for phase in load[one]:
         metrics = ("p50_ms", "p99_ms") if phase.endswith(", 1 client") else ("requests_per_s", "p99_ms")
         for metric in metrics:
             values = {name: load[name][phase][metric] for name in (one, other)}
-            rows.append(row(f"{phase}: {METRICS[metric]}", values, one, other))
-    return rows
+            lines.append(compared(f"{phase}: {METRICS[metric]}", values, one, other))
+    return lines
 
 
-def _static(label: str, values: Mapping[str, float]) -> str:
+def _static(label: str, values: Mapping[str, float]) -> list[str]:
     one, other = values.values()
-    return f"| {label} | {one:,.0f} | {other:,.0f} | {other / one:.1f} |"
+    return [label, f"{one:,.0f}", f"{other:,.0f}", f"{other / one:.1f}"]
 
 
 def _size(size_bytes: int) -> str:
@@ -200,23 +198,23 @@ def _listed(layers: Sequence[str]) -> str:
 def _draw(results: Results, path: Path) -> None:
     """Requests a second under several clients, a panel a section, the rounds as dots."""
     panels = {name: _throughput(section["load"]) for name, section in results.items() if "load" in section}
-    figure = figures.new_figure(9, 0.3 * sum(map(len, panels.values())) + 0.75 * max(1, len(panels)))
+    figure = new_figure(0.3 * sum(map(len, panels.values())) + 0.75 * max(1, len(panels)))
     if not panels:
         figure.text(0.5, 0.5, "no load was measured", ha="center")
     for place, (name, rows) in enumerate(panels.items(), start=1):
         axis = figure.add_subplot(len(panels), 1, place)
         for position, (label, values) in enumerate(rows.items()):
-            colour = figures.MISS if label.endswith(BASELINES) else figures.HIT
+            colour = GREY if label.endswith(BASELINES) else GREEN
             axis.barh(position, median(values), color=colour, height=0.7)
-            axis.plot(values, [position] * len(values), "o", markersize=3, color=figures.INK, alpha=0.7)
-            axis.text(max(values), position, f"  {number(median(values))}", va="center", fontsize=figures.SMALL)
-        axis.set_yticks(range(len(rows)), list(rows), fontsize=figures.SMALL)
-        axis.set_title(f"{SECTIONS[name]}: requests a second", loc="left", fontsize=figures.MEDIUM, color=figures.INK)
+            axis.plot(values, [position] * len(values), "o", markersize=3, color=INK, alpha=0.7)
+            axis.text(max(values), position, f"  {number(median(values))}", va="center", fontsize=SMALL)
+        axis.set_yticks(range(len(rows)), list(rows), fontsize=SMALL)
+        axis.set_title(f"{SECTIONS[name]}: requests a second", loc="left", fontsize=MEDIUM, color=INK)
         axis.margins(x=0.1)
         axis.invert_yaxis()
         axis.spines[["top", "right", "left"]].set_visible(False)
         axis.tick_params(axis="y", length=0)
-    figures.save(figure, path)
+    save_png(figure, path)
 
 
 def _throughput(load: Mapping[str, Mapping[str, Any]]) -> dict[str, Sequence[float]]:

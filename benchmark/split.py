@@ -8,13 +8,14 @@ import numpy as np
 import tritonclient.grpc as triton
 from altreco_client import contract
 
-from benchmark.contestants import folded, unfolded
-from benchmark.load import Request, new_requests
-from benchmark.measure import ask_all, held_pictures, phases, served, take_turns
+from benchmark.loads import ask_all, held_pictures, phases, served, take_turns
 from benchmark.settings import Settings
+from benchmark.unfolded import unfolded
 from deploy.local import Server
 from export.config import vocabulary_size
+from export.full_size import folded
 from export.served import DEADLINE_S, connected
+from measure.requests import Request, new_requests
 
 
 def measure_split(settings: Settings, configs: Path, folder: Path) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def _run() -> None:
 def _recommended(data: Path) -> list[Row]:
     """Ask a Triton that lives as long as this takes."""
     manifest = read_manifest(data)
-    settings = on_free_ports(REPOSITORY, strict=True, stop_timeout_s=1)
+    settings = on_free_ports(REPOSITORY, strict=True, stop_timeout_s=0)
     with serve(settings) as server, TagRecommender(server.grpc_url) as recommender:
         print(f"Triton is ready on {server.grpc_url}")
         return recommend_rows(recommender, manifest, build_histories(manifest))

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from demo.recommend import Answer, Row
+from measure.pictures import INK, LARGE, new_figure
 from training import figures
 
 HISTORY_SHOWN = 6
@@ -13,11 +14,11 @@ LINE = 44
 
 def write_contact_sheet(rows: Sequence[Row], path: Path) -> None:
     """One line a picture: the photo with its owner's tags, then the answers; green: a tag that the owner gave."""
-    figure = figures.new_figure(15, 2.75 * len(rows) + 0.9)
+    figure = new_figure(2.75 * len(rows) + 0.9, 15)
     figure.suptitle(
         "The same photo, three users: recommended tags with their scores (green: a tag that the owner gave)",
-        fontsize=figures.LARGE,
-        color=figures.INK,
+        fontsize=LARGE,
+        color=INK,
     )
     axes = figure.subplots(len(rows), 4, squeeze=False, width_ratios=[1.15, 1, 1, 1])
     for line, row in zip(axes, rows, strict=True):

@@ -20,6 +20,7 @@ from export.manifest import PRECISIONS, to_json
 from export.releases import diff_releases, list_releases, prune, rollback, show_release
 from export.repository import find_manifest, find_version
 from training.errors import TrainingError
+from training.presets import SIZES
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -109,6 +110,20 @@ def _rollout(arguments: argparse.Namespace) -> str:
     return str(moved)
 
 
+def _probe(arguments: argparse.Namespace) -> str:
+    from export.probe import write_requests  # noqa: PLC0415
+
+    folder = write_requests(arguments.repository, allowed=arguments.allowed)
+    return f"{len(list(folder.glob('*.request')))} requests in {folder}"
+
+
+def _random(arguments: argparse.Namespace) -> str:
+    from export.full_size import random_repository  # noqa: PLC0415
+
+    random_repository(arguments.directory, arguments.configs, arguments.preset)
+    return f"wrote {arguments.directory}"
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -177,7 +192,29 @@ def _parser() -> argparse.ArgumentParser:
         "--drain-timeout-s", type=float, default=60.0, help="for requests of the old release (%(default)s)"
     )
     add_access_options(command)
+
+    _add_probe(commands)
+    _add_random(commands)
     return parser
+
+
+def _add_probe(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser("probe", help="write the golden set as the requests of the container's startup probe")
+    command.set_defaults(run=_probe)
+    command.add_argument(
+        "repository", type=Path, nargs="?", default=Path("model_repository"), metavar="MODEL_REPOSITORY"
+    )
+    command.add_argument("--allowed", type=float, help="largest difference of a probability, if not the release's own")
+
+
+def _add_random(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser("random", help="make a repository to load: random weights, the committed configs")
+    command.set_defaults(run=_random)
+    command.add_argument("directory", type=Path, help="the repository to make; one that is there is replaced")
+    command.add_argument(
+        "--configs", type=Path, default=Path("model_repository"), help="repository whose configs to take (%(default)s)"
+    )
+    command.add_argument("--preset", choices=tuple(SIZES), default="paper", help="size of the model (%(default)s)")
 
 
 def _add_allowed(command: argparse.ArgumentParser) -> None:

@@ -2,7 +2,7 @@
 
 ExportError
 |- ConfigError        a `config.pbtxt` is missing or does not fit the model; names file, field, expected and found
-|- VocabularyError    a vocabulary is malformed, or not the one that is served or trained on
+|- VocabularyError    a vocabulary is malformed, or not the one that is served
 |- GateError          a release over a tolerance; `gates` has all of them
 |- GoldenSetError     a golden set is missing, damaged, or another release's
 |- ReleaseError       a release is not there, or not whole
@@ -11,12 +11,7 @@ ExportError
    `- LoadRefused     it refused to load a version of a model
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from export.manifest import Gate
+from export.gate import Gate
 
 
 class ExportError(ValueError):
@@ -28,7 +23,7 @@ class ConfigError(ExportError):
 
 
 class VocabularyError(ExportError):
-    """A vocabulary is malformed, or not the one that is served or trained on."""
+    """A vocabulary is malformed, or not the one that is served."""
 
 
 class GateError(ExportError):

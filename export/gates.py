@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from deploy.access import PLAIN, Access
 from deploy.local import ServerError, on_free_ports, serve
 from export.errors import ExportError, GateError
+from export.gate import Gate
 from export.golden import BATCH_SIZES, GoldenSet, Inputs, Recommender, replay
-from export.manifest import Gate
 from export.served import connected, ensemble_recommender
 
 PYTORCH, SERVED, QUALITY = "PyTorch to ONNX Runtime", "ONNX Runtime to served ensemble", "precision@5 lost"

@@ -7,32 +7,13 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from export.errors import ExportError
+from export.gate import Gate
 
 Precision = Literal["fp32", "fp16", "int8"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 FORMAT = "altreco-release-1"
 MANIFEST_FILE = "release.json"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Gate:
-    """One check of a release: `measured` may be at most `allowed`; `worst` names the input that decided it."""
-
-    name: str
-    measured: float
-    allowed: float
-    worst: str
-
-    @property
-    def passed(self) -> bool:
-        """False for NaN too."""
-        return self.measured <= self.allowed
-
-    def __str__(self) -> str:
-        """For the terminal."""
-        sign = "ok " if self.passed else "NO "
-        return f"{sign} {self.name}: {self.measured:.2g} (allowed {self.allowed:g}) {self.worst}".rstrip()
 
 
 @dataclass(frozen=True, kw_only=True)

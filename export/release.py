@@ -15,8 +15,9 @@ from torch import nn
 from export import gates
 from export.config import CONFIG_FILE, check_config, check_repository, check_vocabulary_size, ensemble_config
 from export.errors import ExportError, VocabularyError
+from export.gate import Gate
 from export.golden import GoldenSet, Recommender, save_golden_set
-from export.manifest import Gate, Precision, ReleaseManifest, to_json
+from export.manifest import Precision, ReleaseManifest, to_json
 from export.onnx_files import onnx_recommender
 from export.onnx_model import OPSET, export_onnx, make_names_unique
 from export.precision import apply_precision
@@ -36,9 +37,9 @@ from export.repository import (
     versions,
 )
 from export.split import split
-from training.checkpoint import Checkpoint, load_checkpoint
-from training.data.histories import Histories, build_histories
-from training.data.manifest import MANIFEST_FILE, Manifest, read_manifest
+from training.checkpoint import Checkpoint, data_of, load_checkpoint
+from training.data.histories import Histories
+from training.data.manifest import MANIFEST_FILE, Manifest
 
 TOOLS = ("torch", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "transformers", "altreco")
 
@@ -94,7 +95,7 @@ def release(checkpoint_path: Path, repository: Path, options: Options = DEFAULT)
         current = next((version.manifest for version in versions(repository) if version.state == "current"), None)
         if current and (current.checkpoint_sha256, current.precision) == (digest, options.precision):
             return Release(repository, current, new=False)
-        source = Source(checkpoint, digest, *_data(checkpoint, options))
+        source = Source(checkpoint, digest, *_data(checkpoint, checkpoint_path, options))
         try:
             discard_leftovers(repository)
             version = next_version(repository)
@@ -116,17 +117,14 @@ class Source:
     histories: Histories
 
 
-def _data(checkpoint: Checkpoint, options: Options) -> tuple[Manifest, Histories]:
-    """The data set to measure on; raises DataError, and ExportError for another vocabulary's."""
+def _data(checkpoint: Checkpoint, path: Path, options: Options) -> tuple[Manifest, Histories]:
+    """The data set to measure on; raises ExportError, DataError, and CheckpointError for another vocabulary's."""
     root = options.data or checkpoint.data
     if root is None:
         raise ExportError("the checkpoint does not say which data it was trained on: name it with --data")
     if not root.exists():
         raise ExportError(f"no data set at {root}, which golden set and quality are taken from: name one with --data")
-    manifest = read_manifest(root)
-    if manifest.vocabulary != checkpoint.vocabulary:
-        raise VocabularyError(f"{root} has another vocabulary than the checkpoint: expected the data of its training")
-    return manifest, build_histories(manifest)
+    return data_of(checkpoint, path, root)
 
 
 def _stage(

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from export.errors import ExportError, ReleaseError
+from export.gate import Gate
 from export.golden import load_golden_set
-from export.manifest import Gate, ReleaseManifest
+from export.manifest import ReleaseManifest
 from export.repository import (
     Version,
     check_files,

@@ -19,9 +19,9 @@ from tritonclient.utils import InferenceServerException
 from deploy.access import PLAIN, Access
 from export.config import CONFIG_FILE, check_repository, read_config, released_version
 from export.errors import ConfigError, ExportError, GateError, LoadRefused, ReleaseError, ServerFailure
+from export.gate import Gate
 from export.gates import SERVED, answers_gate, require
 from export.golden import GoldenSet, Recommender
-from export.manifest import Gate
 from export.repository import check_files, find_version, load_release, locked, model_files, pin, restore, withdraw
 from export.served import (
     DEADLINE_S,

@@ -14,10 +14,10 @@ from statistics import fmean, variance
 from typing import Any
 
 from loadtest.errors import LoadtestError
-from loadtest.files import write_text
 from loadtest.records import Run
 from loadtest.slo import requests_needed
 from loadtest.verdict import grouped, measure, metric_name
+from measure.files import write_text
 
 FORMAT = "altreco-loadtest-baseline-1"
 SAME = ("profile", "workload")
@@ -142,10 +142,10 @@ def interval(values: Sequence[float]) -> Interval | None:
 def _baseline(runs: Sequence[Run]) -> Baseline:
     if not runs:
         raise LoadtestError("no runs: give at least one, and for an interval several")
-    first = runs[0].settings
+    first = runs[0].settings.plain()
     for run in runs[1:]:
         for key in SAME:
-            if run.settings[key] != first[key]:
+            if run.settings.plain()[key] != first[key]:
                 raise LoadtestError(
                     f"{run.folder} and {runs[0].folder} differ in their {key}: give repeats of one load"
                 )
@@ -153,7 +153,7 @@ def _baseline(runs: Sequence[Run]) -> Baseline:
     shared = [metric for metric in values[0] if all(metric in of for of in values)]
     return Baseline(
         settings={key: first[key] for key in (*SAME, "environment")},
-        started=[run.settings["started"] for run in runs],
+        started=[run.settings.started for run in runs],
         values={metric: [of[metric] for of in values] for metric in shared},
     )
 
@@ -166,7 +166,7 @@ def _values(run: Run) -> dict[str, float]:
     return {
         f"{group}.{metric}": value
         for group, records in grouped(run.records).items()
-        for metric, value in measure(records, run.settings["duration_s"]).items()
+        for metric, value in measure(records, run.settings.duration_s).items()
         if len(answered[group]) >= max(1, requests_needed(metric, 0))
     }
 

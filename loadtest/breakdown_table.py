@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from altreco_client import contract
 
 from loadtest.errors import LoadtestError
 from loadtest.records import Run
+from measure.callers import percentile
 
 PARTS = {
     "queue_ns": "queue",
@@ -123,14 +123,13 @@ def breakdown(run: Run) -> Breakdown:
     if not any(model.name == ENSEMBLE and model.requests for model in models):
         raise LoadtestError(f"Triton's statistics have no answered request to {ENSEMBLE}")
     latency_ms = answered.latency_ms()
-    p50_ms, p99_ms = np.percentile(latency_ms, (50, 99), method="higher")
     return Breakdown(
         models=tuple(sorted((model for model in models if model.requests), key=_place)),
         client=ClientTime(
             requests=len(answered),
             mean_ms=float(latency_ms.mean()),
-            p50_ms=float(p50_ms),
-            p99_ms=float(p99_ms),
+            p50_ms=percentile(latency_ms, 50),
+            p99_ms=percentile(latency_ms, 99),
             waited_ms=float(answered.late_ms().mean()),
         ),
         cpu_share=_mean(sample["cpu_share"] for sample in run.samples),

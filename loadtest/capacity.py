@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from loadtest.errors import LoadtestError
-from loadtest.files import write_text
 from loadtest.records import Run
 from loadtest.slo import PERCENTILES, SLOs, given, requests_needed
-from loadtest.verdict import Outcome, check, measure, number
+from loadtest.verdict import Outcome, check, measure
+from measure.files import write_text
+from measure.markdown import number
 
 FORMAT = "altreco-loadtest-capacity-1"
 LOWEST = 64
@@ -162,7 +163,7 @@ def judged(run: Run, slos: SLOs, rate_per_s: float) -> Step:
     outcomes = {objective.outcome for objective in verdict.objectives}
     if Outcome.MISSED not in outcomes and Outcome.TOO_FEW in outcomes:
         raise LoadtestError(f"{run.folder}: {verdict.reason}: take longer steps, or start at a higher rate")
-    values = measure(run.records, run.settings["duration_s"])
+    values = measure(run.records, run.settings.duration_s)
     return Step(
         rate_per_s=rate_per_s,
         answered_per_s=values["requests_per_s"],

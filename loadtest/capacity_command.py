@@ -9,8 +9,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from loadtest.capacity import Capacity, Search, judged, save_capacity, search, step_s
-from loadtest.files import write_text
-from loadtest.palette import (
+from loadtest.records import Run, RunSettings
+from loadtest.report import render, settings_lines
+from loadtest.slo import SLOs, given, load_slos
+from measure.files import write_text
+from measure.markdown import Table, number, table
+from measure.pictures import (
     BLUE,
     GREEN,
     INK,
@@ -24,10 +28,6 @@ from loadtest.palette import (
     style,
     to_svg,
 )
-from loadtest.records import Run
-from loadtest.report import Table, markdown, render, settings_lines
-from loadtest.slo import SLOs, given, load_slos
-from loadtest.verdict import number
 
 CAPACITY, PICTURE, PAGE, SUMMARY = "capacity.json", "capacity.png", "capacity.html", "capacity.md"
 COLOURS = {"p50_ms": GREEN, "p95_ms": BLUE, "p99_ms": ORANGE}
@@ -79,36 +79,37 @@ def run(arguments: argparse.Namespace, load: Load) -> int:
 
     def keep(capacity: Capacity) -> None:
         save_capacity(out / CAPACITY, capacity)
-        write_capacity_report(out, capacity, slos, environment=runs[-1].settings)
+        write_capacity_report(out, capacity, slos, runs[-1].settings)
 
     found = search(measured, settings, keep)
     print(f"{found.sentence}\nwrote {out / PAGE}")
     return 0 if found.rate_per_s is not None and not found.generator_bound else 1
 
 
-def write_capacity_report(folder: Path, capacity: Capacity, slos: SLOs, *, environment: Any) -> Path:
-    """Picture, page and summary of what is known so far; `environment` is a step's run.json."""
+def write_capacity_report(folder: Path, capacity: Capacity, slos: SLOs, of_step: RunSettings) -> Path:
+    """Picture, page and summary of what is known so far; settings are those of a step."""
     figure = curve(capacity, slos)
     save_png(figure, folder / PICTURE)
-    table = _table(capacity)
+    heads, rows = _table(capacity)
     rate = capacity.rate_per_s
     word = "NONE" if rate is None else f"{number(rate)} requests a second"
-    settings = {name: environment.get(name) for name in ("environment", "workload", "server_config")}
+    plain = of_step.plain()
+    settings = {name: plain[name] for name in ("environment", "workload", "server_config")}
     shown = {name.replace("_", " "): settings_lines(values) for name, values in settings.items() if values}
     lines = [f"# Capacity: {word}", "", f"{capacity.sentence}.", "", f"![Latency against rate]({PICTURE})", ""]
-    lines += markdown(table)
+    lines += table(heads, rows)
     for name, values in shown.items():
-        lines += ["", f"## {name.capitalize()}", "", *markdown((["setting", "value"], [*map(list, values)]))]
+        lines += ["", f"## {name.capitalize()}", "", *table(["setting", "value"], [*map(list, values)])]
     write_text(folder / SUMMARY, "\n".join(lines) + "\n")
     page = render(
         "capacity.html",
         title=f"Capacity under the SLOs {slos.name}",
-        subtitle=f"{environment['started']}, against {environment['url']}",
+        subtitle=f"{of_step.started}, against {of_step.url}",
         word=word,
         mark="bad" if rate is None else "good" if capacity.finished and not capacity.generator_bound else "doubt",
         reasons=[capacity.sentence],
         picture=to_svg(figure),
-        table=table,
+        table=(heads, rows),
         settings=shown,
     )
     write_text(folder / PAGE, page)

@@ -1,17 +1,12 @@
 """What figures depend on: the machine, the versions, this repository's revision, and how the server is set."""
 
-import importlib.metadata
-import os
-import platform
-import re
-import subprocess
-from pathlib import Path
 from typing import Any
 
 from altreco_client import contract
 from tritonclient.utils import InferenceServerException
 
 from deploy.access import PLAIN, Access
+from measure.machine import describe_machine, revision, versions
 
 PACKAGES = ("locust", "gevent", "grpcio", "tritonclient", "altreco-client", "numpy", "pillow")
 TUNED = (
@@ -28,9 +23,8 @@ DEADLINE_S = 10.0
 
 
 def environment() -> dict[str, Any]:
-    """Of the machine that generates the load."""
-    found = {package: importlib.metadata.version(package) for package in PACKAGES}
-    return {"machine": _machine(), "versions": {"python": platform.python_version(), **found}, "git": _revision()}
+    """The machine that generates the load, the versions on it, and this repository's revision."""
+    return {"machine": describe_machine(), "versions": versions(PACKAGES), "git": revision()}
 
 
 def server_config(url: str, model: str, access: Access = PLAIN) -> dict[str, Any] | None:
@@ -46,24 +40,3 @@ def server_config(url: str, model: str, access: Access = PLAIN) -> dict[str, Any
         return None
     tuned = {name: {key: config[key] for key in TUNED if key in config} for name, config in models.items()}
     return {"triton": version, "models": tuned}
-
-
-def _machine() -> str:
-    model = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1024**3
-    name = model[1] if model else platform.machine()
-    return f"{len(os.sched_getaffinity(0))} cores of {name}, {memory:.0f} GiB of memory"
-
-
-def _revision() -> str | None:
-    """Commit, and whether files differ from it; None outside git."""
-    try:
-        commit, changes = (
-            subprocess.run(
-                ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
-            ).stdout.strip()
-            for arguments in (("rev-parse", "HEAD"), ("status", "--porcelain", "--untracked-files=no"))
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return f"{commit}, with changes" if changes else commit

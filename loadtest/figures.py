@@ -9,7 +9,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from loadtest.breakdown_table import ENSEMBLE, Breakdown
-from loadtest.palette import (
+from loadtest.records import Records, Run
+from loadtest.slo import GROUPS, PERCENTILES, SLOs, given
+from loadtest.verdict import grouped
+from measure.callers import percentile
+from measure.markdown import number
+from measure.pictures import (
     BLUE,
     FAINT,
     GREEN,
@@ -26,9 +31,6 @@ from loadtest.palette import (
     new_figure,
     style,
 )
-from loadtest.records import Records, Run
-from loadtest.slo import GROUPS, PERCENTILES, SLOs, given
-from loadtest.verdict import grouped, number
 
 WINDOWS = 150
 """In a picture over time at most; a window is a second in shorter runs."""
@@ -49,13 +51,13 @@ NINES = {0: "0", 1: "90", 2: "99", 3: "99.9", 4: "99.99", 5: "99.999"}
 
 def window_s(run: Run) -> float:
     """Seconds of a window over time: one, or more where the run is long."""
-    return float(max(1, np.ceil(run.settings["duration_s"] / WINDOWS)))
+    return float(max(1, np.ceil(run.settings.duration_s / WINDOWS)))
 
 
 def over_time(run: Run, slos: SLOs) -> Figure:
     """Requests asked for, answered, failed; and percentiles, by when the requests should have left."""
     width = window_s(run)
-    edges = np.arange(0, max(run.settings["duration_s"], width) + width / 2, width)
+    edges = np.arange(0, max(run.settings.duration_s, width) + width / 2, width)
     figure = new_figure(5.4)
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(2, 3))
     records, answered = run.records, run.records.where(run.records.error < 0)
@@ -73,9 +75,9 @@ def over_time(run: Run, slos: SLOs) -> Figure:
     legend(top)
     style(bottom, "Latency", x="seconds since the start", y="ms")
     middles = edges[:-1] + width / 2
-    for percentile, colour in PERCENTILE_COLOURS.items():
-        values = [_percentile(window, percentile) for window in _windows(answered, edges)]
-        bottom.plot(middles, values, color=colour, linewidth=1.5, marker=".", markersize=3, label=f"p{percentile:g}")
+    for percent, colour in PERCENTILE_COLOURS.items():
+        values = [percentile(window, percent) for window in _windows(answered, edges)]
+        bottom.plot(middles, values, color=colour, linewidth=1.5, marker=".", markersize=3, label=f"p{percent:g}")
     _limits(bottom, slos, edges[-1])
     logarithmic_ms(bottom)
     legend(bottom)
@@ -87,18 +89,16 @@ def over_time(run: Run, slos: SLOs) -> Figure:
 def against_throughput(run: Run) -> Figure:
     """Latency against throughput: a window of time is a dot, p50 and p99 of what should have left in it."""
     width = window_s(run)
-    edges = np.arange(0, max(run.settings["duration_s"], width) + width / 2, width)
+    edges = np.arange(0, max(run.settings.duration_s, width) + width / 2, width)
     answered = run.records.where(run.records.error < 0)
     figure = new_figure(3.2)
     axis = figure.subplots()
     style(axis, "Latency against throughput", x="requests answered a second, in a window of time", y="ms")
     served = np.histogram(answered.ended_s, edges)[0] / width
-    for percentile in (50.0, 99.0):
-        values = [_percentile(window, percentile) for window in _windows(answered, edges)]
-        colour = PERCENTILE_COLOURS[percentile]
-        axis.plot(
-            served, values, "o", color=colour, markersize=5, alpha=0.6, markeredgewidth=0, label=f"p{percentile:g}"
-        )
+    for percent in (50.0, 99.0):
+        values = [percentile(window, percent) for window in _windows(answered, edges)]
+        colour = PERCENTILE_COLOURS[percent]
+        axis.plot(served, values, "o", color=colour, markersize=5, alpha=0.6, markeredgewidth=0, label=f"p{percent:g}")
     axis.set_xlim(left=0)
     logarithmic_ms(axis)
     legend(axis)
@@ -183,7 +183,7 @@ Lines = dict[str, tuple[Sequence[float], Sequence[float]]]
 
 def _panels(run: Run) -> dict[str, Lines]:
     samples = run.samples
-    generator = run.settings["generator"]["cpu_share"]
+    generator = run.settings.generator.cpu_share
     pending = sorted({name for sample in samples for name in sample["pending"]})
     gpus = range(max((len(sample["gpu"]) for sample in samples), default=0))
     return {
@@ -224,29 +224,24 @@ def _windows(records: Records, edges: NDArray[np.float64]) -> Iterator[NDArray[n
         yield latency[place == i]
 
 
-def _percentile(latency: NDArray[np.float64], percentile: float) -> float:
-    return float(np.percentile(latency, percentile, method="higher")) if len(latency) else np.nan
-
-
 def _stages(run: Run, axes: Sequence[Axes]) -> None:
     """Where each begins, with its name at the top."""
-    begins, stages = 0.0, run.settings["profile"]["stages"]
-    for stage in stages if len(stages) > 1 else ():
+    stages = list(run.settings.profile.begins())
+    for begins, stage in stages if len(stages) > 1 else ():
         for axis in axes:
             axis.axvline(begins, color=FAINT, linewidth=0.8, linestyle="--")
         axes[0].annotate(
-            f" {stage['name']}", (begins, 0.03), xycoords=("data", "axes fraction"), fontsize=SMALL, color=FAINT
+            f" {stage.name}", (begins, 0.03), xycoords=("data", "axes fraction"), fontsize=SMALL, color=FAINT
         )
-        begins += stage["duration_s"]
 
 
 def _limits(axis: Axes, slos: SLOs, right: float) -> None:
     """The limits of all requests as dashed lines in the percentiles' colours."""
     for key, limit in given(slos.all).items():
-        if (percentile := PERCENTILES.get(key)) in PERCENTILE_COLOURS:
-            colour = PERCENTILE_COLOURS[percentile]
+        if (percent := PERCENTILES.get(key)) in PERCENTILE_COLOURS:
+            colour = PERCENTILE_COLOURS[percent]
             axis.axhline(limit, color=colour, linewidth=1, linestyle="--")
-            axis.text(right, limit, f"p{percentile:g} limit ", color=colour, fontsize=SMALL, ha="right", va="bottom")
+            axis.text(right, limit, f"p{percent:g} limit ", color=colour, fontsize=SMALL, ha="right", va="bottom")
 
 
 def _thinned(nines: NDArray[np.float64]) -> NDArray[np.int64]:

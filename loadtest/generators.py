@@ -1,18 +1,15 @@
 """Locust's processes: one, or a master and its workers; started, watched, and ended with this process at the latest."""
 
-import signal
-import socket
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
-from deploy.local.tied import tied
+from deploy.local.process import Running, free_port, running
 from loadtest.errors import LoadtestError
 from loadtest.plan import Plan
 
@@ -27,14 +24,13 @@ STOP_S = 15.0
 class Generators:
     """The first process leads: when it ends, the others do."""
 
-    processes: tuple[subprocess.Popen[bytes], ...]
+    processes: tuple[Running, ...]
     patience_s: float
     log: Path
 
     def wait(self, seconds: float) -> bool:
         """Whether the run ended within them; raises LoadtestError when one of the processes failed."""
-        with suppress(subprocess.TimeoutExpired):
-            self.processes[0].wait(seconds)
+        self.processes[0].wait(seconds)
         codes = [process.poll() for process in self.processes]
         if failed := [code for code in codes if code]:
             raise LoadtestError(f"a generator failed (exit code {failed[0]}):\n  {self._end()}")
@@ -42,20 +38,14 @@ class Generators:
 
     def stop(self) -> None:
         """End the run: requests under way are waited for, at most until their deadline."""
-        lead = self.processes[0]
-        if lead.poll() is None:
-            lead.send_signal(signal.SIGINT)  # of SIGTERM, Locust dies on the spot
-        try:
-            for process in self.processes:
-                process.wait(self.patience_s + STOP_S)
-        except subprocess.TimeoutExpired:
+        self.processes[0].interrupt()  # of SIGTERM, Locust dies on the spot
+        if any(process.wait(self.patience_s + STOP_S) is None for process in self.processes):
             self.kill()
 
     def kill(self) -> None:
         """All, at once."""
         for process in self.processes:
             process.kill()
-            process.wait()
 
     def _end(self) -> str:
         lines = self.log.read_text(errors="replace").splitlines()
@@ -71,31 +61,29 @@ def generating(plan: Plan, folder: Path, parts: Path) -> Iterator[Generators]:
     master += ["--stop-timeout", f"{patience_s:g}s"]
     commands = [(plan.for_worker(0, parts), master)]
     if plan.workers > 1:
-        port = str(_free_port())
+        port = str(free_port())
         address = ["--master-bind-host", "127.0.0.1", "--master-bind-port", port]
         workers = ["--expect-workers", str(plan.workers), "--expect-workers-max-wait", "60"]
         worker = ["--worker", "--master-host", "127.0.0.1", "--master-port", port]
         commands = [(plan, ["--master", *address, *workers, *master])]
         commands += [(plan.for_worker(number, parts), worker) for number in range(plan.workers)]
     log = folder / LOCUST_LOG
-    with log.open("wb") as output:
+    log.write_bytes(b"")
+    with ExitStack() as stack:
         processes = tuple(
-            subprocess.Popen(
-                tied([sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), *arguments]),
-                env=of.environment(),
-                cwd=LOCUSTFILE.parents[1],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # a Ctrl-C in the terminal is for this process, which ends the run in order
+            stack.enter_context(
+                running(
+                    [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), *arguments],
+                    log_path=log,
+                    stop_timeout_s=0,
+                    env=of.environment(),
+                    cwd=LOCUSTFILE.parents[1],
+                    append=True,
+                )
             )
             for of, arguments in commands
         )
-    generators = Generators(processes, patience_s, log)
-    try:
-        yield generators
-    finally:
-        generators.kill()
+        yield Generators(processes, patience_s, log)
 
 
 class Usage:
@@ -122,9 +110,3 @@ def _cpu_s(process: psutil.Process) -> float:
     except psutil.NoSuchProcess:
         return 0.0  # it has ended
     return float(times.user + times.system)
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])

@@ -12,21 +12,21 @@ def to_junit(verdict: Verdict, *, duration_s: float) -> str:
     missed = sum(objective.outcome is Outcome.MISSED for objective in objectives)
     suite = ET.Element(
         "testsuite",
-        name=f"loadtest.{verdict.slos}",
+        name=f"loadtest.{verdict.slos.name}",
         tests=str(len(objectives) + 1),
         failures=str(missed),
         errors=str(sum(not objective.ok for objective in objectives) - missed + (ended is not None)),
         skipped="0",
         time=f"{duration_s:.3f}",
     )
-    whole = ET.SubElement(suite, "testcase", classname=f"loadtest.{verdict.slos}.run", name="lasted to its end")
+    whole = ET.SubElement(suite, "testcase", classname=f"loadtest.{verdict.slos.name}.run", name="lasted to its end")
     if ended is not None:
         ET.SubElement(whole, "error", type="ended early", message=ended)
     for objective in objectives:
         case = ET.SubElement(
             suite,
             "testcase",
-            classname=f"loadtest.{verdict.slos}.{objective.group}",
+            classname=f"loadtest.{verdict.slos.name}.{objective.group}",
             name=f"{objective.metric} {objective.bound}",
         )
         if not objective.ok:

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from loadtest.files import write_text
 from loadtest.profiles import Profile
 from loadtest.records import Records, merge
+from measure.files import write_text
 
 ENTRY = np.dtype(
     [("intended_s", "f8"), ("started_s", "f8"), ("ended_s", "f8"), ("rows", "i2"), ("cold", "?"), ("error", "i2")]

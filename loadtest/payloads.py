@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from altreco_client import InvalidImage, PreparedImage, contract, prepare
+from altreco_client import InvalidImage, PreparedImage, prepare
 from numpy.typing import NDArray
 from PIL import Image
 
 from loadtest.errors import LoadtestError
 from loadtest.workload import Pictures, Workload, zipf_shares
+from measure.requests import new_pictures
 
 DRAWN = 8
 """Base pictures where none have to be decoded."""
@@ -51,7 +52,7 @@ class Payloads:
         rng = np.random.default_rng(workload.seed)
         self.workload, self._nonce = workload, nonce
         self.photos = _photos(workload.pictures, rng)
-        self._bases = [_prepared(photo) for photo in self.photos] or _drawn(rng)
+        self._bases = [_prepared(photo) for photo in self.photos] or _drawn(workload.seed)
         self.histories = _histories(workload, tags, rng)
 
     def stream(self, number: int) -> Iterator[Planned]:
@@ -96,8 +97,8 @@ def _index(cumulative: NDArray[np.float64], u: float) -> int:
     return min(int(cumulative.searchsorted(u, side="right")), len(cumulative) - 1)  # the sum may end below 1
 
 
-def _drawn(rng: np.random.Generator) -> list[NDArray[np.uint8]]:
-    return [rng.integers(0, 256, contract.IMAGE.dims, dtype=np.uint8) for _ in range(DRAWN)]
+def _drawn(seed: int) -> list[NDArray[np.uint8]]:
+    return [next(new_pictures([seed, number])) for number in range(DRAWN)]
 
 
 def _prepared(photo: bytes) -> NDArray[np.uint8]:

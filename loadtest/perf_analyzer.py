@@ -16,6 +16,7 @@ import csv
 import importlib.metadata
 import json
 import os
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -30,10 +31,12 @@ import tritonclient.grpc as triton
 from altreco_client import AltrecoError, TagRecommender, contract
 from numpy.typing import NDArray
 
+from deploy.local.process import running
 from loadtest.errors import LoadtestError
-from loadtest.files import write_bytes, write_text
 from loadtest.records import Run
-from loadtest.sampler import counters
+from measure.files import write_bytes, write_text
+from measure.requests import history_row, new_pictures
+from measure.server import counters, grown, hit_share
 
 VERSION = "2.51.0"
 FOLDER = Path("build/perf_analyzer")
@@ -43,7 +46,6 @@ LIBRARIES = {"libb64.so.0d": "libb64-*.so.0d", "libcudart.so.12": "libcudart-*.s
 WINDOWS, WINDOW_FACTOR = 3, 1.2
 FEWEST, MOST = 30, 1500
 """Requests; of one, its inputs take 0.2 MB of a file that perf_analyzer holds in memory."""
-TAGS_IN_HISTORY = 20
 PERCENTILES = ("p50", "p90", "p95", "p99")
 
 
@@ -197,18 +199,13 @@ def _pictures(repeat: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np
 
 def _write_inputs(path: Path, schedule: Schedule, tags: int) -> None:
     """A step for each request, its tensors in base64; other pictures each time, as a cache may hold the last ones."""
-    pictures = np.random.default_rng()
-    base = pictures.integers(0, 256, contract.IMAGE.dims, dtype=np.uint8)
-    stamps = pictures.integers(0, 2**62, int(schedule.picture.max()) + 1)
-    histories = np.random.default_rng(0)
+    nonce, cold = secrets.randbits(62), np.zeros(tags, dtype=np.float32)
     with path.open("w", encoding="utf-8") as file:
         file.write('{"data": [')
-        for i, (number, cold) in enumerate(zip(schedule.picture, schedule.cold, strict=True)):
-            base.reshape(-1)[:8] = stamps[number : number + 1].view(np.uint8)
-            history = np.zeros(tags, dtype=np.float32)
-            if not cold:
-                history[histories.choice(tags, min(TAGS_IN_HISTORY, tags), replace=False)] = 1
-            step = {contract.IMAGE.name: _base64(base), contract.USER_HISTORY.name: _base64(history)}
+        for i, (number, without_history) in enumerate(zip(schedule.picture, schedule.cold, strict=True)):
+            picture = next(new_pictures([nonce, int(number)]))
+            history = cold if without_history else history_row(tags, i)
+            step = {contract.IMAGE.name: _base64(picture), contract.USER_HISTORY.name: _base64(history)}
             file.write(("," if i else "") + json.dumps(step))
         file.write("]}")
 
@@ -223,32 +220,18 @@ def _run(executable: Path, url: str, seconds: float, *, inputs: Path, intervals:
     command += ["--input-data", str(inputs), "--request-intervals", str(intervals), "-f", str(report), "--verbose-csv"]
     command += ["--measurement-interval", str(window_ms), "--max-trials", str(WINDOWS)]
     command += ["--stability-percentage", "999"]  # all windows count, however they differ
-    try:
-        done = subprocess.run(
-            command,
-            env={**os.environ, "LD_LIBRARY_PATH": str(executable.parent / "lib")},
-            cwd=report.parent,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=3 * seconds + 60,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise LoadtestError(f"perf_analyzer did not end: {url} does not hold this rate, choose a lower one") from error
-    if done.returncode or not report.exists():
-        said = (done.stdout + done.stderr).partition("Usage:")[0].strip().splitlines()[-5:]
-        raise LoadtestError(f"perf_analyzer gave up (exit code {done.returncode}): " + "; ".join(filter(None, said)))
+    env = {**os.environ, "LD_LIBRARY_PATH": str(executable.parent / "lib")}
+    log = report.with_suffix(".log")
+    with running(command, log_path=log, stop_timeout_s=0, env=env, cwd=report.parent) as process:
+        code = process.wait(3 * seconds + 60)
+    if code is None:
+        raise LoadtestError(f"perf_analyzer did not end: {url} does not hold this rate, choose a lower one")
+    if code or not report.exists():
+        said = process.log().partition("Usage:")[0].strip().splitlines()[-5:]
+        raise LoadtestError(f"perf_analyzer gave up (exit code {code}): " + "; ".join(filter(None, said)))
 
 
 def server_ms(first: Mapping[str, Any], last: Mapping[str, Any]) -> float:
     """Mean in Triton between two of its `counters`, of a request to the ensemble."""
-    name = contract.TAG_RECOMMENDER.name
-    grown = {key: last[name][key] - first[name][key] for key in ("request_ns", "requests")}
-    return float(grown["request_ns"] / grown["requests"] / 1e6)
-
-
-def hit_share(first: Mapping[str, Any], last: Mapping[str, Any]) -> float:
-    """Of the pictures between two of Triton's `counters`, those whose encoding the cache had."""
-    name = contract.VISUAL_ENCODER.name
-    hits, misses = (last[name][key] - first[name][key] for key in ("cache_hit", "cache_miss"))
-    return float(hits / (hits + misses)) if hits + misses else 0.0
+    ns, requests = (grown(first, last, contract.TAG_RECOMMENDER, key) for key in ("request_ns", "requests"))
+    return ns / requests / 1e6

@@ -4,7 +4,7 @@ import io
 import json
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadtest.errors import LoadtestError
-from loadtest.files import write_bytes
+from loadtest.profiles import Profile
+from loadtest.tables import parse
+from loadtest.workload import Workload
+from measure.files import write_bytes, write_text
 
 FORMAT = "altreco-loadtest-1"
 RUN_FILE, RECORDS_FILE, SERVER_FILE, OPINION_FILE = "run.json", "records.npz", "server.json", "perf_analyzer.json"
@@ -103,25 +106,66 @@ def load_records(path: Path) -> Records:
         raise LoadtestError(f"{path} cannot be read as a run's records ({error}): run again") from error
 
 
+@dataclass(frozen=True, kw_only=True)
+class Generator:
+    """What is known of the load generator during a run."""
+
+    load: str
+    """open or closed."""
+    workers: int
+    limit_requests_per_s: float | None
+    """The most that it can send, as measured before the run; None: not measured."""
+    cpu_share: tuple[tuple[float, float], ...]
+    """Second, and the share of a core that its busiest process used."""
+    bound_reached: bool = False
+    """Whether requests had to wait because too many were in flight."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """What a run was: run.json."""
+
+    profile: Profile
+    workload: Workload
+    url: str
+    started: str
+    """ISO 8601, UTC."""
+    environment: Mapping[str, Any]
+    server_config: Mapping[str, Any] | None
+    duration_s: float
+    """Seconds that the load lasted; fewer than the profile's where the run ended early."""
+    ended_early: str | None
+    """Why; None: it lasted to its end."""
+    generator: Generator
+
+    def plain(self) -> dict[str, Any]:
+        """The settings as JSON has them."""
+        values: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return values
+
+
 @dataclass(frozen=True)
 class Run:
     """A run's folder, read."""
 
     folder: Path
-    settings: Mapping[str, Any]
-    """run.json."""
+    settings: RunSettings
     records: Records
     samples: Sequence[Mapping[str, Any]]
     """server.json: what Triton counted, from before the load to after it."""
 
 
+def save_settings(path: Path, settings: RunSettings) -> None:
+    """Write run.json, whole or not at all."""
+    write_text(path, json.dumps({"format": FORMAT, **settings.plain()}, indent=1) + "\n")
+
+
 def load_run(folder: Path) -> Run:
-    """Read what the run command left; raises LoadtestError."""
-    settings = _read_json(folder / RUN_FILE)
-    if settings.get("format") != FORMAT:
-        raise LoadtestError(
-            f"{folder / RUN_FILE} has format {settings.get('format')!r}: expected {FORMAT!r}; run again"
-        )
+    """Read and check what the run command left; raises LoadtestError."""
+    values = _read_json(folder / RUN_FILE)
+    if (found := values.pop("format", None)) != FORMAT:
+        raise LoadtestError(f"{folder / RUN_FILE} has format {found!r}: expected {FORMAT!r}; run again")
+    settings = parse(RunSettings, values, file=str(folder / RUN_FILE))
     samples = _read_json(folder / SERVER_FILE).get("samples", [])
     return Run(folder, settings, load_records(folder / RECORDS_FILE), samples)
 

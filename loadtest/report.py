@@ -1,7 +1,7 @@
 """A run as one HTML page that needs no network, a summary in Markdown, and the verdict as JSON and JUnit XML."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,14 @@ from loadtest import figures
 from loadtest.baseline import Comparison, Interval
 from loadtest.breakdown_table import Breakdown, breakdown, rows
 from loadtest.errors import LoadtestError
-from loadtest.files import write_text
 from loadtest.junit import to_junit
-from loadtest.palette import to_svg
-from loadtest.records import Run, load_run
+from loadtest.records import Run
 from loadtest.second_opinion import SecondOpinion, kept_opinion
-from loadtest.slo import BEYOND, GROUPS, PERCENTILES, SLOs, requests_needed
-from loadtest.verdict import GENERATOR, METRICS, Outcome, Verdict, check, grouped, in_units, measure, number, to_json
+from loadtest.slo import BEYOND, GROUPS, PERCENTILES, requests_needed
+from loadtest.verdict import GENERATOR, METRICS, Outcome, Verdict, grouped, in_units, measure, to_json
+from measure.files import write_text
+from measure.markdown import Table, mib, number, table
+from measure.pictures import to_svg
 
 REPORT, SUMMARY, VERDICT, JUNIT = "report.html", "summary.md", "verdict.json", "junit.xml"
 MARKS = {
@@ -34,16 +35,12 @@ WORDS = {"PASSED": "good", "FAILED": "bad"}
 
 NAMES = GROUPS | {GENERATOR: "load generator"}
 
-Table = tuple[Sequence[str], Sequence[Sequence[str]]]
-"""Heads and lines."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Content:
     """What page and summary tell."""
 
     run: Run
-    slos: SLOs
     verdict: Verdict
     breakdown: Breakdown | None
     breakdown_note: str
@@ -51,12 +48,11 @@ class Content:
     opinion: SecondOpinion | None
 
 
-def write_report(folder: Path, slos: SLOs, *, comparison: Comparison | None = None) -> Path:
-    """Render the run in `folder` as four files beside it; the page's path. Raises LoadtestError for what is no run."""
-    content = _content(load_run(folder), slos, comparison)
-    verdict, duration_s = content.verdict, content.run.settings["duration_s"]
+def write_report(run: Run, verdict: Verdict, comparison: Comparison | None = None) -> Path:
+    """Render a judged run as four files in its folder; the page's path."""
+    content, folder = _content(run, verdict, comparison), run.folder
     write_text(folder / VERDICT, json.dumps(to_json(verdict), indent=1) + "\n")
-    write_text(folder / JUNIT, to_junit(verdict, duration_s=duration_s))
+    write_text(folder / JUNIT, to_junit(verdict, duration_s=run.settings.duration_s))
     write_text(folder / SUMMARY, _summary(content))
     write_text(folder / REPORT, _page(content))
     return folder / REPORT
@@ -81,17 +77,7 @@ def settings_lines(values: Mapping[str, Any], prefix: str = "") -> list[tuple[st
     return lines
 
 
-def markdown(table: Table) -> list[str]:
-    """Lines of a table; what would end a cell is escaped."""
-    heads, lines = table
-    return [
-        "| " + " | ".join(heads) + " |",
-        "|---" * len(heads) + "|",
-        *("| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in line) + " |" for line in lines),
-    ]
-
-
-def _content(run: Run, slos: SLOs, comparison: Comparison | None) -> Content:
+def _content(run: Run, verdict: Verdict, comparison: Comparison | None) -> Content:
     try:
         table, note = breakdown(run), ""
     except LoadtestError as error:
@@ -100,8 +86,7 @@ def _content(run: Run, slos: SLOs, comparison: Comparison | None) -> Content:
         note = _breakdown_note(table)
     return Content(
         run=run,
-        slos=slos,
-        verdict=check(run, slos),
+        verdict=verdict,
         breakdown=table,
         breakdown_note=note,
         comparison=comparison,
@@ -113,11 +98,11 @@ def _page(content: Content) -> str:
     run, verdict = content.run, content.verdict
     width_s = figures.window_s(run)
     pictures: dict[str, Figure | None] = {
-        "over_time": figures.over_time(run, content.slos),
-        "distribution": figures.distribution(run, content.slos),
+        "over_time": figures.over_time(run, verdict.slos),
+        "distribution": figures.distribution(run, verdict.slos),
         "against_throughput": figures.against_throughput(run),
         "breakdown": figures.where_the_time_goes(content.breakdown) if content.breakdown else None,
-        "machine": figures.machine_load(run, content.slos.generator.cpu_share),
+        "machine": figures.machine_load(run, verdict.slos.generator.cpu_share),
     }
     captions = {
         "over_time": f"In windows of {width_s:g} s, by when requests should have left; of one with fewer than 100, p99 "
@@ -159,32 +144,30 @@ def _summary(content: Content) -> str:
     run, verdict = content.run, content.verdict
     lines = [f"# {verdict.word}: {_title(run)}", "", _subtitle(run), ""]
     lines += [f"- {reason}" for reason in verdict.reason.split("; ")] + [""]
-    lines += markdown((["", *_tiles(content)], [["**measured**", *_tiles(content).values()]]))
-    lines += ["", f"## Objectives: `{verdict.slos}`", ""]
-    lines += markdown(
-        (
-            ["of", "metric", "limit", "measured", "requests", ""],
+    lines += table(["", *_tiles(content)], [["**measured**", *_tiles(content).values()]])
+    lines += ["", f"## Objectives: `{verdict.slos.name}`", ""]
+    lines += table(
+        ["of", "metric", "limit", "measured", "requests", ""],
+        [
             [
-                [
-                    NAMES[objective.group],
-                    METRICS[objective.metric].rstrip(","),
-                    objective.bound,
-                    "-" if objective.measured is None else in_units(objective.metric, objective.measured),
-                    f"{objective.requests:,}",
-                    objective.outcome.value if objective.ok else f"**{objective.outcome.value}**",
-                ]
-                for objective in verdict.objectives
-            ],
-        )
+                NAMES[objective.group],
+                METRICS[objective.metric].rstrip(","),
+                objective.bound,
+                "-" if objective.measured is None else in_units(objective.metric, objective.measured),
+                f"{objective.requests:,}",
+                objective.outcome.value if objective.ok else f"**{objective.outcome.value}**",
+            ]
+            for objective in verdict.objectives
+        ],
     )
-    lines += ["", "## Latencies by kind of request", "", *markdown(_group_rows(run))]
+    lines += ["", "## Latencies by kind of request", "", *table(*_group_rows(run))]
     errors = _error_rows(run)
-    lines += ["", "## Errors", "", *(markdown(errors) if errors[1] else ["None."])]
+    lines += ["", "## Errors", "", *(table(*errors) if errors[1] else ["None."])]
     lines += ["", "## Where the time goes", ""]
-    lines += [*markdown(rows(content.breakdown)), ""] if content.breakdown else []
+    lines += [*table(*rows(content.breakdown)), ""] if content.breakdown else []
     lines += [content.breakdown_note]
     if content.opinion:
-        lines += ["", "## A second opinion: perf_analyzer", "", *markdown(content.opinion.table), ""]
+        lines += ["", "## A second opinion: perf_analyzer", "", *table(*content.opinion.table), ""]
         lines += [f"- {sentence}" for sentence in content.opinion.explanations]
     if content.comparison:
         changes = [
@@ -192,29 +175,26 @@ def _summary(content: Content) -> str:
             for of in content.comparison.changes
         ]
         lines += ["", "## Against the baseline", ""]
-        lines += markdown((["metric", "baseline, mean (95 %)", "now, mean (95 %)", "what can be said"], changes))
+        lines += table(["metric", "baseline, mean (95 %)", "now, mean (95 %)", "what can be said"], changes)
         lines += ["", _comparison_note(content.comparison)]
         lines += [f"The environments differ: {difference}." for difference in content.comparison.differences]
     for name, values in _settings(run).items():
-        lines += ["", f"## {name.capitalize()}", "", *markdown((["setting", "value"], [*map(list, values)]))]
+        lines += ["", f"## {name.capitalize()}", "", *table(["setting", "value"], [*map(list, values)])]
     return "\n".join(lines) + "\n"
 
 
 def _title(run: Run) -> str:
-    return f"Load test: {run.settings['profile'].get('name', run.folder.name)}"
+    return f"Load test: {run.settings.profile.name or run.folder.name}"
 
 
 def _subtitle(run: Run) -> str:
     settings = run.settings
-    return (
-        f"{settings['started']}, {settings['duration_s']:g} s, {settings['generator']['load']} load "
-        f"against {settings['url']}"
-    )
+    return f"{settings.started}, {settings.duration_s:g} s, {settings.generator.load} load against {settings.url}"
 
 
 def _tiles(content: Content) -> dict[str, str]:
     run = content.run
-    measured = measure(run.records, run.settings["duration_s"])
+    measured = measure(run.records, run.settings.duration_s)
     tiles = {"requests answered a second": number(measured["requests_per_s"])}
     tiles |= {
         f"{METRICS[key].removesuffix(', ms')}, ms": number(measured[key])
@@ -236,7 +216,7 @@ def _group_rows(run: Run) -> Table:
     heads = ["", "requests", "failed", "requests a second", "mean, ms", "p50", "p95", "p99", "p99.9", "slowest"]
     lines = []
     for group, records in grouped(run.records).items():
-        measured = measure(records, run.settings["duration_s"])
+        measured = measure(records, run.settings.duration_s)
         answered = records.where(records.error < 0).latency_ms()
         if not len(records):
             continue
@@ -268,8 +248,8 @@ def _error_rows(run: Run) -> Table:
 
 
 def _settings(run: Run) -> dict[str, list[tuple[str, str]]]:
-    settings = run.settings
-    named = {name: settings.get(name) for name in ("environment", "profile", "workload", "server_config")}
+    settings = run.settings.plain()
+    named = {name: settings[name] for name in ("environment", "profile", "workload", "server_config")}
     generator = {key: value for key, value in settings["generator"].items() if key != "cpu_share"}
     named["generator"] = generator | {"url": settings["url"], "started": settings["started"]}
     return {name.replace("_", " "): settings_lines(values) for name, values in named.items() if values}
@@ -281,7 +261,7 @@ def _breakdown_note(table: Breakdown) -> str:
     if table.cpu_share is not None:
         sentences.append(f"The server used {100 * table.cpu_share:.0f} % of a core on average.")
     if table.memory_bytes is not None:
-        sentences.append(f"It held at most {table.memory_bytes / 1024**2:,.0f} MiB.")
+        sentences.append(f"It held at most {mib(table.memory_bytes)}.")
     if table.gpu_utilization is not None:
         sentences.append(f"The GPU was used {100 * table.gpu_utilization:.0f} % on average.")
     if table.ended:

@@ -49,7 +49,7 @@ def report(arguments: argparse.Namespace) -> int:
     worse = comparison.worse if comparison else ()
     for change in worse:
         print(f"{change.name}: {change.statement}")
-    print(f"wrote {write_report(arguments.folder, slos, comparison=comparison)}")
+    print(f"wrote {write_report(run, verdict, comparison)}")
     return int(bool(worse) or not verdict.ok)
 
 

@@ -1,30 +1,38 @@
 """One run: generators ask, Triton's statistics are sampled, and all of it ends in a folder, however the run ends."""
 
 import datetime
-import json
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from altreco_client import AltrecoError, contract
 
 from deploy.access import PLAIN, Access
+from deploy.local.process import piped
 from loadtest import parts
 from loadtest.environment import environment, server_config
 from loadtest.errors import LoadtestError
-from loadtest.files import write_text
 from loadtest.generators import Generators, Usage, generating
 from loadtest.plan import Plan, new_nonce
 from loadtest.profiles import Profile, Stage
-from loadtest.records import FORMAT, OPINION_FILE, RECORDS_FILE, RUN_FILE, SERVER_FILE, Run, load_run, save_records
+from loadtest.records import (
+    OPINION_FILE,
+    RECORDS_FILE,
+    RUN_FILE,
+    SERVER_FILE,
+    Generator,
+    Run,
+    RunSettings,
+    load_run,
+    save_records,
+    save_settings,
+)
 from loadtest.sampler import Sample, sampling, save_samples
 from loadtest.workload import Workload
 
@@ -82,15 +90,18 @@ def run_load(
         nonce=new_nonce(),
         workers=workers,
     )
-    settings = {
-        "format": FORMAT,
-        "profile": asdict(profile),
-        "workload": asdict(workload),
-        "url": target.url,
-        "started": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "environment": environment(),
-        "server_config": server_config(target.url, target.model, target.access),
-    }
+    started = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    settings = RunSettings(
+        profile=profile,
+        workload=workload,
+        url=target.url,
+        started=started,
+        environment=environment(),
+        server_config=server_config(target.url, target.model, target.access),
+        duration_s=profile.duration_s,
+        ended_early=None,
+        generator=Generator(load=profile.load, workers=workers, limit_requests_per_s=limit, cpu_share=()),
+    )
     _empty(folder)
     watch = Watch(profile, folder / PARTS, say)
     samples: list[Sample] = []
@@ -102,7 +113,7 @@ def run_load(
         if watch.started is not None:
             late_s = sampled_from - watch.started
             save_samples(folder / SERVER_FILE, [{**sample, "t_s": sample["t_s"] + late_s} for sample in samples])
-            _keep(folder, watch, settings, {"limit_requests_per_s": limit, "workers": workers})
+            _keep(folder, watch, settings)
     return load_run(folder)
 
 
@@ -189,42 +200,25 @@ def _empty(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def _keep(folder: Path, watch: Watch, settings: Mapping[str, Any], generator: Mapping[str, Any]) -> None:
+def _keep(folder: Path, watch: Watch, settings: RunSettings) -> None:
     """Write records and settings, which come last: a folder with them is whole."""
-    profile = watch.profile
-    records = parts.collect(watch.folder, profile)
-    duration_s = profile.duration_s
+    records, duration_s = parts.collect(watch.folder, settings.profile), settings.duration_s
     if watch.ended_early and len(records):
         duration_s = min(duration_s, float(records.ended_s.max()))
     save_records(folder / RECORDS_FILE, records)
-    generator = {
-        "cpu_share": watch.cpu_share,
-        "bound_reached": parts.bound_reached(watch.folder),
-        "load": profile.load,
-        **generator,
-    }
-    content = {**settings, "duration_s": duration_s, "ended_early": watch.ended_early, "generator": generator}
-    write_text(folder / RUN_FILE, json.dumps(content, indent=1) + "\n")
+    generator = replace(
+        settings.generator, cpu_share=tuple(watch.cpu_share), bound_reached=parts.bound_reached(watch.folder)
+    )
+    ended = replace(settings, duration_s=duration_s, ended_early=watch.ended_early, generator=generator)
+    save_settings(folder / RUN_FILE, ended)
     shutil.rmtree(watch.folder)
 
 
 @contextmanager
 def _canned_servers(tags: int, count: int) -> Iterator[str]:
     """An address for all of them."""
-    servers = [
-        subprocess.Popen(
-            [sys.executable, "-m", "loadtest.canned", str(tags)],
-            cwd=Path(__file__).parents[1],
-            stdin=subprocess.PIPE,  # whose end they wait for
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(count)
-    ]
-    try:
-        ports = [server.stdout.readline().strip() for server in servers if server.stdout]
+    command = [sys.executable, "-m", "loadtest.canned", str(tags)]
+    with ExitStack() as stack:
+        servers = [stack.enter_context(piped(command, cwd=Path(__file__).parents[1])) for _ in range(count)]
+        ports = [server.stdout.readline().decode().strip() for server in servers if server.stdout]
         yield "ipv4:" + ",".join(f"127.0.0.1:{port}" for port in ports)
-    finally:
-        for server in servers:
-            server.kill()
-            server.communicate()

@@ -25,6 +25,7 @@ from loadtest.slo import LATE_MS, SLOs, load_slos
 from loadtest.target import add_load_options, target_of
 from loadtest.verdict import GENERATOR, Outcome, check
 from loadtest.workload import load_workload
+from measure.callers import percentile
 
 FOLDER = Path("build/loadtest")
 CLOSE_TO_LIMIT = 0.7
@@ -97,28 +98,26 @@ class Progress:
 
 def summary(run: Run) -> str:
     """Requests, latencies, errors, and what to know of the generators."""
-    records, generator = run.records, run.settings["generator"]
+    records, generator = run.records, run.settings.generator
     answered = records.where(records.error < 0)
-    lines = [
-        f"{len(records):,} requests in {run.settings['duration_s']:.0f} s, {len(records) - len(answered):,} failed"
-    ]
+    lines = [f"{len(records):,} requests in {run.settings.duration_s:.0f} s, {len(records) - len(answered):,} failed"]
     if len(answered):
-        p50, p95, p99 = np.percentile(answered.latency_ms(), (50, 95, 99), method="higher")
+        p50, p95, p99 = (percentile(answered.latency_ms(), percent) for percent in (50, 95, 99))
         lines.append(f"p50 {p50:.1f} ms, p95 {p95:.1f} ms, p99 {p99:.1f} ms, from when they should have left")
     errors = Counter(records.errors[number] for number in records.error[records.error >= 0])
     lines += [f"  {count:,} times {error}" for error, count in errors.most_common()]
     late = int(np.count_nonzero(records.late_ms() > LATE_MS))
     if late:
-        bound = ", as too many were under way" if generator["bound_reached"] else ""
+        bound = ", as too many were under way" if generator.bound_reached else ""
         lines.append(f"{late:,} requests left more than {LATE_MS:g} ms late{bound}")
-    if run.settings["ended_early"]:
-        lines.append(f"it ended early: {run.settings['ended_early']}")
+    if run.settings.ended_early:
+        lines.append(f"it ended early: {run.settings.ended_early}")
     return "\n".join([*lines, f"wrote {run.folder}"])
 
 
 def _hear(run: Run, url: str) -> None:
     """Of perf_analyzer; without it, the run is worth what it was."""
-    print(f"the same again with perf_analyzer, {run.settings['duration_s']:.0f} s", flush=True)
+    print(f"the same again with perf_analyzer, {run.settings.duration_s:.0f} s", flush=True)
     try:
         opinion = second_opinion(run, url)
     except LoadtestError as error:
@@ -138,9 +137,9 @@ def _judge(run: Run, slos: SLOs | None) -> int:
             "generator more --workers, or ask for less"
         )
     if slos is None:
-        failed = bool(run.settings["ended_early"] or limits or (run.records.error >= 0).any())
+        failed = bool(run.settings.ended_early or limits or (run.records.error >= 0).any())
         return int(failed or not len(run.records))
-    print(f"{verdict.word}: {verdict.reason}\nwrote {write_report(run.folder, slos)}")
+    print(f"{verdict.word}: {verdict.reason}\nwrote {write_report(run, verdict)}")
     return verdict.exit_code
 
 

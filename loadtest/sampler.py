@@ -2,13 +2,10 @@
 
 import http.client
 import json
-import re
 import threading
 import time
-import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +15,11 @@ from tritonclient.utils import InferenceServerException
 
 from deploy.access import PLAIN, Access, advice
 from loadtest.errors import LoadtestError
-from loadtest.files import write_text
+from measure.files import write_text
+from measure.server import DEADLINE_S, counters, metrics, processes, replicas
 
-DEADLINE_S = 5.0
 CPU_INTERVAL_S = 0.25
 """Linux counts a process's time in steps of 10 ms: what is sampled sooner has no share."""
-
-METRIC = re.compile(r"^(?P<name>nv_\w+)\{(?P<labels>[^}]*)\} (?P<value>\S+)$", re.MULTILINE)
-LABEL = re.compile(r'(\w+)="([^"]*)"')
-GPU = {"utilization": "nv_gpu_utilization", "memory_bytes": "nv_gpu_memory_used_bytes"}
-"""Key of a sample to Triton's metric."""
 
 Sample = dict[str, Any]
 
@@ -73,48 +65,9 @@ def sampling(
             thread.join()
 
 
-def replicas(url: str) -> list[str]:
-    """host:port of each server that gRPC's address names; of a name that DNS resolves, the address itself."""
-    scheme, _, addresses = url.partition(":")
-    return addresses.split(",") if scheme == "ipv4" else [url]
-
-
 def save_samples(path: Path, samples: Sequence[Mapping[str, Any]]) -> None:
     """Write server.json, whole or not at all."""
     write_text(path, json.dumps({"samples": samples}) + "\n")
-
-
-def counters(*servers: triton.InferenceServerClient) -> dict[str, Sample]:
-    """Triton's statistics so far: model to counter, summed over servers and loaded versions; `ns` are nanoseconds.
-
-    `requests` were answered, in `request_ns` from their arrival to their answer; `rows` are the pictures of those
-    that were executed and not cached, `batch_sizes` the executions by size. Raises InferenceServerException.
-    """
-    models: dict[str, Sample] = {}
-    statistics = [server.get_inference_statistics(client_timeout=DEADLINE_S).model_stats for server in servers]
-    for of in chain(*statistics):
-        stats, model = of.inference_stats, models.setdefault(of.name, {"batch_sizes": {}})
-        version = {
-            "requests": stats.success.count,
-            "request_ns": stats.success.ns,
-            "executions": of.execution_count,
-            "rows": of.inference_count,
-            "queue_ns": stats.queue.ns,
-            "compute_input_ns": stats.compute_input.ns,
-            "compute_infer_ns": stats.compute_infer.ns,
-            "compute_output_ns": stats.compute_output.ns,
-            "cache_hit": stats.cache_hit.count,
-            "cache_miss": stats.cache_miss.count,
-            "cache_hit_ns": stats.cache_hit.ns,
-            "cache_miss_ns": stats.cache_miss.ns,
-            "fail": stats.fail.count,
-        }
-        for counter, value in version.items():
-            model[counter] = model.get(counter, 0) + value
-        for batch in of.batch_stats:
-            size = str(batch.batch_size)
-            model["batch_sizes"][size] = model["batch_sizes"].get(size, 0) + batch.compute_infer.count
-    return models
 
 
 def _collect(source: "_Source", samples: list[Sample], stop: threading.Event, every_s: float) -> None:
@@ -131,12 +84,6 @@ def _collect(source: "_Source", samples: list[Sample], stop: threading.Event, ev
                 samples[-1]["ended"] = str(error)
 
 
-def _read(url: str) -> str:
-    with urllib.request.urlopen(url, timeout=DEADLINE_S) as answer:
-        text: str = answer.read().decode()
-        return text
-
-
 class _Source:
     """Where samples come from; the first one is at 0 s."""
 
@@ -151,7 +98,7 @@ class _Source:
         """All that there is now; raises _Gone or _Late."""
         try:
             t_s = time.monotonic() - self._started
-            return {"t_s": t_s, "models": counters(*self._clients), **self._metrics(), **self._process()}
+            return {"t_s": t_s, "models": counters(*self._clients), **metrics(self._metrics_urls), **self._process()}
         except InferenceServerException as error:
             kind = _Late if error.status() == "StatusCode.DEADLINE_EXCEEDED" else _Gone
             raise kind(error.message()) from error
@@ -162,27 +109,14 @@ class _Source:
         except psutil.NoSuchProcess as error:
             raise _Gone(f"there is no process {error.pid}") from error
 
-    def _metrics(self) -> Sample:
-        pending: dict[str, int] = {}
-        gpus: dict[str, Sample] = {}
-        for metric in METRIC.finditer("\n".join(map(_read, self._metrics_urls))):
-            labels, value = dict(LABEL.findall(metric["labels"])), float(metric["value"])
-            if metric["name"] == "nv_inference_pending_request_count":
-                pending[labels["model"]] = pending.get(labels["model"], 0) + int(value)
-            for key, name in GPU.items():
-                if metric["name"] == name:
-                    gpus.setdefault(labels["gpu_uuid"], dict.fromkeys(GPU))[key] = value
-        return {"pending": pending, "gpu": [gpus[uuid] for uuid in sorted(gpus)]}
-
     def _metrics_named(self) -> str:
         return " or ".join(self._metrics_urls)
 
     def _process(self) -> Sample:
         if self._pid is None:
             return {"cpu_share": None, "memory_bytes": None}
-        root = psutil.Process(self._pid)
         now, used, memory = time.monotonic(), {}, 0
-        for process in (root, *root.children(recursive=True)):
+        for process in processes(self._pid):
             with suppress(psutil.NoSuchProcess):  # a child that ended meanwhile
                 times = process.cpu_times()
                 used[process] = times.user + times.system

@@ -11,14 +11,14 @@ from loadtest.perf_analyzer import (
     PERCENTILES,
     PerfAnalyzerResult,
     analyze,
-    hit_share,
     load_result,
     replay,
     save_result,
     server_ms,
 )
 from loadtest.records import OPINION_FILE, Run
-from loadtest.sampler import replicas
+from measure.callers import percentile
+from measure.server import hit_share, replicas
 
 LAST_ANSWERS_S = 1.0
 """After the last arrival; as long as from sample to sample."""
@@ -64,7 +64,7 @@ def compare(run: Run, result: PerfAnalyzerResult) -> SecondOpinion:
     lines = [
         ["requests a second", _text(len(records) / result.seconds), _text(result.requests_per_s)],
         *(
-            [f"{name}, ms", _text(float(np.percentile(latency, int(name[1:])))), _text(getattr(result, f"{name}_ms"))]
+            [f"{name}, ms", _text(percentile(latency, int(name[1:]))), _text(getattr(result, f"{name}_ms"))]
             for name in PERCENTILES
         ),
         ["mean, ms", _text(float(latency.mean())), _text(result.mean_ms)],

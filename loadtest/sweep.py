@@ -18,8 +18,9 @@ from altreco_client import AltrecoError
 
 from deploy.local import ServerError, on_free_ports, serve
 from loadtest.errors import LoadtestError
-from loadtest.files import write_text
 from loadtest.sweep_configs import Point, SweepPlan, Value, committed, has_effect, label, write_variant
+from measure.files import write_text
+from measure.turns import order
 
 FORMAT = "altreco-loadtest-sweep-1"
 MARGIN = 1.02
@@ -29,7 +30,7 @@ PASSES = 2
 FOR_INFORMATION = ".dynamic_batching"
 """Measured, and never adopted: with it goes the queue policy, by which requests that nobody waits for are dropped."""
 MORE_IS_BETTER = ("pictures_per_s",)
-SERVER: Mapping[str, Any] = {"strict": True, "stop_timeout_s": 1}
+SERVER: Mapping[str, Any] = {"strict": True, "stop_timeout_s": 0}
 
 Figures = Mapping[str, float]
 Measure = Callable[[str], Figures]
@@ -160,7 +161,7 @@ class Search:
                 except ServerError as error:
                     trial = _failed(trial, candidate, error)
             for number in range(self.rounds):
-                for candidate in _turned(trial.candidates, number):
+                for candidate in order(trial.candidates, number):
                     if not candidate.failed:
                         trial = self._load(trial, candidate, urls[candidate.label])
                         self._keep(known(trial))
@@ -184,12 +185,6 @@ def save_sweep(path: Path, sweep: Sweep, conditions: Mapping[str, Any]) -> None:
     write_text(
         path, json.dumps({"format": FORMAT, "conditions": conditions, **result, **asdict(sweep)}, indent=1) + "\n"
     )
-
-
-def _turned(candidates: Sequence[Candidate], number: int) -> list[Candidate]:
-    """Another one first in each round, and every other round backwards."""
-    start = number % len(candidates)
-    return [*candidates[start:], *candidates[:start]][:: -1 if number % 2 else 1]
 
 
 def _with(trial: Trial, changed: Candidate) -> Trial:

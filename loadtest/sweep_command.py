@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from loadtest.environment import environment
-from loadtest.files import write_text
 from loadtest.sweep import Measure, Search, Serve, Sweep, save_sweep, serve_strictly
 from loadtest.sweep_configs import load_plan
 from loadtest.sweep_load import SweepLoad
 from loadtest.sweep_report import sentence, sweep_markdown
-from loadtest.verdict import number
 from loadtest.workload import DEFAULT, load_workload
+from measure.files import write_text
+from measure.markdown import number
 
 RESULTS, REPORT = "sweep.json", "sweep.md"
 PLANS = Path(__file__).parent / "sweeps"

@@ -14,8 +14,8 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
 from loadtest.errors import LoadtestError
-from loadtest.files import write_text
 from loadtest.tables import parse, read_toml
+from measure.files import write_text
 
 CONFIG_FILE = "config.pbtxt"
 THREADS = "intra_op_thread_count"

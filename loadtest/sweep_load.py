@@ -1,20 +1,18 @@
 """The load under which configs are compared: always the same requests, first one at a time, then several at once."""
 
 import secrets
-import threading
-import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 
-import numpy as np
-from altreco_client import TagRecommender
+from altreco_client import PreparedImage, TagRecommender
 
 from loadtest.errors import LoadtestError
-from loadtest.payloads import Payloads, Planned
+from loadtest.payloads import Payloads
 from loadtest.workload import Workload
+from measure.callers import Caller, Load, closed_load, shared
 
 METRICS = {
     "pictures_per_s": "pictures a second",
@@ -55,36 +53,22 @@ class SweepLoad:
             payloads = Payloads(self.workload, clients[0].vocabulary.tags, secrets.randbits(62))
             few = self.requests // ALONE_SHARE
             self._ask(clients, payloads, STREAMS["warm-up"], few)
-            alone, _, _ = self._ask(clients[:1], payloads, STREAMS["alone"], few)
-            together, pictures, seconds = self._ask(clients, payloads, STREAMS["together"], self.requests)
+            alone, _ = self._ask(clients[:1], payloads, STREAMS["alone"], few)
+            together, pictures = self._ask(clients, payloads, STREAMS["together"], self.requests)
         return {
-            "pictures_per_s": pictures / seconds,
-            "p95_ms": float(np.percentile(together, 95, method="higher")),
-            "alone_p50_ms": float(np.median(alone)),
+            "pictures_per_s": pictures / together.seconds,
+            "p95_ms": together.percentile_ms(95),
+            "alone_p50_ms": alone.percentile_ms(50),
         }
 
-    def _ask(
-        self, clients: Sequence[TagRecommender], payloads: Payloads, stream: int, count: int
-    ) -> tuple[list[float], int, float]:
-        """Latencies in ms, pictures, and seconds from the first request to the last answer."""
+    def _ask(self, clients: Sequence[TagRecommender], payloads: Payloads, stream: int, count: int) -> tuple[Load, int]:
+        """The load of so many requests, and their pictures."""
         planned = list(islice(payloads.stream(stream), count))
-        waiting, lock = iter(planned), threading.Lock()
+        images = (([payloads.picture(number) for number in of.pictures], of.history) for of in planned)
+        requests = shared(images)
+        load = closed_load([Caller(partial(self._one, client), requests) for client in clients])
+        return load, sum(len(of.pictures) for of in planned)
 
-        def next_one() -> Planned | None:
-            with lock:
-                return next(waiting, None)
-
-        def work(client: TagRecommender) -> list[float]:
-            return [self._one(client, payloads, request) for request in iter(next_one, None)]
-
-        started = time.perf_counter()
-        with ThreadPoolExecutor(len(clients)) as pool:
-            latencies = [latency for of in pool.map(work, clients) for latency in of]
-        seconds = time.perf_counter() - started
-        return latencies, sum(len(request.pictures) for request in planned), seconds
-
-    def _one(self, client: TagRecommender, payloads: Payloads, request: Planned) -> float:
-        images = [payloads.picture(number) for number in request.pictures]
-        sent = time.perf_counter()
-        client.recommend_batch(images, [request.history] * len(images), self.workload.k)
-        return 1000 * (time.perf_counter() - sent)
+    def _one(self, client: TagRecommender, request: tuple[list[PreparedImage], dict[str, float]]) -> None:
+        images, history = request
+        client.recommend_batch(images, [history] * len(images), self.workload.k)

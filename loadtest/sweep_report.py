@@ -7,11 +7,11 @@ from typing import Any
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
-from loadtest.report import markdown, settings_lines
+from loadtest.report import settings_lines
 from loadtest.sweep import MARGIN, Candidate, Sweep, Trial
 from loadtest.sweep_configs import Point, apply, label
 from loadtest.sweep_load import METRICS
-from loadtest.verdict import number
+from measure.markdown import number, table
 
 LOCAL_BACKEND = (
     "The local Triton runs ONNX Runtime in a Python process for each instance, its threads do not spin, and it takes "
@@ -31,7 +31,7 @@ def sweep_markdown(sweep: Sweep, conditions: Mapping[str, Any]) -> str:
     for trial in sweep.trials:
         lines += [f"### `{trial.setting}`", "", *_table(trial), ""]
     settings = [[name, value] for name, value in settings_lines(conditions)]
-    return "\n".join([*lines, LOCAL_BACKEND, "", "## Conditions", "", *markdown((["", ""], settings)), ""])
+    return "\n".join([*lines, LOCAL_BACKEND, "", "## Conditions", "", *table(["", ""], settings), ""])
 
 
 def sentence(sweep: Sweep) -> str:
@@ -70,7 +70,7 @@ def _how_to_read() -> str:
 def _table(trial: Trial) -> list[str]:
     metrics = list(trial.base.rounds[0]) if trial.base.rounds else []
     heads = ["", *(text for name in metrics for text in (METRICS.get(name, name), "gain")), ""]
-    return markdown((heads, [_line(trial, candidate, metrics) for candidate in trial.candidates]))
+    return table(heads, [_line(trial, candidate, metrics) for candidate in trial.candidates])
 
 
 def _line(trial: Trial, candidate: Candidate, metrics: Sequence[str]) -> list[str]:

@@ -48,6 +48,10 @@ def parse(kind: type[T], values: Any, *, file: str, key: str = "") -> T:
 def _value(kind: Any, value: Any, file: str, key: str) -> Any:
     if typing.get_origin(kind) is types.UnionType:  # X | None: TOML has no null, JSON has
         return None if value is None else _value(typing.get_args(kind)[0], value, file, key)
+    if typing.get_origin(kind) is Mapping:
+        if not isinstance(value, Mapping):
+            raise LoadtestError(f"{file}: {key} is {value!r}, expected a table")
+        return value
     if typing.get_origin(kind) is tuple:
         return _tuple(typing.get_args(kind), value, file, key)
     if is_dataclass(kind):

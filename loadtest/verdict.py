@@ -1,6 +1,6 @@
 """A run held against its SLOs: every objective with limit and measured value, and one answer for a pipeline."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -9,6 +9,8 @@ import numpy as np
 
 from loadtest.records import Records, Run
 from loadtest.slo import BUSY_S, GROUPS, LATE_MS, PERCENTILES, GeneratorLimits, SLOs, given, requests_needed
+from measure.callers import percentile
+from measure.markdown import number
 
 GENERATOR = "generator"
 METRICS = {
@@ -77,7 +79,7 @@ class Objective:
 class Verdict:
     """All objectives of one run."""
 
-    slos: str
+    slos: SLOs
     objectives: tuple[Objective, ...]
     ended_early: str | None = None
     """Why the run did not last as long as it should: then it passes nothing."""
@@ -123,13 +125,13 @@ def check(run: Run, slos: SLOs) -> Verdict:
     objectives = list(_generator(run, slos.generator))
     for group, records in grouped(run.records).items():
         limits = given(getattr(slos, group))
-        measured = measure(records, run.settings["duration_s"])
+        measured = measure(records, run.settings.duration_s)
         answered = int(np.count_nonzero(records.error < 0))
         objectives += [
             _objective(group, metric, limit, measured.get(metric), answered if metric in PERCENTILES else len(records))
             for metric, limit in limits.items()
         ]
-    return Verdict(slos.name, tuple(objectives), run.settings["ended_early"])
+    return Verdict(slos, tuple(objectives), run.settings.ended_early)
 
 
 def grouped(records: Records) -> dict[str, Records]:
@@ -148,9 +150,8 @@ def measure(records: Records, duration_s: float) -> dict[str, float]:
     values: dict[str, float] = {}
     answered = records.where(records.error < 0)
     if len(answered):
-        # A latency that was seen, on the slow side: between the two, at high percentiles, lie gaps and not requests.
-        at = np.percentile(answered.latency_ms(), list(PERCENTILES.values()), method="higher")
-        values |= dict(zip(PERCENTILES, map(float, at), strict=True))
+        latencies_ms = answered.latency_ms()
+        values |= {key: percentile(latencies_ms, percent) for key, percent in PERCENTILES.items()}
     if len(records):
         values["error_share"] = 1 - len(answered) / len(records)
     # What an overloaded server still answers after the end is no throughput.
@@ -168,7 +169,7 @@ def busiest(cpu_share: Sequence[Sequence[float]]) -> float | None:
 def to_json(verdict: Verdict) -> dict[str, Any]:
     """Plain values, for a pipeline."""
     return {
-        "slos": verdict.slos,
+        "slos": verdict.slos.name,
         "ok": verdict.ok,
         "verdict": verdict.word,
         "reason": verdict.reason,
@@ -199,17 +200,12 @@ def in_units(metric: str, value: float) -> str:
     return f"{number(value)}{UNITS.get(metric, '')}"
 
 
-def number(value: float) -> str:
-    """Three digits, or all that stand before the point."""
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
 def late_share(run: Run) -> float:
     """Of the requests, those that the generator let go more than LATE_MS late, and not because too many were under way.
 
     It had too little of the processor, or too much to do for each.
     """
-    if run.settings["generator"].get("bound_reached") or not len(run.records):
+    if run.settings.generator.bound_reached or not len(run.records):
         return 0.0
     return float((run.records.late_ms() > LATE_MS).mean())
 
@@ -235,10 +231,9 @@ def _objective(group: str, metric: str, limit: float, measured: float | None, re
 
 
 def _generator(run: Run, limits: GeneratorLimits) -> Iterator[Objective]:
-    generator: Mapping[str, Any] = run.settings["generator"]
-    values = {"cpu_share": busiest(generator["cpu_share"]), "late_share": late_share(run)}
-    if generator["limit_requests_per_s"] is not None:
-        sent = len(run.records) / run.settings["duration_s"]
-        values["share_of_limit"] = sent / generator["limit_requests_per_s"]
+    generator = run.settings.generator
+    values = {"cpu_share": busiest(generator.cpu_share), "late_share": late_share(run)}
+    if generator.limit_requests_per_s is not None:
+        values["share_of_limit"] = len(run.records) / run.settings.duration_s / generator.limit_requests_per_s
     for metric, measured in values.items():
         yield _objective(GENERATOR, metric, getattr(limits, metric), measured, len(run.records))

@@ -15,13 +15,14 @@ from typing import Any
 
 from altreco_client import AltrecoError
 
-from benchmark.machine import describe_machine, versions
 from deploy.local import ServerError
 from export.errors import ExportError
 from loadtest.errors import LoadtestError
+from measure.kept import ResultsError
+from measure.machine import describe_machine, versions
 from reliability import hostile, kills, known_crashes, malformed, overload, releases, slow, soak, terminations
 from reliability.outcome import Outcome
-from reliability.report import ReportError, read_results, result, results_file, write_report, write_results
+from reliability.report import read_results, result, results_file, write_report, write_results
 from training.errors import TrainingError
 
 
@@ -39,6 +40,8 @@ def _of_a_small_release(scenario: Callable[[Path], Outcome]) -> Callable[[Path],
     """For one that needs a release with a golden set."""
     return _in_a_folder(lambda folder: scenario(releases.prepared(folder).repository))
 
+
+PACKAGES = ("nvidia-pytriton", "onnxruntime", "onnx", "torch", "tritonclient", "numpy", "pillow")
 
 SCENARIOS: dict[str, Callable[[Path], Outcome]] = {
     "killed_server": kills.killed_server,
@@ -77,11 +80,11 @@ def main(arguments: list[str] | None = None, scenarios: Mapping[str, Callable[[P
     out, repository = given.out, given.repository
     try:
         results = read_results(results_file(out))
-    except ReportError as error:
+    except ResultsError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if not any(repository.glob("*/*/model.onnx")):
-        advice = f"`python -m benchmark.full_size {repository}` makes one"
+        advice = f"`python -m export random {repository}` makes one"
         print(f"error: {repository} has no release to serve: {advice}", file=sys.stderr)
         return 2
     held = True
@@ -120,7 +123,7 @@ def _conditions(name: str, repository: Path, took_s: float) -> dict[str, Any]:
         "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
         "took_s": took_s,
         "machine": describe_machine(),
-        "versions": versions(),
+        "versions": versions(PACKAGES),
     }
 
 

@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 
 from deploy.local import Server
-from deploy.local.tied import tied
+from deploy.local.process import piped
+from measure.server import connections, footprint
 from reliability import http2
-from reliability.callers import passing, under_load
-from reliability.footprint import GROWTH_MIB, connections, connections_back, footprint
-from reliability.good_calls import good_checks, good_figures
 from reliability.outcome import Check, Outcome
+from reliability.questions import good_checks, passing, under_load
 from reliability.raw_requests import ensemble_request
-from reliability.servers import serving
+from reliability.servers import GROWTH_MIB, connections_back, serving
+from reliability.wording import good_figures
 
 ROOT = Path(__file__).parents[1]
 ROUNDS = 2
@@ -44,12 +44,12 @@ def vanishing_clients(
         serving(repository) as server,
         under_load(server.grpc_url, callers=callers, deadline_s=deadline_s) as calls,
     ):
-        connected, before, started_s = connections(server), passing(calls, window_s), time.monotonic()
-        held, back = [footprint(server)], True
+        connected, before, started_s = connections(server.pid), passing(calls, window_s), time.monotonic()
+        held, back = [footprint(server.pid)], True
         for _ in range(ROUNDS):
             _vanish(server, request, processes=processes, sockets=sockets, at_once=at_once)
             back = connections_back(server, connected) and back
-            held.append(footprint(server))
+            held.append(footprint(server.pid))
         during, took_s = calls.since(started_s), time.monotonic() - started_s
         after = passing(calls, window_s)
     return Outcome(
@@ -89,15 +89,12 @@ def _vanish(server: Server, request: bytes, *, processes: int, sockets: int, at_
 @contextmanager
 def _asking(server: Server, request: bytes) -> Iterator[subprocess.Popen[bytes]]:
     """A process that asks; killed at the end."""
-    command = tied([sys.executable, "-m", "reliability.asking", server.grpc_url, str(IN_FLIGHT)])
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT) as process:
-        try:
-            assert process.stdin is not None
-            process.stdin.write(request)
-            process.stdin.close()
-            yield process
-        finally:
-            process.kill()
+    command = [sys.executable, "-m", "reliability.asking", server.grpc_url, str(IN_FLIGHT)]
+    with piped(command, cwd=ROOT) as process:
+        assert process.stdin is not None
+        process.stdin.write(request)
+        process.stdin.close()
+        yield process
 
 
 def _cut(server: Server, request: bytes, number: int) -> None:

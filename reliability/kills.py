@@ -8,12 +8,15 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from deploy.container.golden_requests import write_requests
 from deploy.local import Server
-from reliability.callers import Call, Calls, kept, passing, under_load, wait_until
+from export.probe import write_requests
+from measure.callers import Call, Calls
+from measure.markdown import seconds
+from measure.waiting import wait_until
 from reliability.outcome import Check, Outcome
+from reliability.questions import kept, passing, under_load
 from reliability.servers import addresses, all_of, answered_by, exit_code, kill, probe, serving, stubs
-from reliability.wording import kinds, seconds, speed
+from reliability.wording import kinds, speed
 
 SETTLED_S = 1.0
 """After the first answer of a server that is back: each connection is tried again every half second."""

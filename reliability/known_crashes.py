@@ -10,10 +10,10 @@ from pathlib import Path
 from altreco_client import contract
 
 from deploy.local import Server
-from reliability.callers import questions
-from reliability.footprint import footprint
+from measure.server import footprint
 from reliability.http2 import connect
 from reliability.outcome import Check, Outcome
+from reliability.questions import questions
 from reliability.servers import exit_code, serving
 
 PATH = f"/v2/models/{contract.TAG_RECOMMENDER.name}/infer"
@@ -58,11 +58,11 @@ def _leaked_mib(repository: Path) -> list[float]:
     """Of two rounds."""
     head = f"POST {PATH} HTTP/1.1\r\nHost: triton\r\nContent-Encoding: gzip\r\nContent-Length: {len(_packed())}\r\n\r\n"
     with serving(repository) as server:
-        held = [footprint(server)]
+        held = [footprint(server.pid)]
         for _ in range(2):
             for _ in range(LEAKS):
                 _post(server, head.encode() + _packed())
-            held.append(footprint(server))
+            held.append(footprint(server.pid))
     return [after.grown_mib(before) for before, after in pairwise(held)]
 
 

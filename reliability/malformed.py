@@ -13,16 +13,15 @@ from altreco_client import InvalidHistory, TagRecommender, contract
 from tritonclient.grpc import service_pb2 as pb
 
 from deploy.local import Server
-from reliability.callers import passing, under_load
-from reliability.footprint import GROWTH_MIB, connections_back, footprint
-from reliability.good_calls import good_checks, good_figures
+from measure.server import footprint
 from reliability.http2 import INFER
 from reliability.malformations import CHANGES, Change, Random
 from reliability.malformed_bytes import ATTEMPTS, DEADLINE_S, Attempt, Target, call, scores_in
 from reliability.outcome import Check, Outcome
+from reliability.questions import good_checks, passing, under_load
 from reliability.raw_requests import ensemble_request, small_request
-from reliability.servers import serving
-from reliability.wording import kinds
+from reliability.servers import GROWTH_MIB, connections_back, serving
+from reliability.wording import good_figures, kinds
 
 CACHE_BYTES = 16 * 1024**2
 LARGEST, LARGEST_SHARE = "large batch", 12
@@ -51,15 +50,15 @@ def malformed_requests(
     ):
         largest = requests // LARGEST_SHARE
         _send(target, [LARGEST] * largest, senders, seed)
-        first, before, started_s = footprint(server), passing(calls, window_s), time.monotonic()
+        first, before, started_s = footprint(server.pid), passing(calls, window_s), time.monotonic()
         names = np.random.default_rng(seed).permutation(np.resize(list(KINDS), requests)).tolist()
         came = _send(target, names[: requests // 2], senders, seed)
-        half = footprint(server)
+        half = footprint(server.pid)
         for kind, statuses in _send(target, names[requests // 2 :], senders, seed + 1).items():
             came.setdefault(kind, Counter()).update(statuses)
         during, took_s = calls.since(started_s), time.monotonic() - started_s
         after, back = passing(calls, window_s), connections_back(server, first.connections)
-        last = footprint(server)
+        last = footprint(server.pid)
         refused = _refused_by_client(server)
     return Outcome(
         title=f"{requests:,} malformed requests",

@@ -14,8 +14,8 @@ from altreco_client import contract
 from tritonclient.grpc import service_pb2 as pb
 
 from reliability import http2
-from reliability.callers import ALLOWED
 from reliability.malformations import CLASSES, FINITE, NOT_FINITE, RIGHT, Random, pick
+from reliability.questions import ALLOWED
 
 DEADLINE_S = 30.0
 """Of every attempt: what takes longer hangs."""

@@ -10,18 +10,20 @@ from typing import Any
 import numpy as np
 from altreco_client import TagRecommender
 
-from benchmark.tables import number
 from deploy.local import Server
 from loadtest.profiles import Profile, Stage
 from loadtest.records import Run
 from loadtest.run import Target, run_load
 from loadtest.sampler import sampling
 from loadtest.workload import WORKLOADS, load_workload
-from reliability.callers import QUESTIONS, SLACK_S, WARM_UP_S, Calls, calling, kept, passing, questions, wait_until
-from reliability.footprint import Footprint, footprint
+from measure.callers import percentile
+from measure.markdown import mib, ms, number, seconds
+from measure.server import Footprint, footprint
+from measure.waiting import wait_until
 from reliability.outcome import Check, Outcome
+from reliability.questions import QUESTIONS, SLACK_S, WARM_UP_S, Rights, keep_asking, kept, passing, questions, wrong
 from reliability.servers import serving
-from reliability.wording import kinds, mib, ms, seconds, speed
+from reliability.wording import kinds, speed
 
 SLOWEST_STEP = "visual_encoder"
 """Where requests queue."""
@@ -45,8 +47,8 @@ class Overload:
     capacity: float
     deadline_s: float
     run: Run
-    canaries: Calls
-    after: Calls
+    canaries: Rights
+    after: Rights
     before: Footprint
     left: Footprint
 
@@ -62,12 +64,12 @@ def full_queue(
             sampling(server.grpc_url, [server.metrics_url], server.pid, every_s=EVERY_S) as samples,
         ):
             recommender.recommend(asked[0].image, asked[0].history, deadline_s=WARM_UP_S)
-            with calling(recommender, asked, callers=CALM_CALLERS) as calls:
+            with keep_asking(recommender, asked, callers=CALM_CALLERS) as calls:
                 before = passing(calls, window_s)
-            with calling(recommender, asked, callers=callers) as crowd:
+            with keep_asking(recommender, asked, callers=callers) as crowd:
                 passing(crowd, crowd_s)
             over_s = max(call.ended_s for call in crowd.ended)
-            with calling(recommender, asked, callers=CALM_CALLERS) as calls:
+            with keep_asking(recommender, asked, callers=CALM_CALLERS) as calls:
                 wait_until(lambda: bool(calls.answered), "an answer after the crowd")
                 back_s = min(call.ended_s for call in calls.answered) - over_s
                 after = passing(calls, window_s)
@@ -91,7 +93,7 @@ def full_queue(
             Check("all of these failed with DeadlineExceeded", set(crowd.errors()) <= {"DeadlineExceeded"}),
             Check(
                 "after the crowd, every call was answered right",
-                bool(after.answered) and not after.failed + after.wrong,
+                bool(after.answered) and not after.failed + wrong(after),
             ),
         ],
     )
@@ -112,16 +114,16 @@ def overload(
         asked = questions(server.grpc_url, QUESTIONS)
         closed = Profile(users=users, stages=(Stage(name="capacity", duration_s=capacity_s),))
         capacity = _answered_per_s(_load(server, closed, Path(name, "capacity"), deadline_s=WARM_UP_S))
-        before = footprint(server)
+        before = footprint(server.pid)
         profile = Profile(rate=times * capacity, stages=(Stage(name="overload", duration_s=load_s),))
         with TagRecommender(server.grpc_url, deadline_s=deadline_s) as recommender:
             recommender.recommend(asked[0].image, asked[0].history, deadline_s=WARM_UP_S)
-            with calling(recommender, asked, callers=CALM_CALLERS, every_s=CANARY_EVERY_S) as canaries:
+            with keep_asking(recommender, asked, callers=CALM_CALLERS, every_s=CANARY_EVERY_S) as canaries:
                 run = _load(server, profile, Path(name, "overload"), deadline_s=deadline_s)
                 wait_until(lambda: not canaries.failed or canaries.ended[-1].error is None, "an answer after the load")
-            with calling(recommender, asked, callers=CALM_CALLERS) as calls:
+            with keep_asking(recommender, asked, callers=CALM_CALLERS) as calls:
                 after = passing(calls, window_s)
-        left = footprint(server)
+        left = footprint(server.pid)
     measured = Overload(capacity, deadline_s, run, canaries, after, before, left)
     return Outcome(
         title=f"Overload, {times:g} times the capacity",
@@ -142,7 +144,7 @@ def _figures(of: Overload) -> dict[str, str]:
     rows, most = _counted(samples, "rows"), max(sample["memory_bytes"] for sample in samples)
     memory = (of.before.memory_bytes, most, of.left.memory_bytes)
     return {
-        "offered": f"{number(len(records) / of.run.settings['duration_s'])} requests a second",
+        "offered": f"{number(len(records) / of.run.settings.duration_s)} requests a second",
         "answered within the deadline": f"{number(_answered_per_s(of.run))} a second, "
         f"{_answered_per_s(of.run) / of.capacity:.0%} of the capacity",
         "failed": kinds(_errors(of.run)),
@@ -160,7 +162,7 @@ def _figures(of: Overload) -> dict[str, str]:
 def _checks(of: Overload, times: float) -> list[Check]:
     records = of.run.records
     longest_s = float((records.ended_s - records.started_s)[records.error < 0].max(initial=0))
-    offered = len(records) / of.run.settings["duration_s"]
+    offered = len(records) / of.run.settings.duration_s
     return [
         *kept(of.canaries, of.deadline_s),
         Check(
@@ -177,7 +179,7 @@ def _checks(of: Overload, times: float) -> list[Check]:
             set(_errors(of.run)) <= {"DeadlineExceeded", *GENERATORS_OWN},
         ),
         Check(
-            "after it, every call was answered right", bool(of.after.answered) and not of.after.failed + of.after.wrong
+            "after it, every call was answered right", bool(of.after.answered) and not of.after.failed + wrong(of.after)
         ),
         Check(
             f"memory after it is at most {MOST_GROWN_MIB} MiB more than before",
@@ -194,7 +196,7 @@ def _load(server: Server, profile: Profile, folder: Path, *, deadline_s: float) 
 
 
 def _answered_per_s(run: Run) -> float:
-    return float(np.count_nonzero(run.records.error < 0) / run.settings["duration_s"])
+    return float(np.count_nonzero(run.records.error < 0) / run.settings.duration_s)
 
 
 def _errors(run: Run) -> Counter[str]:
@@ -227,4 +229,4 @@ def _emptied(run: Run) -> str:
 def _p50_p99(values_ms: Any) -> str:
     if not len(values_ms):
         return "none"
-    return ", ".join(ms(float(np.percentile(values_ms, percent, method="higher"))) for percent in (50, 99))
+    return ", ".join(ms(percentile(values_ms, percent)) for percent in (50, 99))

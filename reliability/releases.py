@@ -11,17 +11,17 @@ from pathlib import Path
 import torch
 from altreco_client import contract
 
-from benchmark.contestants import random_model
 from deploy.local.tied import tied
 from export.config import CONFIG_FILE, released_version
+from export.full_size import random_model
 from export.manifest import MANIFEST_FILE
 from export.release import Options, release
 from export.repository import LOCK_FILE, golden_file, labels_file, manifest_file, model_files, sha256
-from reliability.callers import under_load
-from reliability.good_calls import good_checks
+from measure.markdown import seconds
 from reliability.outcome import Check, Outcome
+from reliability.questions import good_checks, under_load
 from reliability.servers import serving
-from reliability.wording import kinds, seconds
+from reliability.wording import kinds
 from training.checkpoint import Checkpoint, save_checkpoint
 from training.data.manifest import VOCABULARY_FILE, read_vocabulary
 from training.data.synthetic import SyntheticSettings, generate

@@ -13,12 +13,16 @@ import tritonclient.grpc as triton
 from altreco_client import contract
 
 from deploy.local import Server, on_free_ports, serve
-from loadtest.sampler import counters
-from reliability.callers import wait_until
+from measure.server import connections, counters
+from measure.waiting import wait_until
 
 PROBE = Path(__file__).parents[1] / "deploy" / "container" / "probe.sh"
 PROBE_S = 60.0
 """As Kubernetes allows the startup probe: base/deployment.yaml."""
+CLOSED_S = 60.0
+"""After which a connection that its client ended must be gone."""
+GROWTH_MIB = 64.0
+"""Growth of a server's memory; less is the noise of allocators, which keep what is free."""
 AGE_S, GRACE_S = 30, 10
 """--grpc-max-connection-age and its grace in the manifests."""
 
@@ -26,6 +30,15 @@ AGE_S, GRACE_S = 30, 10
 def connection_age(age_s: float, grace_s: float) -> tuple[str, str]:
     """Triton's flags for it."""
     return f"--grpc-max-connection-age={1000 * age_s:.0f}", f"--grpc-max-connection-age-grace={1000 * grace_s:.0f}"
+
+
+def connections_back(server: Server, count: int) -> bool:
+    """Whether clients have no more than so many connections again, after CLOSED_S at most."""
+    try:
+        wait_until(lambda: connections(server.pid) <= count, "closed connections", seconds=CLOSED_S)
+    except TimeoutError:
+        return False
+    return True
 
 
 @contextmanager

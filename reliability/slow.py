@@ -10,13 +10,13 @@ from socket import socket
 import psutil
 
 from deploy.local import Server
+from measure.server import footprint
 from reliability import http2
-from reliability.callers import passing, under_load
-from reliability.footprint import GROWTH_MIB, connections_back, footprint
-from reliability.good_calls import good_checks, good_figures
 from reliability.outcome import Check, Outcome
+from reliability.questions import good_checks, passing, under_load
 from reliability.raw_requests import small_request
-from reliability.servers import AGE_S, GRACE_S, connection_age, serving
+from reliability.servers import AGE_S, GRACE_S, GROWTH_MIB, connection_age, connections_back, serving
+from reliability.wording import good_figures
 
 SILENT, IDLE, UNREAD, DRIPPING = (
     "connect and say nothing",
@@ -46,11 +46,11 @@ def slow_clients(
         serving(repository) as server,
         under_load(server.grpc_url, callers=callers, deadline_s=deadline_s) as calls,
     ):
-        held, before = footprint(server), passing(calls, window_s / 5)
+        held, before = footprint(server.pid), passing(calls, window_s / 5)
         with _slow(server, repository, connections) as slow:
-            beside, holds, still = passing(calls, window_s), footprint(server), _open(server, slow)
+            beside, holds, still = passing(calls, window_s), footprint(server.pid), _open(server, slow)
         back = connections_back(server, held.connections)
-        after, left = passing(calls, window_s / 5), footprint(server)
+        after, left = passing(calls, window_s / 5), footprint(server.pid)
     flags = connection_age(age_s, grace_s)
     with serving(repository, extra_args=flags) as server, _slow(server, repository, connections) as slow:
         closed_s = _seconds_until_closed(server, slow, seconds=JITTER * age_s + grace_s + SLACK_S)

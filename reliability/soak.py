@@ -1,23 +1,32 @@
 """Steady load for a long time: whether memory, files and threads of server and clients stay where they are."""
 
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from itertools import cycle
 from pathlib import Path
 
-import numpy as np
 import psutil
-from altreco_client import PreparedImage, TagRecommender, contract
+from altreco_client import AltrecoError, PreparedImage, TagRecommender
 
-from reliability.callers import QUESTIONS, WARM_UP_S, Calls, K, Question, ask, calling, questions
-from reliability.footprint import Footprint, footprint
-from reliability.good_calls import good_checks
+from measure.callers import Caller, Calls, calling
+from measure.markdown import ms
+from measure.requests import new_pictures
+from measure.server import Footprint, footprint
 from reliability.memory import MIB, Course
 from reliability.outcome import Check, Outcome
+from reliability.questions import (
+    QUESTIONS,
+    WARM_UP_S,
+    K,
+    Question,
+    good_checks,
+    keep_asking,
+    question,
+    questions,
+    wrong,
+)
 from reliability.servers import serving
-from reliability.wording import kinds, ms
+from reliability.wording import kinds
 
 CACHE_BYTES = 1024**2
 """Of Triton's response cache: so small that new pictures fill it within the first quarter."""
@@ -40,23 +49,22 @@ def soak(
 ) -> Outcome:
     """Repeat pictures from `callers`, new ones from another, and a client that is made, asks once and is closed."""
     with serving(repository, cache_size_bytes=CACHE_BYTES) as server:
-        asked, rng = questions(server.grpc_url, QUESTIONS), np.random.default_rng(1)
-        news, visits, started_s = Calls(), Calls(), time.monotonic()
+        asked, started_s = questions(server.grpc_url, QUESTIONS), time.monotonic()
         with TagRecommender(server.grpc_url, deadline_s=deadline_s) as recommender:
 
-            def new_picture() -> None:
-                news.ended.append(ask(recommender, _new_question(recommender, asked, rng)))
-
-            def visit() -> None:
+            def visit(question: Question) -> bool:
                 with TagRecommender(server.grpc_url, deadline_s=deadline_s) as visitor:
-                    visits.ended.append(ask(visitor, asked[len(visits.ended) % len(asked)]))
+                    return question.asked(visitor)
 
+            new = Caller(lambda one: one.asked(recommender), _new_questions(recommender, asked))
+            visitor = Caller(visit, cycle(asked))
             recommender.recommend(asked[0].image, asked[0].history, K, deadline_s=WARM_UP_S)
             with (
-                calling(recommender, asked, callers=callers, every_s=every_s) as calls,
-                _repeating([(new_picture, new_every_s), (visit, visit_every_s)]),
+                keep_asking(recommender, asked, callers=callers, every_s=every_s) as calls,
+                calling([new], every_s=new_every_s, failures=(AltrecoError,)) as news,
+                calling([visitor], every_s=visit_every_s, failures=(AltrecoError,)) as visits,
             ):
-                moments_s, held, clients_mib = _samples(lambda: footprint(server), seconds, sample_s)
+                moments_s, held, clients_mib = _samples(lambda: footprint(server.pid), seconds, sample_s)
     calls = Calls(sorted([*calls.ended, *news.ended, *visits.ended], key=lambda call: call.started_s))
     at_server, at_clients = (
         Course(moments_s, [each.memory_bytes / MIB for each in held]),
@@ -69,7 +77,7 @@ def soak(
         f"{new_every_s:g} s, asked twice, and a client in {visit_every_s:g} s that is made, asks once and is closed; "
         f"Triton's cache holds {CACHE_BYTES / MIB:g} MiB.",
         figures={
-            "calls": f"{len(calls.answered):,} answered, {len(calls.wrong):,} of them wrong; failed: "
+            "calls": f"{len(calls.answered):,} answered, {len(wrong(calls)):,} of them wrong; failed: "
             f"{kinds(calls.errors())}",
             "clients that came and went": f"{len(visits.ended):,}",
             "p99, first and last quarter": " and ".join(
@@ -98,31 +106,10 @@ def soak(
     )
 
 
-def _new_question(recommender: TagRecommender, asked: Sequence[Question], rng: np.random.Generator) -> Question:
-    """A picture that nobody has asked about before, with the answer that the server computes for it."""
-    image = PreparedImage(rng.integers(0, 256, contract.IMAGE.dims, dtype=np.uint8))
-    history = asked[int(rng.integers(len(asked)))].history
-    answer = recommender.recommend(image, history, len(recommender.vocabulary.tags))
-    return Question(image, history, {tag.name: tag.score for tag in answer.tags})
-
-
-@contextmanager
-def _repeating(actions: Sequence[tuple[Callable[[], None], float]]) -> Iterator[None]:
-    """Each in a thread, at most once in so many seconds; raises what one raised."""
-    stop = threading.Event()
-
-    def repeat(action: Callable[[], None], every_s: float) -> None:
-        while not stop.wait(every_s):
-            action()
-
-    with ThreadPoolExecutor(len(actions)) as pool:
-        futures = [pool.submit(repeat, *action) for action in actions]
-        try:
-            yield
-        finally:
-            stop.set()
-    for future in futures:
-        future.result()
+def _new_questions(recommender: TagRecommender, asked: Sequence[Question]) -> Iterator[Question]:
+    """Questions with pictures that nobody has asked about before."""
+    for picture, known in zip(new_pictures(), cycle(asked), strict=False):
+        yield question(recommender, PreparedImage(picture), known.history)
 
 
 def _samples(

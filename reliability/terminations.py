@@ -7,9 +7,11 @@ from pathlib import Path
 from altreco_client import Channel
 
 from deploy.local import Server
-from reliability.callers import Calls, kept, passing, under_load, wait_until
+from measure.markdown import seconds
+from measure.waiting import wait_until
 from reliability.headless import headless
 from reliability.outcome import Check, Outcome
+from reliability.questions import Rights, kept, passing, under_load
 from reliability.servers import (
     AGE_S,
     GRACE_S,
@@ -21,7 +23,7 @@ from reliability.servers import (
     serving,
     terminate,
 )
-from reliability.wording import kinds, seconds
+from reliability.wording import kinds
 
 EXIT_TIMEOUT_S = 5.0
 """--exit-timeout-secs, as in the manifests."""
@@ -34,7 +36,7 @@ POLL_S = 0.2
 
 def terminated_server(repository: Path, *, rounds: int = 5, callers: int = 8, deadline_s: float = 10.0) -> Outcome:
     """The only server, each round another, with clients that try once: what they get is what the server said."""
-    everything, met, later, codes, took_s = Calls(), Calls(), Calls(), Counter[int](), []
+    everything, met, later, codes, took_s = Rights(), Rights(), Rights(), Counter[int](), []
     for _ in range(rounds):
         with (
             serving(repository, stop_timeout_s=EXIT_TIMEOUT_S) as server,
@@ -74,7 +76,7 @@ def terminated_replica(
     repository: Path, *, rounds: int = 3, callers: int = 8, deadline_s: float = 10.0, window_s: float = 5.0
 ) -> Outcome:
     """One of two, without a drain: what it does not finish, the client asks the other for."""
-    everything, met = Calls(), Calls()
+    everything, met = Rights(), Rights()
     for _ in range(rounds):
         with (
             serving(repository, stop_timeout_s=EXIT_TIMEOUT_S) as one,
@@ -167,17 +169,17 @@ def _drain(server: Server, pre_stop_s: float) -> tuple[float, int]:
     return last_s, answered
 
 
-def _ends(calls: Calls) -> str:
+def _ends(calls: Rights) -> str:
     return f"{len(calls.ended):,}, of which answered: {len(calls.answered):,}; failed: {kinds(calls.errors())}"
 
 
-def _only_unavailable(calls: Calls) -> bool:
+def _only_unavailable(calls: Rights) -> bool:
     return set(calls.errors()) <= {"Unavailable"}
 
 
-def _share_lost(calls: Calls) -> float:
+def _share_lost(calls: Rights) -> float:
     return len(calls.failed) / len(calls.ended)
 
 
-def _wait_for_answers(calls: Calls, count: int) -> None:
+def _wait_for_answers(calls: Rights, count: int) -> None:
     wait_until(lambda: len(calls.answered) >= count, f"{count} answers")

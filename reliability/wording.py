@@ -1,32 +1,33 @@
-"""Figures with their units."""
+"""Figures of calls, in words."""
 
 from collections.abc import Mapping
+from typing import Any
 
-from benchmark.tables import number
-from reliability.callers import Calls
+from measure.callers import Calls
+from measure.markdown import ms, number
+from reliability.questions import Rights, wrong
 
-
-def seconds(value: float) -> str:
-    """Three digits."""
-    return f"{number(value)} s"
-
-
-def ms(value: float) -> str:
-    """Three digits."""
-    return f"{number(value)} ms"
-
-
-def mib(value: float) -> str:
-    """Of bytes."""
-    return f"{value / 1024**2:,.0f} MiB"
+Span = tuple[Rights, float]
+"""Calls, and the seconds in which they began."""
 
 
 def kinds(errors: Mapping[str, int]) -> str:
-    """How many of each."""
+    """How many of each kind."""
     return ", ".join(f"{count:,} {kind}" for kind, count in sorted(errors.items())) or "none"
 
 
-def speed(calls: Calls, over_s: float) -> str:
-    """Of the answered calls of a span."""
+def speed(calls: Calls[Any], over_s: float) -> str:
+    """Rate and latencies of a span's answered calls."""
     p50, p99 = calls.percentile_ms(50), calls.percentile_ms(99)
     return f"{number(len(calls.answered) / over_s)} answers a second, p50 {ms(p50)}, p99 {ms(p99)}"
+
+
+def good_figures(calls: Rights, before: Span, meanwhile: Span, after: Span) -> dict[str, str]:
+    """Results of well-behaved clients: their speed before, during and after a fault, and how all calls ended."""
+    return {
+        "good calls before": speed(*before),
+        f"good calls meanwhile, {meanwhile[1]:.0f} s": speed(*meanwhile),
+        "good calls after": speed(*after),
+        "good calls in all": f"{len(calls.answered):,} answered, {len(wrong(calls)):,} of them wrong; failed: "
+        f"{kinds(calls.errors())}",
+    }

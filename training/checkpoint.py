@@ -6,6 +6,8 @@ from pathlib import Path
 
 from altreco_client import Vocabulary
 
+from training.data.histories import Histories, build_histories
+from training.data.manifest import Manifest, read_manifest
 from training.errors import CheckpointError, SettingsError
 from training.files import read_weights, write_weights
 from training.model import ALTReco
@@ -62,3 +64,17 @@ def load_checkpoint(path: Path) -> Checkpoint:
         metrics=metrics,
         data=None if data is None else Path(data),
     )
+
+
+def load_with_data(path: Path, data: Path) -> tuple[Checkpoint, Manifest, Histories]:
+    """Read a checkpoint and a data set of its vocabulary; raises CheckpointError and DataError."""
+    checkpoint = load_checkpoint(path)
+    return checkpoint, *data_of(checkpoint, path, data)
+
+
+def data_of(checkpoint: Checkpoint, path: Path, data: Path) -> tuple[Manifest, Histories]:
+    """Read a data set for a checkpoint that was loaded from `path`; raises CheckpointError for another vocabulary's."""
+    manifest = read_manifest(data)
+    if manifest.vocabulary != checkpoint.vocabulary:
+        raise CheckpointError(f"{path} was trained on another vocabulary than {data}: expected the data that it had")
+    return manifest, build_histories(manifest)

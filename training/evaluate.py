@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from training.checkpoint import load_checkpoint
+from training.checkpoint import load_with_data
 from training.data.dataset import Batch, evaluation_batches
-from training.data.histories import Histories, build_histories
-from training.data.manifest import Manifest, read_manifest
-from training.errors import CheckpointError, DataError, TrainingError
+from training.data.histories import Histories
+from training.data.manifest import Manifest
+from training.errors import DataError, TrainingError
 from training.methods.popularity import most_frequent
 from training.metrics import Ranked, merge, rank, summarize
 from training.model import ALTReco
@@ -101,11 +101,8 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=2, help="processes that read pictures (default: %(default)s)")
     arguments = parser.parse_args()
     try:
-        checkpoint = load_checkpoint(arguments.checkpoint)
-        manifest = read_manifest(arguments.data)
-        if manifest.vocabulary != checkpoint.vocabulary:
-            raise CheckpointError(f"{arguments.checkpoint} was trained on another vocabulary than {arguments.data}")
-        metrics = evaluate(checkpoint.model, manifest, build_histories(manifest), workers=arguments.workers)
+        checkpoint, manifest, histories = load_with_data(arguments.checkpoint, arguments.data)
+        metrics = evaluate(checkpoint.model, manifest, histories, workers=arguments.workers)
     except TrainingError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -1,4 +1,4 @@
-"""What the pictures of recommendations share: colours, photo, bars, and a PNG that is written whole or not at all."""
+"""What the pictures of recommendations share: the meaning of colours, a photo, bars of tags."""
 
 import textwrap
 from collections.abc import Collection, Sequence
@@ -7,24 +7,14 @@ from pathlib import Path
 from altreco_client import Tag
 from altreco_client.images import load_rgb
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from measure.pictures import FAINT, GREEN, GREY, INK, MEDIUM, ORANGE, SMALL, save_png
 from training.errors import TrainingError
 
-HIT, MISS, NEW, INK, FAINT = "#2e8b57", "#b9c4d0", "#e8890c", "#1f2933", "#7b8794"
+HIT, MISS, NEW = GREEN, GREY, ORANGE
 PHOTO_PIXELS = 300
-"""Longest side of a photo in a figure, at DPI about as many as it is shown with."""
-DPI = 100
-SMALL, MEDIUM, LARGE = 9, 10, 14
-"""Font sizes: titles above axes, names of tags, title of the figure."""
-
-
-def new_figure(width_in: float, height_in: float) -> Figure:
-    """An empty white figure on the Agg canvas, which needs no display; inches."""
-    figure = Figure(figsize=(width_in, height_in), dpi=DPI, layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    return figure
+"""Longest side of a photo in a figure, about as many as it is shown with."""
 
 
 def photo(axis: Axes, image: Path, title: str) -> None:
@@ -61,13 +51,9 @@ def listed(intro: str, tags: Sequence[str], width: int) -> str:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a PNG beside, then rename; raises TrainingError."""
-    partial = path.with_name(path.name + ".partial")
+    """Write a PNG, whole or not at all; raises TrainingError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(partial, format="png")
-        partial.replace(path)
+        save_png(figure, path)
     except OSError as error:
-        if partial.exists():
-            partial.unlink()
         raise TrainingError(f"cannot write {path}: {error}") from error

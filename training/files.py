@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all; those with weights are read without running code from them."""
+"""Files with weights: written whole or not at all, and read without running code from them."""
 
 import os
 import pickle
@@ -9,13 +9,6 @@ from typing import Any
 import torch
 
 from training.errors import CheckpointError
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 beside, then rename."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
 
 
 def write_weights(path: Path, content: Mapping[str, Any]) -> None:

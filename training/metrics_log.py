@@ -7,6 +7,7 @@ from pathlib import Path
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.tensorboard import SummaryWriter
 
+from measure.pictures import new_figure
 from training import figures
 
 
@@ -46,7 +47,7 @@ def write_curves(folder: Path, out: Path) -> None:
     names = events.Tags()["scalars"]
     columns = min(3, len(names))
     rows = -(-len(names) // columns)
-    figure = figures.new_figure(5 * columns, 3 * rows)
+    figure = new_figure(3 * rows, 5 * columns)
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axis in axes:
         axis.set_axis_off()

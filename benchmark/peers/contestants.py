@@ -12,15 +12,17 @@ from pathlib import Path
 
 import torch
 
-from benchmark.contestants import folded, random_model
 from benchmark.peers.clients import Connect, ensemble, form_post, raw_post, three_calls
 from benchmark.peers.environments import peer_packages, peer_python
-from benchmark.peers.load import Load, new_pictures
 from benchmark.peers.servers import PORT, ROOT, Served, http_server, peer_variables
 from benchmark.peers.tuning import Tuning
 from deploy.local import on_free_ports, serve
+from deploy.local.process import piped
 from export.config import vocabulary_size
+from export.full_size import folded, random_model
 from export.split import split
+from measure.callers import Load
+from measure.requests import new_arrays
 
 RAW, ENSEMBLE, THREE_CALLS = "raw ONNX Runtime", "ensemble", "three calls"
 PEERS = ("fastapi_pytorch", "litserve", "bentoml")
@@ -100,7 +102,7 @@ def _ways(
 
 @contextmanager
 def _triton(files: Files) -> Iterator[Served]:
-    settings = on_free_ports(files.repository, strict=True, stop_timeout_s=1, cache_size_bytes=files.cache_size_bytes)
+    settings = on_free_ports(files.repository, strict=True, stop_timeout_s=0, cache_size_bytes=files.cache_size_bytes)
     with serve(settings) as server:
         yield Served(server.grpc_url, server.pid)
 
@@ -139,13 +141,13 @@ def _http(
     name: str, connect: Connect, command: Sequence[str | Path], files: Files, tuning: Tuning, more: dict[str, str]
 ) -> AbstractContextManager[Served]:
     variables = peer_variables(files.repository, tuning) | more
-    return http_server(name, command, variables, files.folder, connect, next(new_pictures(files.tags)))
+    return http_server(name, command, variables, files.folder, connect, next(new_arrays(files.tags)))
 
 
 class RawProcess:
     """ONNX Runtime in a process that does nothing else."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
         """As `raw` starts it."""
         self._process = process
         self.pid = process.pid
@@ -155,7 +157,7 @@ class RawProcess:
         asked = {"streams": tuning.workers, "threads": tuning.threads, "batch": tuning.batch, "spin": tuning.spin}
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps({**asked, "seconds": seconds}) + "\n")
+        self._process.stdin.write(json.dumps({**asked, "seconds": seconds}).encode() + b"\n")
         self._process.stdin.flush()
         return Load(**json.loads(self._process.stdout.readline()))
 
@@ -165,8 +167,5 @@ def raw(files: Files) -> Iterator[RawProcess]:
     """Until it is left."""
     command = [sys.executable, "-m", "benchmark.peers.raw", str(files.tags)]
     variables = peer_variables(files.repository, Tuning(workers=1, threads=1, batch=1))
-    # Leaving it closes the process's input, which ends it.
-    with subprocess.Popen(
-        command, env=variables, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
+    with piped(command, env=variables, cwd=ROOT) as process:
         yield RawProcess(process)

@@ -5,7 +5,7 @@ import venv
 from pathlib import Path
 
 from benchmark.peers.errors import PeerError
-from training.files import write_text
+from measure.files import write_text
 
 SOURCES = Path(__file__).parent
 MADE = "requirements.txt"

@@ -1,6 +1,7 @@
 """One turn of one contestant: it is started, compared, loaded, weighed, and ended."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import cycle, islice
 
@@ -10,19 +11,13 @@ from benchmark.peers.answers import Answer
 from benchmark.peers.clients import Ask, Connect
 from benchmark.peers.contestants import ENSEMBLE, Contestant, Files, Serve, raw
 from benchmark.peers.errors import PeerError
-from benchmark.peers.load import (
-    Load,
-    Picture,
-    closed_load,
-    connections,
-    known_pictures,
-    memory_bytes,
-    new_pictures,
-    wire_bytes,
-)
 from benchmark.peers.onnx_tags import OnnxTags
 from benchmark.peers.settings import PeerSettings
 from benchmark.peers.tuning import Tuning
+from benchmark.peers.weight import wire_bytes
+from measure.callers import Caller, Load, closed_load
+from measure.requests import Arrays, known, new_arrays
+from measure.server import footprint
 
 TOLERANCE = 1e-5
 """Of a score that several engines compute."""
@@ -40,18 +35,17 @@ class Turn:
     difference: float
 
 
-def reference(files: Files, count: int) -> list[tuple[Picture, Answer]]:
+def reference(files: Files, count: int) -> list[tuple[Arrays, Answer]]:
     """So many pictures, and what ONNX Runtime answers to them here."""
     model = OnnxTags(files.repository, threads=1, spin=False)
-    pictures = [(image.copy(), history) for image, history in islice(new_pictures(files.tags, SEED), count)]
-    return [(picture, model.answer(*picture)[0]) for picture in pictures]
+    return [(arrays, model.answer(*arrays)[0]) for arrays in islice(new_arrays(files.tags, SEED), count)]
 
 
 def take_turn(
     contestant: Contestant,
     serve: Serve,
     files: Files,
-    expected: Sequence[tuple[Picture, Answer]],
+    expected: Sequence[tuple[Arrays, Answer]],
     settings: PeerSettings,
 ) -> Turn:
     """Of a server; raises PeerError, ServerError, ServerFailure."""
@@ -62,7 +56,7 @@ def take_turn(
             clients: _loaded(contestant.connect, server.address, clients, files.tags, settings, repeat=False)
             for clients in settings.clients
         }
-        memory = memory_bytes(server.pid)
+        memory = _memory(server.pid)
         repeat = {
             clients: _loaded(contestant.connect, server.address, clients, files.tags, settings, repeat=True)
             for clients in settings.clients
@@ -79,53 +73,64 @@ def take_raw_turn(alone: Tuning, saturated: Tuning, files: Files, settings: Peer
             tuning = alone if clients == 1 else saturated
             process.load(tuning, settings.warmup_s)
             new[clients] = process.load(tuning, settings.window_s)
-        return Turn(new, {}, memory_bytes(process.pid), {"request": 0, "answer": 0}, 0.0)
+        return Turn(new, {}, _memory(process.pid), {"request": 0, "answer": 0}, 0.0)
 
 
 def try_way(contestant: Contestant, serve: Serve, files: Files, settings: PeerSettings) -> float:
     """Requests a second when saturated."""
     with (
         serve(files) as server,
-        connections(contestant.connect, server.address, settings.clients[-1]) as asks,
+        _connections(contestant.connect, server.address, settings.clients[-1]) as asks,
     ):
-        return per_second(_warm_load(asks, _streams(asks, files.tags), settings.warmup_s, settings.tuning_s))
+        return _warm_load(asks, _streams(asks, files.tags), settings.warmup_s, settings.tuning_s).per_second
 
 
 def try_raw_tuning(tuning: Tuning, files: Files, settings: PeerSettings) -> float:
-    """Pictures a second."""
+    """Arrayss a second."""
     with raw(files) as process:
         process.load(tuning, settings.warmup_s)
-        return per_second(process.load(tuning, settings.tuning_s))
+        return process.load(tuning, settings.tuning_s).per_second
 
 
-def per_second(load: Load) -> float:
-    """Requests."""
-    return len(load.latencies_ms) / load.seconds
+@contextmanager
+def _connections(connect: Connect, address: str, count: int) -> Iterator[list[Ask]]:
+    with ExitStack() as stack:
+        yield [stack.enter_context(connect(address)) for _ in range(count)]
+
+
+def _memory(pid: int) -> dict[str, int]:
+    held = footprint(pid)
+    return {"rss": held.resident_bytes, "pss": held.memory_bytes}
 
 
 def _loaded(connect: Connect, address: str, clients: int, tags: int, settings: PeerSettings, *, repeat: bool) -> Load:
-    with connections(connect, address, clients) as asks:
-        known = known_pictures(tags)
-        for picture in known if repeat else ():
-            asks[0](*picture)
-        streams = [cycle(known) for _ in asks] if repeat else _streams(asks, tags)
+    with _connections(connect, address, clients) as asks:
+        again = known(new_arrays(tags))
+        for arrays in again if repeat else ():
+            asks[0](*arrays)
+        streams = [cycle(again) for _ in asks] if repeat else _streams(asks, tags)
         return _warm_load(asks, streams, settings.warmup_s, settings.window_s)
 
 
-def _streams(asks: Sequence[Ask], tags: int) -> list[Iterator[Picture]]:
-    return [new_pictures(tags) for _ in asks]
+def _streams(asks: Sequence[Ask], tags: int) -> list[Iterator[Arrays]]:
+    return [new_arrays(tags) for _ in asks]
 
 
-def _warm_load(asks: Sequence[Ask], streams: Sequence[Iterator[Picture]], warmup_s: float, window_s: float) -> Load:
-    closed_load(asks, streams, warmup_s)
-    return closed_load(asks, streams, window_s)
+def _warm_load(asks: Sequence[Ask], streams: Sequence[Iterator[Arrays]], warmup_s: float, window_s: float) -> Load:
+    callers = [Caller(_spread(ask), stream) for ask, stream in zip(asks, streams, strict=True)]
+    closed_load(callers, seconds=warmup_s)
+    return closed_load(callers, seconds=window_s)
 
 
-def _difference(name: str, ask: Ask, expected: Sequence[tuple[Picture, Answer]]) -> float:
+def _spread(ask: Ask) -> Callable[[Arrays], Answer]:
+    return lambda arrays: ask(*arrays)
+
+
+def _difference(name: str, ask: Ask, expected: Sequence[tuple[Arrays, Answer]]) -> float:
     """The largest of any score; raises PeerError where the tags are not the same."""
     largest = 0.0
-    for picture, wanted in expected:
-        answer = ask(*picture)
+    for arrays, wanted in expected:
+        answer = ask(*arrays)
         apart = np.abs(np.array([score for _, score in answer]) - [score for _, score in wanted]).max()
         if {tag for tag, _ in answer} != {tag for tag, _ in wanted} or apart > TOLERANCE:
             raise PeerError(f"{name} answered {answer}, ONNX Runtime {wanted}: they do not serve the same model")

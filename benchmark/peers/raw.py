@@ -8,13 +8,16 @@ import itertools
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 
 import numpy as np
 
-from benchmark.peers.load import Load, Picture, closed_load, new_pictures
+from benchmark.peers.answers import Answer
 from benchmark.peers.onnx_tags import OnnxTags
 from benchmark.peers.tuning import repository
+from measure.callers import Caller, Load, closed_load
+from measure.requests import Arrays, new_arrays
 
 
 def main() -> None:
@@ -34,18 +37,20 @@ def main() -> None:
 
 
 def _load(models: list[OnnxTags], batch: int, tags: int, seconds: float) -> Load:
-    asks = [lambda *arrays, model=model: model.answer(*arrays)[0] for model in models]
-    load = closed_load(asks, [_batches(batch, tags) for _ in models], seconds)
-    return Load(np.repeat(load.latencies_ms, batch).tolist(), load.seconds, load.cpu_s)
+    callers = [Caller(partial(_ask, model), _batches(batch, tags)) for model in models]
+    load = closed_load(callers, seconds=seconds)
+    return replace(load, latencies_ms=np.repeat(load.latencies_ms, batch).tolist())
 
 
-def _batches(size: int, tags: int) -> Iterator[Picture]:
+def _ask(model: OnnxTags, arrays: Arrays) -> Answer:
+    return model.answer(*arrays)[0]
+
+
+def _batches(size: int, tags: int) -> Iterator[Arrays]:
     """Images uint8 [size, 224, 224, 3], histories float32 [size, N]."""
-    stream = new_pictures(tags)
+    stream = new_arrays(tags)
     while True:
-        # Each copied before the next changes it.
-        pictures = [(image.copy(), history) for image, history in itertools.islice(stream, size)]
-        images, histories = zip(*pictures, strict=True)
+        images, histories = zip(*itertools.islice(stream, size), strict=True)
         yield np.concatenate(images), np.concatenate(histories)
 
 

@@ -5,7 +5,7 @@
 # ready:  the ensemble of release $RELEASE can be asked. The server's own ready stays 200 after a model was unloaded, and
 #         its gRPC health check ignores the name of the service: so one model and one version is asked for.
 # golden: ready, and the ensemble answers what the release answered when it was made, as near as its gate allows, to each
-#         input in $MODELS/tag_recommender/$RELEASE/probe, which `python -m deploy.container.golden_requests` writes.
+#         input in $MODELS/tag_recommender/$RELEASE/probe, which `python -m export probe` writes.
 #
 # Over HTTP on the loopback address. A gRPC probe of the kubelet has no client certificate, and here is no gRPC client.
 set -eu

@@ -50,7 +50,11 @@ def _settings(arguments: list[str] | None) -> ServerSettings:
     option("--strict", action="store_true", help="refuse a config.pbtxt that leaves something out")
     option("--start-timeout", type=float, default=DEFAULTS.start_timeout_s, metavar="S", help="seconds to get ready")
     option(
-        "--stop-timeout", type=float, default=DEFAULTS.stop_timeout_s, metavar="S", help="seconds to finish requests"
+        "--stop-timeout",
+        type=float,
+        default=DEFAULTS.stop_timeout_s,
+        metavar="S",
+        help="seconds to finish requests; 0: kill at once",
     )
     option("--log-file", type=Path, metavar="FILE", help="keep Triton's log here")
     option("--verbose", action="store_true", help="show Triton's log on stderr")

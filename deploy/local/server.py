@@ -9,28 +9,22 @@ import errno
 import http
 import http.client
 import math
-import os
-import signal
 import socket
-import subprocess
-import sys
 import tempfile
-import threading
 import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn
 
 from deploy.local.diagnose import last_errors, port_in_use, start_error
 from deploy.local.environment import Installation, find_installation, lay_out_backends, server_environment
 from deploy.local.errors import PortInUse, RepositoryError, ServerDied, ServerStartError, StartTimeout
-from deploy.local.tied import tied
+from deploy.local.process import EndedAtStart, NotReady, Running, running, wait_until_ready
 
 PORT_OPTIONS = {"grpc_port": "--grpc-port", "http_port": "--http-port", "metrics_port": "--metrics-port"}
-POLL_S = 0.05
-KILL_AFTER_S = 5.0
+KILL_AFTER_S = 5.0  # longer than Triton was told to take
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +40,7 @@ class ServerSettings:
     strict: bool = False  # every config.pbtxt must be complete
     model_control: Literal["none", "explicit", "poll"] = "none"
     start_timeout_s: float = 120.0
-    stop_timeout_s: float = 10.0  # for requests under way
+    stop_timeout_s: float = 10.0  # for requests under way; 0: kill at once
     log_file: Path | None = None  # kept; without it the log ends with the server
     verbose: bool = False  # the log goes to stderr as well
     extra_args: tuple[str, ...] = ()  # more tritonserver flags: absolute paths only, and HTTP and metrics stay on
@@ -59,8 +53,8 @@ class ServerSettings:
             raise ValueError(f"ports must be three different numbers from 1 to 65535, or 0 for a free one: {ports}")
         if self.cache_size_bytes < 0:
             raise ValueError(f"cache_size_bytes must not be negative, got {self.cache_size_bytes}")
-        if self.start_timeout_s <= 0 or self.stop_timeout_s <= 0:
-            raise ValueError("timeouts must be greater than 0")
+        if self.start_timeout_s <= 0 or self.stop_timeout_s < 0:
+            raise ValueError("timeouts must be greater than 0; only stop_timeout_s may be 0")
 
 
 def on_free_ports(repository: Path, **more: Any) -> ServerSettings:
@@ -78,12 +72,12 @@ class Server:
     pid: int
     log_path: Path
     start_s: float
-    _process: subprocess.Popen[bytes] = field(repr=False)
+    _process: Running = field(repr=False)
 
     def wait(self) -> NoReturn:
         """Block; raises ServerDied when the server ends by itself."""
         code = self._process.wait()
-        raise ServerDied(f"Triton ended by itself (exit code {code}):\n  {last_errors(_read(self.log_path))}")
+        raise ServerDied(f"Triton ended by itself (exit code {code}):\n  {last_errors(self._process.log())}")
 
 
 @contextlib.contextmanager
@@ -144,27 +138,39 @@ def _options(settings: ServerSettings) -> dict[int, str]:
 @contextlib.contextmanager
 def _running(installation: Installation, settings: ServerSettings, folder: Path) -> Iterator[Server]:
     server_id = f"altreco-{uuid.uuid4().hex}"
-    log_path = (settings.log_file or folder / "triton.log").resolve()
     started = time.monotonic()
-    process, log_copy = _launch(installation, settings, folder, server_id=server_id, log_path=log_path)
-    try:
-        _wait_until_ready(process, log_copy, settings, server_id=server_id, log_path=log_path)
+    with (
+        _shared_memory(server_id),
+        running(
+            _arguments(installation, settings, folder, server_id=server_id),
+            log_path=(settings.log_file or folder / "triton.log").resolve(),
+            stop_timeout_s=settings.stop_timeout_s + KILL_AFTER_S if settings.stop_timeout_s else 0,
+            env=server_environment(installation),
+            cwd=folder,  # the stubs import from here before anything else
+            echo=settings.verbose,
+        ) as process,
+    ):
+        _wait_until_ready(process, settings, server_id=server_id)
         host = "127.0.0.1" if settings.host == "0.0.0.0" else settings.host
         yield Server(
             grpc_url=f"{host}:{settings.grpc_port}",
             http_url=f"http://{host}:{settings.http_port}",
             metrics_url=f"http://{host}:{settings.metrics_port}/metrics",
             pid=process.pid,
-            log_path=log_path,
+            log_path=process.log_path,
             start_s=time.monotonic() - started,
             _process=process,
         )
+
+
+@contextlib.contextmanager
+def _shared_memory(server_id: str) -> Iterator[None]:
+    """Remove the server's shared memory at the end: a Triton that was killed leaves it behind."""
+    try:
+        yield
     finally:
-        _stop(process, settings.stop_timeout_s)
-        log_copy.join()
-        # A Triton that was killed leaves its shared memory behind.
         for region in Path("/dev/shm").glob(f"{server_id}*"):
-            region.unlink()
+            region.unlink(missing_ok=True)
 
 
 def _arguments(installation: Installation, settings: ServerSettings, folder: Path, *, server_id: str) -> list[str]:
@@ -180,60 +186,29 @@ def _arguments(installation: Installation, settings: ServerSettings, folder: Pat
         *("--backend-directory", str(folder / "backends")),
         *("--backend-config", f"python,shm-region-prefix-name={server_id}"),
         *("--cache-directory", str(installation.caches), *cache),
-        *("--exit-timeout-secs", str(math.ceil(settings.stop_timeout_s))),
+        *("--exit-timeout-secs", str(math.ceil(settings.stop_timeout_s) or 1)),
         *(["--disable-auto-complete-config"] if settings.strict else []),
         *settings.extra_args,
     ]
 
 
-def _launch(
-    installation: Installation, settings: ServerSettings, folder: Path, *, server_id: str, log_path: Path
-) -> tuple[subprocess.Popen[bytes], threading.Thread]:
-    with log_path.open("wb") as log:
-        process = subprocess.Popen(
-            tied(_arguments(installation, settings, folder, server_id=server_id)),
-            env=server_environment(installation),
-            cwd=folder,  # the stubs import from here before anything else
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE if settings.verbose else log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # a Ctrl-C in the terminal is for us alone
+def _wait_until_ready(process: Running, settings: ServerSettings, *, server_id: str) -> None:
+    try:
+        wait_until_ready(
+            process, lambda: None if _is_ready(settings, server_id) else "not ready", settings.start_timeout_s
         )
-    copy = threading.Thread(target=_copy_log, args=(process.stdout, log_path), daemon=True)
-    copy.start()
-    return process, copy
-
-
-def _copy_log(stream: IO[bytes] | None, log_path: Path) -> None:
-    if stream is None:
-        return
-    with stream, log_path.open("ab", buffering=0) as log:
-        for line in stream:
-            log.write(line)
-            sys.stderr.write(line.decode(errors="replace"))
-
-
-def _wait_until_ready(
-    process: subprocess.Popen[bytes],
-    log_copy: threading.Thread,
-    settings: ServerSettings,
-    *,
-    server_id: str,
-    log_path: Path,
-) -> None:
-    deadline = time.monotonic() + settings.start_timeout_s
-    while not _is_ready(settings, server_id):
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            code = process.wait(POLL_S)
-            log_copy.join(KILL_AFTER_S)
-            raise start_error(
-                _read(log_path), options=_options(settings), repository=str(settings.repository), exit_code=code
-            )
-        if time.monotonic() > deadline:
-            raise StartTimeout(
-                f"Triton was not ready after {settings.start_timeout_s:g} s (--start-timeout); "
-                f"the end of its log:\n  {last_errors(_read(log_path))}"
-            )
+    except EndedAtStart as error:
+        raise start_error(
+            process.log(),
+            options=_options(settings),
+            repository=str(settings.repository),
+            exit_code=error.exit_code,
+        ) from error
+    except NotReady as error:
+        raise StartTimeout(
+            f"Triton was not ready after {settings.start_timeout_s:g} s (--start-timeout); "
+            f"the end of its log:\n  {last_errors(process.log())}"
+        ) from error
 
 
 def _is_ready(settings: ServerSettings, server_id: str) -> bool:
@@ -252,19 +227,3 @@ def _is_ready(settings: ServerSettings, server_id: str) -> bool:
         )
     except (OSError, http.client.HTTPException):
         return False
-
-
-def _stop(process: subprocess.Popen[bytes], timeout_s: float) -> None:
-    try:
-        process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout_s + KILL_AFTER_S)
-    finally:
-        # The Python stubs are in its process group; those that outlive it have nothing left to do.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def _read(log_path: Path) -> str:
-    return log_path.read_text(errors="replace")

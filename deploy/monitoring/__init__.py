@@ -1,1 +1,1 @@
-"""Prometheus' rules and Grafana's dashboard; the same Prometheus on this machine, and a picture of the dashboard."""
+"""Prometheus' rules and Grafana's dashboard; and the same Prometheus on this machine."""

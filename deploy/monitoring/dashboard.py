@@ -7,19 +7,12 @@ from pathlib import Path
 from typing import Any
 
 DASHBOARD = Path(__file__).parent / "grafana" / "dashboards" / "tag_recommender.json"
-
-
-@dataclass(frozen=True)
-class Target:
-    """One query of a panel; `legend` as Grafana writes it, with {{label}}."""
-
-    expression: str
-    legend: str
+RATE_INTERVAL = "1m"
 
 
 @dataclass(frozen=True)
 class Panel:
-    """A panel, or the title of a row, which has no targets."""
+    """A panel, or the title of a row, which has no queries."""
 
     title: str
     kind: str
@@ -27,16 +20,13 @@ class Panel:
     y: int
     width: int
     height: int
-    unit: str
-    stacked: bool
-    targets: tuple[Target, ...]
+    queries: tuple[str, ...]
     json: dict[str, Any]
 
 
-def panels(*, job: str, instance: str = ".+", rate_interval: str = "1m") -> Iterator[Panel]:
+def panels(*, job: str, instance: str = ".+") -> Iterator[Panel]:
     """All of them, their variables replaced; `instance` is a regular expression."""
     for panel in json.loads(DASHBOARD.read_text())["panels"]:
-        defaults = panel.get("fieldConfig", {}).get("defaults", {})
         box = panel["gridPos"]
         yield Panel(
             title=panel["title"],
@@ -45,16 +35,11 @@ def panels(*, job: str, instance: str = ".+", rate_interval: str = "1m") -> Iter
             y=box["y"],
             width=box["w"],
             height=box["h"],
-            unit=defaults.get("unit", "none"),
-            stacked=defaults.get("custom", {}).get("stacking", {}).get("mode") == "normal",
-            targets=tuple(
-                Target(
-                    target["expr"]
-                    .replace("$__rate_interval", rate_interval)
-                    .replace("$job", job)
-                    .replace("$instance", instance),
-                    target.get("legendFormat", ""),
-                )
+            queries=tuple(
+                target["expr"]
+                .replace("$__rate_interval", RATE_INTERVAL)
+                .replace("$job", job)
+                .replace("$instance", instance)
                 for target in panel.get("targets", [])
             ),
             json=panel,

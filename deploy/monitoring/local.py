@@ -2,9 +2,6 @@
 
 import json
 import shutil
-import socket
-import subprocess
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -16,14 +13,13 @@ from typing import Any
 
 import yaml
 
-from deploy.local.tied import tied
+from deploy.local.process import NotReady, free_port, running, wait_until_ready
 
 MONITORING = Path(__file__).parent
 SUMMARIES = "--metrics-config=summary_latencies=true"
 """Triton's flag without which the alerts on latency see nothing."""
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 20.0
-POLL_S = 0.1
 HTTP_TIMEOUT_S = 30.0
 
 
@@ -40,10 +36,6 @@ class Prometheus:
     def query(self, expression: str) -> list[dict[str, Any]]:
         """The samples of this moment. Raises PrometheusError."""
         return self._get("query", query=expression)["result"]
-
-    def query_range(self, expression: str, start_s: float, end_s: float, step_s: float) -> list[dict[str, Any]]:
-        """The series between two moments of the epoch. Raises PrometheusError."""
-        return self._get("query_range", query=expression, start=start_s, end=end_s, step=step_s)["result"]
 
     def rules(self) -> list[dict[str, Any]]:
         """All rules with their state and health. Raises PrometheusError."""
@@ -81,32 +73,22 @@ def prometheus(folder: Path, targets: Mapping[str, Sequence[str]], *, interval_s
         raise PrometheusError("no prometheus on the PATH: install Debian's package `prometheus`")
     config = folder / "prometheus.yml"
     config.write_text(yaml.safe_dump(local_config(targets, interval_s=interval_s)))
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     command = [executable, f"--config.file={config}", f"--storage.tsdb.path={folder / 'data'}"]
-    log_path = folder / "prometheus.log"
-    with log_path.open("wb") as log:
-        process = subprocess.Popen(tied([*command, f"--web.listen-address={address}"]), stdout=log, stderr=log)
-    try:
-        _wait_until_ready(process, f"http://{address}/-/ready", log_path)
+    command.append(f"--web.listen-address={address}")
+    with running(command, log_path=folder / "prometheus.log", stop_timeout_s=STOP_TIMEOUT_S) as process:
+        try:
+            wait_until_ready(process, lambda: _problem(f"http://{address}/-/ready"), START_TIMEOUT_S)
+        except NotReady as error:
+            end = process.log()[-1000:]
+            raise PrometheusError(f"Prometheus did not start ({error.problem}); the end of its log:\n{end}") from error
         yield Prometheus(f"http://{address}")
-    finally:
-        process.terminate()
-        try:
-            process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
-def _wait_until_ready(process: "subprocess.Popen[bytes]", url: str, log_path: Path) -> None:
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while True:
-        try:
-            with urllib.request.urlopen(url, timeout=HTTP_TIMEOUT_S):
-                return
-        except OSError as error:
-            if process.poll() is not None or time.monotonic() > deadline:
-                end = log_path.read_text(errors="replace")[-1000:]
-                raise PrometheusError(f"Prometheus did not start ({error}); the end of its log:\n{end}") from error
-            time.sleep(POLL_S)
+def _problem(url: str) -> str | None:
+    """What is wrong; None once it answers."""
+    try:
+        with urllib.request.urlopen(url, timeout=HTTP_TIMEOUT_S):
+            return None
+    except OSError as error:
+        return str(error)

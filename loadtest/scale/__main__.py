@@ -5,11 +5,11 @@ import sys
 from pathlib import Path
 
 from loadtest.errors import LoadtestError
-from loadtest.palette import save_png
 from loadtest.scale.report import Photos, machines_section, rate_section, study_section, tier_section, write_report
 from loadtest.scale.sizing import CACHED_BYTES, MACHINES, Demand, load_machines, request_bytes
 from loadtest.scale.study import REQUESTS_AN_ENCODING, TOTALS, draw_study, run_study
 from loadtest.workload import DEFAULT, load_workload
+from measure.pictures import save_png
 
 PICTURE = "scale.png"
 

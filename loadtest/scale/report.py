@@ -4,8 +4,6 @@ from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
 
-from loadtest.files import write_text
-from loadtest.report import Table, markdown
 from loadtest.scale.cache import Simulated
 from loadtest.scale.sizing import (
     CACHED_BYTES,
@@ -20,10 +18,10 @@ from loadtest.scale.sizing import (
     rest_share,
 )
 from loadtest.scale.study import Case, busiest_table, study_table, views_table
-from loadtest.verdict import number
 from loadtest.workload import Pictures
+from measure.kept import write_below
+from measure.markdown import Table, number, table
 
-MARK = "<!-- Above: written by hand, and kept. Below: written by `python -m loadtest.scale`. -->"
 NICS_GBIT = (25, 100)
 HIT_RATES = (0.0, 0.3, 0.5, 0.9, 0.99)
 
@@ -41,9 +39,9 @@ def rate_section(machines: tuple[Machine, ...], demand: Demand, photos: Photos) 
     return [
         f"## {number(demand.per_second)} recommendations a second",
         "",
-        *markdown(_replicas(machines, demand)),
+        *table(*_replicas(machines, demand)),
         "",
-        *markdown(_network(demand, photos)),
+        *table(*_network(demand, photos)),
         "",
         "The tier's are as if no picture were cached; less, by the hit rate. Preparing every photo keeps "
         f"{number(demand.per_second * photos.prepare_ms / 1000)} cores busy: the clients', or the service's.",
@@ -56,7 +54,7 @@ def tier_section(machines: tuple[Machine, ...]) -> list[str]:
     heads = ["hit rate", *(machine.name for machine in machines)]
     lines = [[f"{hits:g}", *(f"{rest_share(machine, hits):.0%}" for machine in machines)] for hits in HIT_RATES]
     told = "Share of a replica's time that is not the visual encoder's, which a tier of its own would free of it:"
-    return ["## A tier for the visual encoder", "", told, "", *markdown((heads, lines)), ""]
+    return ["## A tier for the visual encoder", "", told, "", *table(heads, lines), ""]
 
 
 def machines_section(machines: tuple[Machine, ...], demand: Demand) -> list[str]:
@@ -67,7 +65,7 @@ def machines_section(machines: tuple[Machine, ...], demand: Demand) -> list[str]
     return [
         "## Reckoned from",
         "",
-        *markdown((heads, lines)),
+        *table(heads, lines),
         "",
         f"A replica's cache is {size} MiB, {number(demand.cached_pictures)} encodings. A request is "
         f"{demand.request_bytes:,} bytes; tensors fill at most {demand.nic_share:.0%} of a network card.",
@@ -82,25 +80,22 @@ def study_section(study: dict[Case, Simulated], pictures: Pictures, requests: in
         "",
         f"Simulated, {requests:,} requests of which half fill the caches; in brackets, by Che's approximation.",
         "",
-        *markdown(study_table(study, pictures)),
+        *table(*study_table(study, pictures)),
         "",
         "Load of the busiest replica, where 1 is an even share:",
         "",
-        *markdown(busiest_table(study)),
+        *table(*busiest_table(study)),
         "",
         "Pictures that are asked for a few times and never again, in caches that are large enough:",
         "",
-        *markdown(views_table()),
+        *table(*views_table()),
         "",
     ]
 
 
 def write_report(folder: Path, lines: list[str]) -> Path:
-    """Write `scale.md`; what stands above MARK is kept."""
-    path = folder / "scale.md"
-    by_hand = path.read_text(encoding="utf-8").split(MARK)[0] if path.exists() else "# Scale on paper\n\n"
-    write_text(path, "\n".join([by_hand + MARK, "", *lines]))
-    return path
+    """Write the lines into `scale.md`, below what is written by hand."""
+    return write_below(folder / "scale.md", "Scale on paper", "python -m loadtest.scale", lines)
 
 
 def _replicas(machines: tuple[Machine, ...], demand: Demand) -> Table:

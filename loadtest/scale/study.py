@@ -8,12 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from loadtest.palette import BLUE, GREEN, INK, ORANGE, RED, SMALL, new_figure, style
-from loadtest.report import Table
 from loadtest.scale.cache import Simulated, at_random, draw, expected_hit_rate, hashed, repeated_hit_rate, simulate
 from loadtest.scale.sizing import CACHED_BYTES
-from loadtest.verdict import number
 from loadtest.workload import Pictures, Workload
+from measure.markdown import Table, number
+from measure.pictures import BLUE, GREEN, INK, ORANGE, RED, SMALL, new_figure, style
 
 REPLICAS = (1, 10, 100)
 TOTALS = (1_000, 3_000, 10_000, 30_000, 100_000)

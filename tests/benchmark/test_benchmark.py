@@ -8,8 +8,9 @@ from PIL import Image
 from benchmark.__main__ import main
 from benchmark.peers.contestants import ENSEMBLE, RAW
 from benchmark.peers_section import render_peers
-from benchmark.report import MARK
+from benchmark.report import COMMAND
 from benchmark.settings import QUICK, SECTIONS
+from measure.kept import mark
 from tests.benchmark.loads import assert_a_figure_a_round, assert_hit_rates
 
 
@@ -67,19 +68,23 @@ def test_rendering_measures_nothing_and_keeps_what_is_written_by_hand(
     committed["split"]["load"]["folded"]["new picture, 1 client"]["p50_ms"] = [1000.0, 3000.0]
     committed["split"]["load"]["unfolded"]["new picture, 1 client"]["p50_ms"] = [4000.0, 3000.0]
     (tmp_path / "benchmarks.json").write_text(json.dumps(committed))
-    (tmp_path / "benchmarks.md").write_text(f"# Ours\n\n{MARK}\nold\n")
+    (tmp_path / "benchmarks.md").write_text(f"# Ours\n\n{mark(COMMAND)}\nold\n")
     assert main(["--render", "--out", str(tmp_path)]) == 0
     assert capsys.readouterr().out == f"wrote {tmp_path / 'benchmarks.md'}\n"
     report = (tmp_path / "benchmarks.md").read_text()
-    assert report.startswith(f"# Ours\n\n{MARK}\n")
+    assert report.startswith(f"# Ours\n\n{mark(COMMAND)}\n")
     assert "old" not in report.splitlines()
-    cells = "2,000 (1,000 to 3,000) | 3,500 (3,000 to 4,000) | 2.50 (1.00 to 4.00)"
+    cells = "2,000 (1,000 to 3,000) | 3,500 (3,000 to 4,000) | 2.5 (1 to 4)"
     assert f"| new picture, 1 client: p50, ms | {cells} |" in report
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "measure first, with"), ("{", "holds no results of this benchmark"), ("{}", "holds no results")],
+    [
+        (None, "measure first, with"),
+        ("{", "expected results with format altreco-benchmarks-1"),
+        ("{}", "its format is None"),
+    ],
 )
 def test_no_results_to_render(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None, message: str
@@ -114,8 +119,8 @@ def test_the_peers_ratios_are_taken_round_by_round(committed: dict[str, Any]) ->
         of["new picture, 16 clients"] |= {"all_p50_ms": 98.76, "requests": 4321, "client_cores": [0.1, 0.2, 0.3]}
     lines = render_peers(changed)
     text = "\n".join(lines)
-    assert "Saturated (16 clients), the ensemble does 0.80 (0.50 to 1.00) of what raw ONNX Runtime does" in text
-    assert "1.00 (1.00 to 2.00) of LitServe" in text
-    assert f"| {ENSEMBLE} | 20.0 (20.0 to 40.0) | 98.8 | 1,234 | 4,321 | 0.20 |" in lines
-    assert f"| {RAW} | 40.0 (20.0 to 50.0) | 98.8 | 1,234 | 4,321 |  |" in lines
+    assert "Saturated (16 clients), the ensemble does 0.8 (0.5 to 1) of what raw ONNX Runtime does" in text
+    assert "1 (1 to 2) of LitServe" in text
+    assert f"| {ENSEMBLE} | 20 (20 to 40) | 98.8 | 1,234 | 4,321 | 0.20 |" in lines
+    assert f"| {RAW} | 40 (20 to 50) | 98.8 | 1,234 | 4,321 |  |" in lines
     assert lines[-1] == ""

@@ -22,7 +22,7 @@ def test_the_report_shows_what_the_client_costs_round_by_round(committed: dict[s
     times = {"tritonclient": [4.0, 5.0], "altreco_client": [4.2, 5.1]}
     flight = {"requests": 256, "seconds": 3.21, "threads_more": 7}
     lines = render_client({**committed["client"], "conditions": conditions, "ms": times, "in_flight": flight})
-    assert "| ms a call | 4.50 (4.00 to 5.00) | 4.65 (4.20 to 5.10) | 3.50 (2.00 to 5.00) |" in lines
+    assert "| ms a call | 4.5 (4 to 5) | 4.65 (4.2 to 5.1) | 3.5 (2 to 5) |" in lines
     text = "\n".join(lines)
     assert "256 requests were in flight on one thread (7 more than before them)" in text
     assert "all were answered, in 3.2 s" in text

@@ -14,11 +14,11 @@ from benchmark.peers.clients import raw_post
 from benchmark.peers.contestants import ENSEMBLE, THREE_CALLS, Contestant, Files, contestants, make_files
 from benchmark.peers.environments import peer_python
 from benchmark.peers.errors import PeerError
-from benchmark.peers.load import new_pictures
 from benchmark.peers.race import reference, take_raw_turn, take_turn
 from benchmark.peers.servers import PORT, http_server
 from benchmark.peers.settings import PeerSettings
 from benchmark.peers.tuning import Tuning
+from measure.requests import new_arrays
 from tests.tiny import REPOSITORY, TAGS
 
 SETTINGS = PeerSettings(rounds=1, warmup_s=0.1, window_s=0.3, tuning_s=0.2, clients=(1, 3), compared_pictures=2)
@@ -96,7 +96,7 @@ def test_another_model_is_refused(files: Files) -> None:
 
 
 def test_bodies_come_back_as_they_were() -> None:
-    pictures = [(image.copy(), history) for image, history in islice(new_pictures(TAGS), 2)]
+    pictures = [(image.copy(), history) for image, history in islice(new_arrays(TAGS), 2)]
     images, histories = read_bodies([write_body(*picture) for picture in pictures], contract.IMAGE.dims)
     assert (images == np.concatenate([image for image, _ in pictures])).all()
     assert (histories == np.concatenate([history for _, history in pictures])).all()
@@ -112,7 +112,7 @@ def test_a_server_that_ends_says_why(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "raise SystemExit('no such model')"]
     with (
         pytest.raises(PeerError, match=r"broken ended at its start \(exit code 1\):\nno such model"),
-        http_server("broken", command, {}, tmp_path, raw_post, next(new_pictures(TAGS))),
+        http_server("broken", command, {}, tmp_path, raw_post, next(new_arrays(TAGS))),
     ):
         pass
 
@@ -121,7 +121,7 @@ def test_a_server_that_refuses_is_given_up(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "http.server", PORT, "--bind", "127.0.0.1"]
     with (
         pytest.raises(PeerError, match=r"files did not answer within 3 s \(127.0.0.1:\d+/predict answered 501: "),
-        http_server("files", command, {}, tmp_path, raw_post, next(new_pictures(TAGS)), start_s=3),
+        http_server("files", command, {}, tmp_path, raw_post, next(new_arrays(TAGS)), start_s=3),
     ):
         pass
 

@@ -1,159 +1,216 @@
-from collections.abc import Iterator, Mapping
-from decimal import Decimal
-from fractions import Fraction
+import copy
+import doctest
+import json
+import pickle
+from collections import Counter
+from collections.abc import Callable
 
+import altreco_client.history
+import altreco_client.vector
 import numpy as np
 import pytest
-from altreco_client import InvalidHistory, UnknownTag, Vocabulary, history_vector
-from altreco_client.history import history_vector_and_unknown, normalize
-from altreco_client.history_checks import shown
-from altreco_client.tag_history import TagHistory
+from altreco_client import InvalidHistory, InvalidRequest, Vocabulary
+from altreco_client.history import MAX_TAGS, TagHistory
 
-VOCABULARY = Vocabulary(("sea", "beach", "sky", "dog"))
+HISTORY = TagHistory({"sea": 3, "beach": 1, "dog": 1})
 
 
-def test_counts_are_divided_by_the_largest() -> None:
-    vector = history_vector({"beach": 1, "sea": 4}, VOCABULARY)
-    assert vector.dtype == np.float32
-    np.testing.assert_array_equal(vector, [1, 0.25, 0, 0])
+@pytest.mark.parametrize("module", [altreco_client.history, altreco_client.vector])
+def test_examples_of_the_docstrings(module: object) -> None:
+    result = doctest.testmod(module)  # type: ignore[arg-type]
+    assert result.attempted > 0
+    assert result.failed == 0
 
 
-@pytest.mark.parametrize("empty", [None, {}, {"sea": 0}, {"sea": -0.0}, TagHistory()], ids=repr)
-def test_no_history_is_all_zeros(empty: Mapping[str, float] | None) -> None:
-    np.testing.assert_array_equal(history_vector(empty, VOCABULARY), np.zeros(4))
+def test_it_is_a_mapping_that_never_changes() -> None:
+    HISTORY.add(["sky"])
+    HISTORY.subtract(["sea"])
+    assert dict(HISTORY) == {"sea": 3, "beach": 1, "dog": 1} == HISTORY
+    assert "sea" in HISTORY
+    assert "sky" not in HISTORY
+    with pytest.raises(TypeError):
+        HISTORY["sky"] = 1  # type: ignore[index]
+    with pytest.raises(AttributeError):
+        HISTORY.tags = 1  # type: ignore[attr-defined]
+    with pytest.raises(TypeError):
+        hash(HISTORY)
 
 
-def test_rows_are_normalized_each_by_its_own_largest() -> None:
-    np.testing.assert_array_equal(normalize([[2, 1], [0, 0], [0, 5]]), [[1, 0.5], [0, 0], [0, 1]])
+def test_it_does_not_follow_the_mapping_that_it_was_made_of() -> None:
+    counts: dict[str, float] = {"sea": 1}
+    history = TagHistory(counts)
+    counts["sea"] = 9
+    assert history["sea"] == 1
 
 
-def test_a_history_and_a_row_of_counts_give_the_same_vector() -> None:
-    counts = np.random.default_rng(0).integers(0, 50, 200)
-    vocabulary = Vocabulary(tuple(map(str, range(200))))
-    np.testing.assert_array_equal(
-        history_vector(dict(zip(vocabulary.tags, counts, strict=True)), vocabulary), normalize(counts)
-    )
+def test_copies_are_equal() -> None:
+    assert TagHistory(HISTORY) == copy.deepcopy(HISTORY) == pickle.loads(pickle.dumps(HISTORY)) == HISTORY
+
+
+def test_a_tag_counts_once_a_picture() -> None:
+    assert TagHistory().add(["sea", "sea", " sea\n"]).add(iter(("sea", "dog"))) == {"sea": 2, "dog": 1}
+    assert TagHistory.from_pictures([["sea", "sea"], [], ("dog", "sea")]) == {"sea": 2, "dog": 1}
+
+
+def test_white_space_around_a_tag_is_cut_off_and_inside_it_kept() -> None:
+    assert TagHistory({" new york\t": 2, "new york": 1}) == {"new york": 3}
+
+
+def test_subtracting_stops_at_zero() -> None:
+    assert HISTORY.subtract(["sea", "dog", "sky"]) == {"sea": 2, "beach": 1}
+    assert HISTORY.subtract({"sea": 2, "beach": 7.5}) == {"sea": 1, "dog": 1}
+    assert HISTORY.subtract(HISTORY) == TagHistory()
+
+
+def test_a_subtracted_tag_has_no_count_left() -> None:
+    assert list(TagHistory({"sea": 0, "dog": -0.0, "sky": 2})) == ["sky"]
+
+
+def test_counts_become_python_numbers() -> None:
+    history = TagHistory({np.str_("sea"): np.int64(3), "sky": np.float32(0.5), "dog": 2})  # type: ignore[dict-item]
+    assert [(type(tag), type(count)) for tag, count in history.items()] == [(str, int), (str, float), (str, int)]
+    assert history.to_json() == '{"counts": {"dog": 2, "sea": 3, "sky": 0.5}, "version": 1}'
+
+
+def test_prune() -> None:
+    assert HISTORY.prune(keep=2) == {"sea": 3, "beach": 1}
+    assert HISTORY.prune(min_count=2) == {"sea": 3}
+    assert HISTORY.prune(keep=2, min_count=2) == {"sea": 3}
+    assert HISTORY.prune(keep=0) == {}
+    assert HISTORY.prune(keep=99, min_count=0) == HISTORY
+
+
+@pytest.mark.parametrize("options", [{}, {"keep": -1}, {"min_count": -1}, {"min_count": float("nan")}])
+def test_pruning_that_makes_no_sense_is_refused(options: dict[str, int]) -> None:
+    with pytest.raises(InvalidRequest, match=r"expected|give keep, min_count or both"):
+        HISTORY.prune(**options)
+
+
+def test_top_is_the_same_for_equal_histories() -> None:
+    assert HISTORY.top(2) == TagHistory({"dog": 1, "beach": 1, "sea": 3}).top(2) == ("sea", "beach")
+    assert HISTORY.top(0) == ()
+    assert HISTORY.top(10) == ("sea", "beach", "dog")
+    with pytest.raises(InvalidRequest, match="-1 tags"):
+        HISTORY.top(-1)
+
+
+def test_a_caller_can_ask_which_tags_the_server_knows() -> None:
+    vocabulary = Vocabulary(("dog", "sea"))
+    assert HISTORY.known(vocabulary) == ("sea", "dog")
+    assert HISTORY.unknown(vocabulary) == ("beach",)
+
+
+def test_repr_is_short() -> None:
+    assert repr(TagHistory()) == "TagHistory({})"
+    assert repr(HISTORY) == "TagHistory({'sea': 3, 'beach': 1, 'dog': 1})"
+    assert repr(TagHistory({f"{i}": 1 for i in range(2000)})).endswith("'1000': 1, ... 1,995 more})")
+    assert len(repr(TagHistory({"x" * 1000: 1}))) < 100
 
 
 @pytest.mark.parametrize(
-    "scale", [1e300, 10**300, 5e-324, np.float16(2), np.int8(2), np.uint64(2**63), np.float64(1e9)]
-)
-def test_counts_of_any_size_and_type_give_shares(scale: float) -> None:
-    np.testing.assert_array_equal(history_vector({"sea": scale, "sky": scale, "dog": 0}, VOCABULARY), [1, 0, 1, 0])
-
-
-def test_counts_beyond_float32_still_give_finite_shares() -> None:
-    np.testing.assert_array_equal(history_vector({"sea": 1e300, "sky": 5e299}, VOCABULARY), [1, 0, 0.5, 0])
-
-
-@pytest.mark.parametrize(
-    "count",
+    "change",
     [
-        -1,
-        -5e-324,
-        float("nan"),
-        float("inf"),
-        10**400,
-        10**5000,
-        [10**5000],
-        True,
-        None,
-        "3",
-        b"3",
-        3j,
-        np.float16("inf"),
-        np.longdouble("1e4000"),
-        np.complex64(1),
-        np.True_,
-        np.array([1, 2]),
-        Decimal(3),
-        Fraction(3),
+        lambda: HISTORY.add("sea"),
+        lambda: HISTORY.add(b"sea"),  # type: ignore[arg-type]
+        lambda: HISTORY.add(None),  # type: ignore[arg-type]
+        lambda: HISTORY.add({"sea": 3}),
+        lambda: HISTORY.add([["sea"]]),  # type: ignore[list-item]
+        lambda: HISTORY.subtract("sea"),
+        lambda: HISTORY.subtract(3),  # type: ignore[arg-type]
+        lambda: HISTORY.merge(["sea"]),  # type: ignore[arg-type]
+        lambda: HISTORY.merge(None),  # type: ignore[arg-type]
+        lambda: HISTORY.merge({"sea": "3"}),  # type: ignore[dict-item]
+        lambda: HISTORY.merge({"sea": 1e308}).merge({"sea": 1e308}),
+        lambda: TagHistory(["sea"]),  # type: ignore[arg-type]
+        lambda: TagHistory("sea"),  # type: ignore[arg-type]
+        lambda: TagHistory({3: 1}),  # type: ignore[dict-item]
+        lambda: TagHistory.from_pictures("sea"),
+        lambda: TagHistory.from_pictures(["sea", "dog"]),
+        lambda: TagHistory.from_pictures({"sea": 3}),
     ],
-    ids=shown,
 )
-def test_impossible_counts_are_refused(count: object) -> None:
-    with pytest.raises(InvalidHistory, match=r"count of 'sea' is .*expected a finite number of zero or more"):
-        history_vector({"sea": count}, VOCABULARY)  # type: ignore[dict-item]
+def test_misuse_says_what_was_expected(change: Callable[[], object]) -> None:
+    with pytest.raises(InvalidHistory, match=r"expected (a|one|1) .*"):
+        change()
 
 
-@pytest.mark.parametrize("history", [["sea"], "sea:3", [], "", 0, [("sea", 3)], np.zeros(4), {"sea"}])
-def test_what_is_no_mapping_is_refused(history: object) -> None:
-    with pytest.raises(InvalidHistory, match="expected a TagHistory, or a mapping of tags to counts"):
-        history_vector(history, VOCABULARY)  # type: ignore[arg-type]
+@pytest.mark.parametrize("tag", ["", " \n", "x" * 1001, "a\nb", "a\x00b", "a\x9fb", "a\u2028b", "\ud83d"])
+def test_what_no_vocabulary_can_hold_is_no_tag(tag: str) -> None:
+    with pytest.raises(InvalidHistory, match="expected 1 to 1,000 characters on one line") as caught:
+        TagHistory().add([tag])
+    assert str(caught.value).encode()
 
 
-@pytest.mark.parametrize("tag", [3, None, b"sea", ("sea",)])
-def test_a_tag_is_a_str(tag: object) -> None:
-    with pytest.raises(InvalidHistory, match=r"tag .*expected a str"):
-        history_vector({tag: 1}, VOCABULARY)  # type: ignore[dict-item]
+@pytest.mark.parametrize(
+    "tag", ["caf\u00e9", "\U0001f468\u200d\U0001f469\u200d\U0001f466", "\u6d77", "x" * 1000, '"', "\\"]
+)
+def test_any_other_text_is_a_tag_and_survives_json(tag: str) -> None:
+    history = TagHistory().add([tag])
+    assert history[tag] == 1
+    assert TagHistory.from_json(history.to_json()) == history
 
 
-def test_unknown_tags_are_named_with_what_was_perhaps_meant() -> None:
-    with pytest.raises(UnknownTag, match=r"'beech'.*did you mean beach") as caught:
-        history_vector({"beech": 1, "sea": 1}, VOCABULARY)
-    assert caught.value.tags == ("beech",)
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "no JSON"),
+        ("{", "no JSON"),
+        (b"\xff", "no JSON"),
+        (None, "no JSON"),
+        ("[" * 200_000, "no JSON"),
+        ('{"version": 1, "counts": {"sea": ' + "9" * 5000 + "}}", "no JSON|finite"),
+        ("[]", "no history"),
+        ("3", "no history"),
+        ('{"sea": 3}', r'no history.*expected \{"version": 1'),
+        ('{"version": 2, "counts": {}}', "version 2.*too old"),
+        ('{"version": true, "counts": {}}', "version True"),
+        ('{"version": 1.0, "counts": {}}', "version 1.0"),
+        ('{"version": "1", "counts": {}}', "version '1'"),
+        ('{"version": 1}', "no history"),
+        ('{"version": 1, "counts": []}', "no history"),
+        ('{"version": 1, "counts": null}', "no history"),
+        ('{"version": 1, "counts": {}, "user": 7}', "no history"),
+        ('{"version": 1, "version": 1, "counts": {}}', "'version' stands twice"),
+        ('{"version": 1, "counts": {"sea": 1, "sea": 2}}', "'sea' stands twice"),
+        ('{"version": 1, "counts": {"sea": -1}}', "count of 'sea' is -1"),
+        ('{"version": 1, "counts": {"sea": NaN}}', "NaN in the JSON"),
+        ('{"version": 1, "counts": {"sea": -Infinity}}', "-Infinity in the JSON"),
+        ('{"version": 1, "counts": {"sea": 1e999}}', "count of 'sea' is inf"),
+        ('{"version": 1, "counts": {"sea": true}}', "count of 'sea' is True"),
+        ('{"version": 1, "counts": {"sea": "3"}}', "count of 'sea' is '3'"),
+        ('{"version": 1, "counts": {"sea": {"a": 1}}}', "count of 'sea' is"),
+        ('{"version": 1, "counts": {"": 1}}', "tag ''"),
+        ('{"version": 1, "counts": {"\\ud800": 1}}', "lone surrogates"),
+    ],
+)
+def test_other_json_is_refused(text: str, reason: str) -> None:
+    with pytest.raises(InvalidHistory, match=reason):
+        TagHistory.from_json(text)
 
 
-def test_unknown_tags_can_be_left_out() -> None:
-    vector, unknown = history_vector_and_unknown({"beech": 9, "sea": 1}, VOCABULARY, unknown_tags="ignore")
-    np.testing.assert_array_equal(vector, [1, 0, 0, 0])
-    assert unknown == ("beech",)
+def test_more_tags_than_anyone_uses_are_refused() -> None:
+    counts = {str(i): 1 for i in range(MAX_TAGS + 1)}
+    with pytest.raises(InvalidHistory, match=r"1,000,001 tags: expected at most 1,000,000; prune"):
+        TagHistory.from_json(json.dumps({"version": 1, "counts": counts}))
+    counts.pop("0")
+    with pytest.raises(InvalidHistory, match="1,000,001 tags"):
+        TagHistory(counts).add(["one more"])
 
 
-def test_unknown_tags_of_a_kept_history_are_left_out_unless_told_otherwise() -> None:
-    history = TagHistory({"beech": 9, "sea": 2, "sky": 1})
-    vector, unknown = history_vector_and_unknown(history, VOCABULARY)
-    np.testing.assert_array_equal(vector, [1, 0, 0.5, 0])
-    assert unknown == history.unknown(VOCABULARY) == ("beech",)
-    with pytest.raises(UnknownTag):
-        history_vector(history, VOCABULARY, unknown_tags="error")
+def test_many_keys_that_end_with_a_repeated_one_are_refused_at_once() -> None:
+    keys = ",".join(f'"{i}":1' for i in [*range(300_000), 299_999])
+    with pytest.raises(InvalidHistory, match="'299999' stands twice"):
+        TagHistory.from_json(f'{{"version":1,"counts":{{{keys}}}}}')
 
 
-def test_a_misspelt_option_does_not_hide_unknown_tags() -> None:
-    with pytest.raises(UnknownTag, match='unknown_tags="ignore"'):
-        history_vector({"beech": 9}, VOCABULARY, unknown_tags="ingore")  # type: ignore[arg-type]
-
-
-def test_only_unknown_tags_are_a_cold_start() -> None:
-    np.testing.assert_array_equal(history_vector(TagHistory({"beech": 9}), VOCABULARY), np.zeros(4))
-
-
-@pytest.mark.parametrize("kept", [False, True])
-def test_a_history_of_a_hundred_thousand_tags(kept: bool) -> None:
-    vocabulary = Vocabulary(tuple(f"tag{i}" for i in range(1540)))
-    counts = {f"tag{i}": i + 1 for i in range(100_000)}
-    history = TagHistory(counts) if kept else counts
-    vector, unknown = history_vector_and_unknown(history, vocabulary, unknown_tags="ignore")
-    np.testing.assert_allclose(vector, np.arange(1, 1541) / 1540, rtol=1e-6)
-    assert unknown == tuple(f"tag{i}" for i in range(1540, 100_000))
-    with pytest.raises(UnknownTag, match=r"'tag1540', .* and 98455 more"):
-        history_vector(history, vocabulary, unknown_tags="error")
-
-
-def test_a_message_stays_short_whatever_is_in_the_history() -> None:
-    with pytest.raises(InvalidHistory) as caught:
-        history_vector({"x" * 10_000_000: "y" * 10_000_000}, VOCABULARY)  # type: ignore[dict-item]
-    assert len(str(caught.value)) < 300
-    with pytest.raises(UnknownTag) as unknown:
-        history_vector({"x" * 10_000_000: 1, "\ud800": 1}, VOCABULARY)
-    assert len(str(unknown.value)) < 300
-    assert str(unknown.value).encode()  # a lone surrogate is escaped
-
-
-def test_any_mapping_will_do() -> None:
-    class Row(Mapping[str, float]):
-        def __getitem__(self, tag: str) -> float:
-            return {"sea": 1, "sky": 2}[tag]
-
-        def __iter__(self) -> Iterator[str]:
-            return iter(("sea", "sky"))
-
-        def __len__(self) -> int:
-            return 2
-
-    np.testing.assert_array_equal(history_vector(Row(), VOCABULARY), [0.5, 0, 1, 0])
-
-
-def test_a_vocabulary_holds_each_tag_once() -> None:
-    with pytest.raises(ValueError, match="1 repeated"):
-        Vocabulary(("sea", "sea"))
+def test_it_counts_as_a_counter_does() -> None:
+    generator = np.random.default_rng(0)
+    pictures = [[str(tag) for tag in generator.integers(0, 20, 8)] for _ in range(100)]
+    expected = Counter(tag for picture in pictures for tag in set(picture))
+    history = TagHistory()
+    for picture in pictures:
+        history = history.add(picture)
+    assert history == expected == TagHistory.from_pictures(pictures)
+    for picture in pictures[:50]:
+        history = history.subtract(picture)
+    assert history == TagHistory.from_pictures(pictures[50:])

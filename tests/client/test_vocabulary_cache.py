@@ -1,5 +1,5 @@
-from altreco_client.history import Vocabulary
 from altreco_client.protocol import Answer, RankedClass
+from altreco_client.vocabulary import Vocabulary
 from altreco_client.vocabulary_cache import VocabularyCache
 
 TAGS = ("sea", "sky", "dog")

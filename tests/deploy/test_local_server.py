@@ -5,9 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -24,6 +22,7 @@ from deploy.local import (
     on_free_ports,
     serve,
 )
+from measure.waiting import wait_until
 from tests.deploy.conftest import Triton
 from tests.deploy.models import config, double, write_model
 
@@ -36,13 +35,6 @@ def repository(tmp_path: Path) -> Path:
     """A repository with one good model."""
     write_model(tmp_path / "repository", "good", double(), config())
     return tmp_path / "repository"
-
-
-def wait_for(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline, f"not in {DEADLINE_S} s: {what}"
-        time.sleep(0.02)
 
 
 def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
@@ -75,7 +67,7 @@ def test_the_command_runs_until_it_is_stopped_and_leaves_nothing(repository: Pat
         assert shared_memory(triton)
         process.send_signal(stop)
         assert process.wait(DEADLINE_S) == 0
-    wait_for(lambda: not alive(children), "every process of the server has ended")
+    wait_until(lambda: not alive(children), "every process of the server has ended")
     assert not shared_memory(triton)
 
 
@@ -87,7 +79,7 @@ def test_the_server_ends_with_a_parent_that_is_killed(repository: Path, tmp_path
         process.stdout.readline()
         children = psutil.Process(process.pid).children(recursive=True)
         process.kill()
-    wait_for(lambda: not alive(children), "every process of the server has ended")
+    wait_until(lambda: not alive(children), "every process of the server has ended")
 
 
 def test_serve_yields_a_ready_server_and_notices_its_death(repository: Path) -> None:
@@ -100,6 +92,19 @@ def test_serve_yields_a_ready_server_and_notices_its_death(repository: Path) -> 
         with pytest.raises(ServerDied, match=r"ended by itself \(exit code -9\)"):
             server.wait()
     assert not folder.exists()
+
+
+def test_a_stop_timeout_of_0_kills_the_server_and_leaves_nothing(repository: Path, tmp_path: Path) -> None:
+    with serve(on_free_ports(repository, strict=True, stop_timeout_s=0, log_file=tmp_path / "log")) as server:
+        process = psutil.Process(server.pid)
+        processes = [process, *process.children(recursive=True)]
+        triton = process.cmdline()
+        assert int(triton[triton.index("--exit-timeout-secs") + 1]) > 0  # for a SIGTERM from elsewhere
+        assert shared_memory(triton)
+    with pytest.raises(ServerDied, match=r"exit code -9\)"):
+        server.wait()
+    wait_until(lambda: not alive(processes), "every process of the server has ended")
+    assert not shared_memory(triton)
 
 
 def test_an_error_in_the_block_stops_the_server(tmp_path: Path) -> None:
@@ -177,6 +182,7 @@ def test_a_start_that_takes_too_long(repository: Path) -> None:
         ({"grpc_port": 8000}, "ports must be three different numbers"),
         ({"cache_size_bytes": -1}, "cache_size_bytes"),
         ({"start_timeout_s": 0}, "timeouts"),
+        ({"stop_timeout_s": -1}, "timeouts"),
     ],
 )
 def test_settings_that_cannot_work(settings: dict[str, int], message: str) -> None:

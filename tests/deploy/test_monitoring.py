@@ -111,9 +111,9 @@ def test_the_dashboard_is_whole() -> None:
     assert len(set(cells)) == len(cells), "panels overlap"
     assert max(x for x, _ in cells) < 24
     for panel in shown:
-        assert (panel.kind == "row") is not bool(panel.targets), panel.title
-        for target in panel.targets:
-            assert "$" not in target.expression, "a variable that is not replaced"
+        assert (panel.kind == "row") is not bool(panel.queries), panel.title
+        for query in panel.queries:
+            assert "$" not in query, "a variable that is not replaced"
     declared = {variable["name"] for variable in json.loads(DASHBOARD.read_text())["templating"]["list"]}
     assert declared == {"datasource", "job", "instance"}
 
@@ -122,8 +122,8 @@ def test_what_is_drawn_from_recorded_rules_is_recorded() -> None:
     used = {
         name
         for panel in panels(job="a")
-        for target in panel.targets
-        for name in re.findall(r"\b(?:job|instance|job_model|tag_recommender):\w+:\w+", target.expression)
+        for query in panel.queries
+        for name in re.findall(r"\b(?:job|instance|job_model|tag_recommender):\w+:\w+", query)
     }
     assert used
     assert used <= {rule["record"] for rule in rules() if "record" in rule}

@@ -5,7 +5,7 @@ import sys
 import textwrap
 
 from deploy.local.tied import tied
-from tests.end_to_end.faults import wait_for
+from measure.waiting import wait_until
 
 PARENT = """
     import subprocess, sys, time
@@ -29,7 +29,7 @@ def test_it_ends_with_its_parent() -> None:
     child = int(parent.stdout.readline())
     parent.send_signal(signal.SIGKILL)
     parent.communicate()
-    wait_for(lambda: not _runs(child))
+    wait_until(lambda: not _runs(child))
 
 
 def test_a_parent_that_has_gone_already() -> None:

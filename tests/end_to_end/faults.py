@@ -10,19 +10,20 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import trustme
 from altreco_client import AsyncTagRecommender, PreparedImage, Recommendation, ServerError, TagRecommender
 from google.protobuf import text_format
 
 from deploy.local import Server
 from export.config import CONFIG_FILE, parse_config
+from measure.callers import Caller, Calls, calling
+from measure.requests import new_pictures
 from tests.servers import own_ports
 
 ENCODER = Path(__file__).parent / "slow_encoder.py"
@@ -33,6 +34,7 @@ SLACK_S = 0.5
 CALLERS = 8
 HISTORY = {"tag-1": 2, "tag-2": 1}
 Ask = Callable[..., Recommendation]
+Load = Calls[Recommendation]
 PAST = datetime.datetime(2020, 1, 1)
 
 
@@ -101,16 +103,9 @@ def closed_port() -> str:
     return f"127.0.0.1:{next(own_ports())}"
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = WAIT_S) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds:g} s"
-        time.sleep(0.005)
-
-
 def picture(seed: int = 0) -> PreparedImage:
     """Noise, ready for the wire."""
-    return PreparedImage(np.random.default_rng(seed).integers(0, 256, (224, 224, 3), dtype=np.uint8))
+    return PreparedImage(next(new_pictures(seed)))
 
 
 @contextmanager
@@ -122,31 +117,6 @@ def within(seconds: float) -> Iterator[None]:
     finally:
         took = time.monotonic() - started
         assert took < seconds + SLACK_S, f"took {took:.2f} s, expected {seconds:g} s at most"
-
-
-@dataclass
-class Load:
-    """What callers got; `slowest_s` is the longest call, answered or failed."""
-
-    answered: int = 0
-    failures: list[ServerError] = field(default_factory=list)
-    slowest_s: float = 0.0
-    unexpected: list[BaseException] = field(default_factory=list)
-
-    def kinds(self) -> Counter[str]:
-        return Counter(f"{type(error).__name__}: {error}" for error in self.failures)
-
-    @contextmanager
-    def call(self) -> Iterator[None]:
-        started = time.monotonic()
-        try:
-            yield
-            self.answered += 1
-        except ServerError as error:
-            self.failures.append(error)
-        except BaseException as error:  # noqa: BLE001 - whatever it is, the test must not miss it
-            self.unexpected.append(error)
-        self.slowest_s = max(self.slowest_s, time.monotonic() - started)
 
 
 @contextmanager
@@ -179,23 +149,16 @@ def asking(kind: str, url: str, **settings: Any) -> Iterator[Ask]:
 
 @contextmanager
 def under_load(kind: str, url: str, **settings: Any) -> Iterator[Load]:
-    """Callers that share a client and ask without pause."""
-    load, stop = Load(), threading.Event()
-
-    def call(seed: int) -> None:
-        image = picture(seed)
-        while not stop.is_set():
-            with load.call():
-                ask(image, HISTORY)
-
-    with asking(kind, url, **settings) as ask, ThreadPoolExecutor(CALLERS) as pool:
-        for seed in range(CALLERS):
-            pool.submit(call, seed)
-        try:
+    """Callers that share a client and ask without pause, a picture each."""
+    with asking(kind, url, **settings) as ask:
+        callers = [Caller(lambda image: ask(image, HISTORY), repeat(picture(seed))) for seed in range(CALLERS)]
+        with calling(callers, failures=(ServerError,)) as load:
             yield load
-        finally:
-            stop.set()
-    assert load.unexpected == []
+
+
+def messages(load: Load) -> Counter[str]:
+    """The failures by class and message."""
+    return Counter(f"{type(call.error).__name__}: {call.error}" for call in load.failed)
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from altreco_client import (
 )
 
 from deploy.local import Server
+from measure.waiting import wait_until
 from tests.end_to_end.conftest import Served
 from tests.end_to_end.faults import (
     HISTORY,
@@ -37,7 +38,6 @@ from tests.end_to_end.faults import (
     closed_port,
     picture,
     slow_repository,
-    wait_for,
     within,
 )
 from tests.servers import serving
@@ -76,7 +76,7 @@ def blocked(model: SlowModel, ask: Ask) -> Iterator[Future[Recommendation]]:
     with ThreadPoolExecutor(1) as pool:
         try:
             blocker = pool.submit(ask, picture(), HISTORY, request_id="blocker", deadline_s=WAIT_S)
-            wait_for(lambda: model.executed()[-1] == "blocker")
+            wait_until(lambda: model.executed()[-1] == "blocker")
             yield blocker
         finally:
             model.take(0)
@@ -127,7 +127,7 @@ def test_a_request_that_the_servers_queue_drops_is_late_and_not_asked_again(
     with asking(kind, server.grpc_url) as ask:
         with ThreadPoolExecutor(1) as pool, blocked(model, ask):
             dropped = pool.submit(ask, picture(1), HISTORY, request_id="dropped", deadline_s=WAIT_S)
-            wait_for(lambda: pending(server) == 1)
+            wait_until(lambda: pending(server) == 1)
             time.sleep(0.1)  # by the queue's own clock its time is over now, which nothing else tells
             model.take(0)
             with pytest.raises(DeadlineExceeded, match="Request timeout expired"):
@@ -142,7 +142,7 @@ def test_a_cancelled_task_cancels_its_request(slow: SlowModel, server: Server) -
             before = classified(server)
             slow.take(WAIT_S)
             task = asyncio.create_task(recommender.recommend(picture(), HISTORY, request_id="cancelled"))
-            await asyncio.to_thread(wait_for, lambda: slow.executed()[-1] == "cancelled")
+            await asyncio.to_thread(wait_until, lambda: slow.executed()[-1] == "cancelled")
             task.cancel()
             with within(0), pytest.raises(asyncio.CancelledError):
                 await task

@@ -11,6 +11,7 @@ import tritonclient.grpc as triton
 from altreco_client import Channel, DeadlineExceeded, Recommendation, TagRecommender, Unavailable
 
 from deploy.local import Server
+from measure.waiting import wait_until
 from reliability.servers import kill, terminate
 from tests.end_to_end.conftest import Served
 from tests.end_to_end.faults import (
@@ -22,11 +23,11 @@ from tests.end_to_end.faults import (
     SlowModel,
     asking,
     gone,
+    messages,
     picture,
     slow_repository,
     stopped,
     under_load,
-    wait_for,
     within,
 )
 from tests.servers import own_ports, serving
@@ -81,17 +82,17 @@ def test_a_server_killed_and_restarted_under_load(slow: SlowModel, kind: str) ->
         serving(slow.repository, grpc_port=at) as first,
         under_load(kind, first.grpc_url, deadline_s=deadline_s) as load,
     ):
-        wait_for(lambda: load.answered > 2 * CALLERS)
-        assert load.failures == []
+        wait_until(lambda: len(load.answered) > 2 * CALLERS)
+        assert load.failed == []
         kill(first)
-        wait_for(lambda: len(load.failures) > CALLERS)
+        wait_until(lambda: len(load.failed) > CALLERS)
         with serving(slow.repository, grpc_port=at):
-            before = load.answered
-            wait_for(lambda: load.answered > before + CALLERS, RECOVERY_S)
-            failed = len(load.failures)
-            wait_for(lambda: load.answered > before + 5 * CALLERS)
-            assert len(load.failures) <= failed + CALLERS, "calls still fail after others were answered"
-    assert {type(error) for error in load.failures} <= {Unavailable, DeadlineExceeded}, load.kinds()
+            before = len(load.answered)
+            wait_until(lambda: len(load.answered) > before + CALLERS, seconds=RECOVERY_S)
+            failed = len(load.failed)
+            wait_until(lambda: len(load.answered) > before + 5 * CALLERS)
+            assert len(load.failed) <= failed + CALLERS, "calls still fail after others were answered"
+    assert set(load.errors()) <= {"Unavailable", "DeadlineExceeded"}, messages(load)
     assert load.slowest_s < deadline_s + SLACK_S
 
 
@@ -103,12 +104,12 @@ def test_one_of_two_replicas_lost_under_load(
 ) -> None:
     deadline_s = 5.0
     with under_load(kind, address(replicas), deadline_s=deadline_s) as load:
-        wait_for(lambda: min(len(model.executed()) for model in two) > 2 * CALLERS)
+        wait_until(lambda: min(len(model.executed()) for model in two) > 2 * CALLERS)
         end(replicas[0])
-        wait_for(lambda: gone(replicas[0]))
-        after = load.answered
-        wait_for(lambda: load.answered > after + 10 * CALLERS)
-    assert load.failures == [], load.kinds()
+        wait_until(lambda: gone(replicas[0]))
+        after = len(load.answered)
+        wait_until(lambda: len(load.answered) > after + 10 * CALLERS)
+    assert load.failed == [], messages(load)
     assert load.slowest_s < deadline_s + SLACK_S
 
 
@@ -121,7 +122,7 @@ def test_a_replica_without_the_model_sends_nobody_away(two: tuple[SlowModel, Slo
         ask(picture(), HISTORY)
         with triton.InferenceServerClient(one.grpc_url) as client:
             client.unload_model("tag_recommender")
-            wait_for(lambda: not client.is_model_ready("tag_recommender"))
+            wait_until(lambda: not client.is_model_ready("tag_recommender"))
         for _ in range(10):
             assert ask(picture(), HISTORY).tags
         kill(other)
@@ -131,9 +132,9 @@ def test_a_replica_without_the_model_sends_nobody_away(two: tuple[SlowModel, Slo
 
 def is_calm(load: Load) -> bool:
     """Whether the next calls are all answered; half of them would go to a replica that stopped."""
-    failed, answered = len(load.failures), load.answered
-    wait_for(lambda: load.answered > answered + 10 * CALLERS)
-    return len(load.failures) == failed
+    failed, answered = len(load.failed), len(load.answered)
+    wait_until(lambda: len(load.answered) > answered + 10 * CALLERS)
+    return len(load.failed) == failed
 
 
 @pytest.mark.timing
@@ -142,11 +143,11 @@ def test_a_stopped_replica_is_given_up(lasting: tuple[Server, Server], kind: str
     deadline_s = 1.0
     channel = Channel(keepalive_s=0.5, keepalive_timeout_s=0.5)
     with under_load(kind, address(lasting), deadline_s=deadline_s, channel=channel) as load:
-        wait_for(lambda: load.answered > 4 * CALLERS)
+        wait_until(lambda: len(load.answered) > 4 * CALLERS)
         with stopped(lasting[0]):
-            wait_for(lambda: len(load.failures) > 0)
-            wait_for(lambda: is_calm(load))
-    assert {type(error) for error in load.failures} <= {Unavailable, DeadlineExceeded}, load.kinds()
+            wait_until(lambda: len(load.failed) > 0)
+            wait_until(lambda: is_calm(load))
+    assert set(load.errors()) <= {"Unavailable", "DeadlineExceeded"}, messages(load)
     assert load.slowest_s < deadline_s + SLACK_S
 
 

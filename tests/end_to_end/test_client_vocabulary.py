@@ -10,7 +10,7 @@ import pytest
 import tritonclient.grpc as triton
 from altreco_client import PreparedImage, Recommendation, TagRecommender, contract
 
-from tests.end_to_end.faults import wait_for
+from measure.waiting import wait_until
 from tests.kept import FEW_TAGS, Kept
 from tests.servers import own_ports, serving
 
@@ -31,7 +31,7 @@ class Address:
         with triton.InferenceServerClient(self.url) as client:
             for model in reversed(MODELS):
                 client.unload_model(model)
-            wait_for(lambda: not any(client.is_model_ready(model) for model in MODELS))
+            wait_until(lambda: not any(client.is_model_ready(model) for model in MODELS))
             shutil.rmtree(self.models)
             shutil.copytree(repository, self.models)
             for model in MODELS:

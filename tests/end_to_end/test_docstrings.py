@@ -37,7 +37,7 @@ def test_there_are_examples_of_all_that_a_service_calls() -> None:
     finder = doctest.DocTestFinder()
     shown = {
         test.name
-        for module in (altreco_client.recommender, altreco_client.aio, altreco_client.tag_history)
+        for module in (altreco_client.recommender, altreco_client.aio, altreco_client.history)
         for test in finder.find(module)
         if test.examples
     }

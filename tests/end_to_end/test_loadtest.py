@@ -20,9 +20,10 @@ from loadtest.parts import ENTRY
 from loadtest.records import Run, load_run
 from loadtest.run import PARTS, Target, vocabulary_size
 from loadtest.sampler import counters
+from measure.waiting import wait_until
 from reliability.servers import kill
 from tests.end_to_end.conftest import Served
-from tests.end_to_end.faults import closed_port, stopped, wait_for
+from tests.end_to_end.faults import closed_port, stopped
 from tests.servers import serving
 
 ROOT = Path(__file__).parents[2]
@@ -41,7 +42,7 @@ def load(folder: Path, *options: object) -> Iterator[subprocess.Popen[str]]:
     arguments = command("--profile", "smoke", "--out", folder, "--no-calibration", *options)
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT) as process:
         try:
-            wait_for(lambda: process.poll() is not None or answered(folder) > 0)
+            wait_until(lambda: process.poll() is not None or answered(folder) > 0)
             assert process.poll() is None, process.communicate()[0]
             yield process
         finally:
@@ -84,12 +85,12 @@ def test_a_smoke_run(served: Served, tmp_path: Path) -> None:
     assert (records.error == -1).all()
     assert (np.diff(records.intended_s) >= 0).all()
     assert records.intended_s.min() >= 0
-    assert records.intended_s.max() < run.settings["duration_s"] == 3
+    assert records.intended_s.max() < run.settings.duration_s == 3
     assert set(records.rows) <= {1, 8}
     assert 0 < records.cold.sum() < len(records)
-    assert run.settings["generator"]["limit_requests_per_s"] > RATE
-    assert run.settings["generator"]["load"] == "open"
-    assert run.settings["server_config"]["models"]["visual_encoder"]["response_cache"] == {"enable": True}
+    assert run.settings.generator.limit_requests_per_s > RATE
+    assert run.settings.generator.load == "open"
+    assert run.settings.server_config["models"]["visual_encoder"]["response_cache"] == {"enable": True}
     first, *_, last = run.samples
     assert first["t_s"] < 0
     assert last["t_s"] > 3
@@ -101,11 +102,11 @@ def test_a_smoke_run(served: Served, tmp_path: Path) -> None:
 @pytest.mark.timing
 def test_two_workers(served: Served, tmp_path: Path) -> None:
     with load(tmp_path, "--users", 4, "--duration", 3, "--workers", 2, "--url", served.server.grpc_url) as process:
-        wait_for(lambda: len(list((tmp_path / PARTS).glob("*.requests"))) == 2)
+        wait_until(lambda: len(list((tmp_path / PARTS).glob("*.requests"))) == 2)
         run, _ = finished(process, tmp_path, 0)
     # Locust's master may end before a worker's last report; ours are written at once.
     assert len(run.records) >= counted_by_locust(tmp_path) > 20
-    assert run.settings["generator"]["load"] == "closed"
+    assert run.settings.generator.load == "closed"
     assert (run.records.late_ms() >= 0).all()
     assert run.records.repeat.any()
 
@@ -136,20 +137,20 @@ def test_a_server_that_is_killed(served: Served, tmp_path: Path) -> None:
         run, output = finished(process, tmp_path, 1)
     assert 0 < (run.records.error == -1).sum() < len(run.records)
     assert all(error.startswith("Unavailable: ") for error in run.records.errors)
-    assert run.settings["duration_s"] == 3
+    assert run.settings.duration_s == 3
     assert "times Unavailable: " in output
 
 
 @pytest.mark.timing
 def test_ctrl_c_keeps_what_was_recorded(served: Served, tmp_path: Path) -> None:
     with load(tmp_path, "--rate", RATE, "--duration", 600, "--workers", 2, "--url", served.server.grpc_url) as process:
-        wait_for(lambda: answered(tmp_path) > 10)
+        wait_until(lambda: answered(tmp_path) > 10)
         os.kill(process.pid, signal.SIGINT)
         run, output = finished(process, tmp_path, 130)
     assert len(run.records) > 10
     assert (run.records.error == -1).all()
-    assert run.settings["duration_s"] < 60
-    assert run.settings["ended_early"] == "it was interrupted"
+    assert run.settings.duration_s < 60
+    assert run.settings.ended_early == "it was interrupted"
     assert "stopping" in output
 
 
@@ -248,5 +249,5 @@ def test_make_loadtest_takes_what_readme_says(served: Served, tmp_path: Path) ->
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "PASSED: all " in done.stdout
-    assert load_run(tmp_path / "run").settings["generator"]["workers"] == 2
+    assert load_run(tmp_path / "run").settings.generator.workers == 2
     assert (tmp_path / "run" / "report.html").exists()

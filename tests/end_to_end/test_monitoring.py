@@ -2,21 +2,30 @@
 
 import math
 import shutil
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import tritonclient.grpc as triton
+from altreco_client import contract
+from altreco_client.protocol import inputs
+from tritonclient.utils import InferenceServerException
 
 from deploy.monitoring.dashboard import panels
 from deploy.monitoring.local import SUMMARIES, Prometheus, prometheus
-from deploy.monitoring.traffic import asking, burst
+from measure.callers import Caller, Calls, calling, shared
+from measure.requests import Request, history_row, known, mixed, new_pictures, new_requests
+from measure.waiting import wait_until
 from tests.deploy.monitoring import compose_flags
 from tests.end_to_end.conftest import Served
 from tests.servers import serving
+from tests.tiny import TAGS
 from tests.tools import require
 
 pytestmark = pytest.mark.slow
@@ -26,6 +35,9 @@ WAIT_S = 120.0
 """After which a condition that does not come true fails a test."""
 POLL_S = 0.5
 BURST = 60
+BURST_CALLERS = 32
+SHORT_US = 20_000
+"""How long a request of a burst may wait in a queue."""
 
 
 @dataclass(frozen=True)
@@ -35,14 +47,44 @@ class Watched:
     """Outcomes of requests to the first server that had little patience: all the failures there were."""
 
 
-def wait_until(condition: Callable[[], bool]) -> bool:
-    """Whether it came true in time."""
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(POLL_S)
+def comes_true(condition: Callable[[], bool]) -> bool:
+    """Whether the condition holds in time."""
+    try:
+        wait_until(condition, "", seconds=WAIT_S, poll_s=POLL_S)
+    except TimeoutError:
+        return False
     return True
+
+
+@contextmanager
+def asking(url: str) -> Iterator[Calls[None]]:
+    """Two callers without pause, half of whose requests are for pictures that the cache has."""
+
+    def ask(request: Request) -> None:
+        client.infer(contract.TAG_RECOMMENDER.name, request)
+
+    again = known(new_requests(TAGS, seed=0))
+    with triton.InferenceServerClient(url) as client:
+        callers = [Caller(ask, mixed(new_requests(TAGS), again, 0.5)) for _ in range(2)]
+        with calling(callers, failures=(InferenceServerException,)) as calls:
+            yield calls
+
+
+def burst(url: str, requests: int) -> Counter[str]:
+    """Albums of eight from many callers at once, with little patience: `answered`, or the status of the refusal."""
+    pictures = shared(new_pictures(seed=1))
+
+    def outcome(client: triton.InferenceServerClient) -> str:
+        image = np.stack([next(pictures) for _ in range(8)])
+        tensors = inputs((contract.IMAGE, image), (contract.USER_HISTORY, history_row(TAGS).repeat(8, 0)))
+        try:
+            client.infer(contract.TAG_RECOMMENDER.name, tensors, timeout=SHORT_US)
+        except InferenceServerException as error:
+            return str(error.status())
+        return "answered"
+
+    with triton.InferenceServerClient(url) as client, ThreadPoolExecutor(BURST_CALLERS) as pool:
+        return Counter(pool.map(outcome, [client] * requests))
 
 
 def as_release_2(repository: Path, destination: Path) -> Path:
@@ -69,13 +111,12 @@ def watched(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         targets = [server.metrics_url.removeprefix("http://").removesuffix("/metrics") for server in (one, two)]
         with prometheus(folder, {JOB: targets, ALONE: targets[:1]}) as running:
             # A rate needs a sample from before.
-            assert wait_until(lambda: len(running.query("up == 1")) == 3)
-            with (
-                asking(one.grpc_url, callers=2, pictures=6) as first,
-                asking(two.grpc_url, callers=2, pictures=6) as other,
-            ):
-                yield Watched(running, burst(one.grpc_url, BURST, first_picture=100))
-            assert set(first) == set(other) == {"answered"}
+            wait_until(lambda: len(running.query("up == 1")) == 3, "three targets", seconds=WAIT_S)
+            with asking(one.grpc_url) as first, asking(two.grpc_url) as other:
+                yield Watched(running, burst(one.grpc_url, BURST))
+            for calls in (first, other):
+                assert calls.answered
+                assert calls.failed == []
 
 
 def finite(samples: list[dict[str, Any]]) -> bool:
@@ -83,14 +124,14 @@ def finite(samples: list[dict[str, Any]]) -> bool:
 
 
 def test_every_query_of_the_dashboard_has_an_answer_but_those_on_gpus(watched: Watched) -> None:
-    expressions = [target.expression for panel in panels(job=JOB) for target in panel.targets]
+    expressions = [query for panel in panels(job=JOB) for query in panel.queries]
     on_gpus = {expression for expression in expressions if "nv_gpu_" in expression}
 
     def unanswered() -> set[str]:
         return {expression for expression in expressions if not finite(watched.prometheus.query(expression))}
 
     assert len(expressions) > len(on_gpus) > 0
-    wait_until(lambda: unanswered() == on_gpus)
+    comes_true(lambda: unanswered() == on_gpus)
     assert unanswered() == on_gpus
 
 
@@ -100,7 +141,7 @@ def test_every_recorded_rule_has_a_value_and_every_rule_is_healthy(watched: Watc
         recorded = {rule["name"] for rule in rules if rule["type"] == "recording"}
         return {name for name in recorded if not finite(watched.prometheus.query(name))}
 
-    wait_until(lambda: not valueless())
+    comes_true(lambda: not valueless())
     assert valueless() == set()
     rules = watched.prometheus.rules()
     assert {rule["type"] for rule in rules} == {"alerting", "recording"}
@@ -121,7 +162,7 @@ def test_a_failed_request_is_counted_once(watched: Watched) -> None:
         return float(sample["value"][1])
 
     # Triton counts most of them twice, and the rule's way out is not exact.
-    wait_until(lambda: 0.8 * failed < rule_counts() < 1.2 * failed)
+    comes_true(lambda: 0.8 * failed < rule_counts() < 1.2 * failed)
     assert rule_counts() == pytest.approx(failed, rel=0.35)
 
 
@@ -130,5 +171,5 @@ def test_two_releases_that_answer_are_a_mismatch_and_one_is_not(watched: Watched
         samples = watched.prometheus.query('ALERTS{alertname="TagRecommenderReleaseMismatch"}')
         return {sample["metric"]["job"] for sample in samples}
 
-    assert wait_until(lambda: jobs() != set())
+    assert comes_true(lambda: jobs() != set())
     assert jobs() == {JOB}

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from altreco_client import TagHistory
 
-from deploy.container.golden_requests import FOLDER, main
+from export.__main__ import main
+from export.probe import FOLDER
 from export.repository import load_release
 from tests.end_to_end.conftest import Served
 from tests.end_to_end.deployed import DEPLOY, Deployed, deploying
@@ -19,7 +20,7 @@ from tests.end_to_end.deployed import DEPLOY, Deployed, deploying
 @pytest.fixture(scope="module")
 def deployed(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
     with deploying(served.repository, tmp_path_factory.mktemp("deployed")) as deployed:
-        assert main([str(deployed.models)]) == 0
+        assert main(["probe", str(deployed.models)]) == 0
         yield deployed
 
 
@@ -119,10 +120,10 @@ def test_requests_are_those_of_the_golden_set(deployed: Deployed) -> None:
 def test_the_allowed_difference_can_be_given(deployed: Deployed, tmp_path: Path) -> None:
     models = tmp_path / "models"
     shutil.copytree(deployed.models, models)
-    assert main([str(models), "--allowed", "0.02"]) == 0
+    assert main(["probe", str(models), "--allowed", "0.02"]) == 0
     assert (models / "tag_recommender" / "1" / FOLDER / "allowed").read_text() == "0.02\n"
 
 
 def test_a_repository_without_a_release_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(tmp_path)]) == 1
+    assert main(["probe", str(tmp_path)]) == 1
     assert "error: " in capsys.readouterr().err

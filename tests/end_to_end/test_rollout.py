@@ -5,11 +5,10 @@ import os
 import re
 import shutil
 import signal
-import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +16,7 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton
 from numpy.typing import NDArray
+from tritonclient.utils import InferenceServerException
 
 from deploy.local import Server
 from export.__main__ import main
@@ -29,6 +29,8 @@ from export.releases import rollback
 from export.repository import golden_file, locked, manifest_file, model_files, restore, sha256, versions
 from export.rollout import rollout
 from export.served import connected, loaded_releases, ready_versions, served_version
+from measure.callers import Caller, Calls, calling
+from measure.waiting import wait_until
 from tests.kept import Kept
 from tests.servers import serving
 
@@ -77,55 +79,46 @@ def edit(paths: list[Path], old: str, new: str) -> None:
         path.write_text(text.replace(old, new))
 
 
-@dataclass
-class Load:
-    """What the clients got: the release that answered, and which releases' answer it was."""
+@dataclass(frozen=True)
+class Answered:
+    """The release that answered, and the releases whose answer it was."""
 
-    answered: list[tuple[int, frozenset[int]]] = field(default_factory=list)
-    failures: list[str] = field(default_factory=list)
-    slowest_s: float = 0.0
-
-    def releases(self) -> set[int]:
-        return {version for version, _ in self.answered}
+    version: int
+    like: frozenset[int]
 
 
 @contextmanager
-def load(server: Server, repository: Path, versions: tuple[int, ...]) -> Iterator[Load]:
+def load(server: Server, repository: Path, versions: tuple[int, ...]) -> Iterator[Calls[Answered]]:
     """Clients that ask for golden inputs without pause, and hold each answer against all releases'."""
     golden = {version: load_golden_set(golden_file(repository, version), version=version) for version in versions}
     inputs = next(iter(golden.values())).inputs
     expected = {version: of.tags for version, of in golden.items()}
     assert_nothing_is_like_anything_else(repository, inputs, expected)
-    seen, stop = Load(), threading.Event()
 
-    def ask(seed: int) -> None:
-        rng = np.random.default_rng(seed)
-        with triton.InferenceServerClient(server.grpc_url) as client:
-            while not stop.is_set():
-                i = int(rng.integers(len(inputs.names)))
-                started = time.monotonic()
-                try:
-                    result = infer(client, inputs, i)
-                except Exception as error:  # noqa: BLE001 - whatever it is, it is a request that failed
-                    seen.failures.append(str(error))
-                    continue
-                seen.slowest_s = max(seen.slowest_s, time.monotonic() - started)
-                answer = result.as_numpy("TAGS")[0]
-                like = {version for version, tags in expected.items() if np.abs(answer - tags[i]).max() < 1e-4}
-                seen.answered.append((int(result.get_response().model_version), frozenset(like)))
+    def ask(client: triton.InferenceServerClient, i: int) -> Answered:
+        result = infer(client, inputs, i)
+        answer = result.as_numpy("TAGS")[0]
+        like = {version for version, tags in expected.items() if np.abs(answer - tags[i]).max() < 1e-4}
+        return Answered(int(result.get_response().model_version), frozenset(like))
 
-    threads = [threading.Thread(target=ask, args=(seed,)) for seed in range(CLIENTS)]
-    for thread in threads:
-        thread.start()
-    try:
-        wait_for(lambda: len(seen.answered) > 20 * CLIENTS)
-        yield seen
-        before = len(seen.answered)
-        wait_for(lambda: len(seen.answered) > before + 20 * CLIENTS)
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
+    with ExitStack() as stack:
+        clients = [stack.enter_context(triton.InferenceServerClient(server.grpc_url)) for _ in range(CLIENTS)]
+        callers = [Caller(partial(ask, client), drawn(len(inputs.names), i)) for i, client in enumerate(clients)]
+        with calling(callers, failures=(InferenceServerException,)) as seen:
+            wait_until(lambda: len(seen.answered) > 20 * CLIENTS)
+            yield seen
+            before = len(seen.answered)
+            wait_until(lambda: len(seen.answered) > before + 20 * CLIENTS)
+
+
+def drawn(count: int, seed: int) -> Iterator[int]:
+    rng = np.random.default_rng(seed)
+    while True:
+        yield int(rng.integers(count))
+
+
+def answers(seen: Calls[Answered]) -> set[Answered]:
+    return {call.answer for call in seen.answered if call.answer}
 
 
 def infer(client: triton.InferenceServerClient, inputs: Inputs, i: int) -> triton.InferResult:
@@ -153,18 +146,10 @@ def assert_nothing_is_like_anything_else(repository: Path, inputs: Inputs, expec
             assert np.abs(answers[a] - answers[b])[history].max(1).min() > 1e-3
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-def assert_no_failure_and_no_mix(seen: Load) -> None:
-    assert seen.failures == []
+def assert_no_failure_and_no_mix(seen: Calls[Answered]) -> None:
+    assert seen.failed == []
     assert len(seen.answered) > 100 * CLIENTS
-    wrong = [(version, like) for version, like in seen.answered if version not in like]
-    assert wrong == [], f"{len(wrong)} of {len(seen.answered)} answers"
+    assert [answer for answer in answers(seen) if answer.version not in answer.like] == []
 
 
 def assert_serves_only(server: Server, repository: Path, version: int) -> None:
@@ -185,7 +170,7 @@ def test_rollout_and_rollback_under_load(repository: Path, server: Server) -> No
         back = rollout(server.grpc_url, repository, to=1, say=silent)
         assert_serves_only(server, repository, 1)
     assert_no_failure_and_no_mix(seen)
-    assert seen.releases() == {1, 2}
+    assert {answer.version for answer in answers(seen)} == {1, 2}
     # Each was unloaded once and so had been loaded once, beside the other: at the start, and 1 again on the way back.
     unloaded = re.findall(r"successfully unloaded '(\w+_encoder|classifier)' version (\d)", server.log_path.read_text())
     assert sorted(unloaded) == sorted((model, version) for model in model_files(repository, 1) for version in "12")
@@ -218,8 +203,8 @@ def test_a_release_that_answers_otherwise_is_refused_under_load(repository: Path
         ):
             rollout(server.grpc_url, repository, to=2, say=silent)
         assert_serves_only(server, repository, 1)
-    assert seen.failures == []
-    assert set(seen.answered) == {(1, frozenset({1}))}
+    assert seen.failed == []
+    assert answers(seen) == {Answered(1, frozenset({1}))}
 
 
 def test_a_release_that_does_not_load_is_refused_under_load(kept: Kept, repository: Path, server: Server) -> None:
@@ -229,8 +214,8 @@ def test_a_release_that_does_not_load_is_refused_under_load(kept: Kept, reposito
         with pytest.raises(ServerFailure, match=r"release 1 goes on serving and is pinned: .*classifier"):
             rollout(server.grpc_url, repository, say=silent)
         assert_serves_only(server, repository, 1)
-    assert seen.failures == []
-    assert set(seen.answered) == {(1, frozenset({1}))}
+    assert seen.failed == []
+    assert answers(seen) == {Answered(1, frozenset({1}))}
     with served(repository, "none") as again, connected(again.grpc_url) as client:
         assert served_version(client) == 1, "a server that starts anew is not kept from it by the release"
     assert [version.state for version in versions(repository)] == ["current", "withdrawn"]
@@ -280,8 +265,8 @@ def test_what_would_end_the_old_release_is_refused_before_it_does(
             rollout(server.grpc_url, elsewhere, to=2, say=silent)
         assert [version.state for version in versions(elsewhere)] == ["current", "ready"], "the release is not to blame"
         assert_serves_only(server, repository, 1)
-    assert seen.failures == []
-    assert set(seen.answered) == {(1, frozenset({1}))}
+    assert seen.failed == []
+    assert answers(seen) == {Answered(1, frozenset({1}))}
 
 
 def test_an_older_release_that_does_not_load_stays_in_the_repository(repository: Path, server: Server) -> None:

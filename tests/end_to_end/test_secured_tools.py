@@ -114,7 +114,8 @@ def test_a_load_whose_folder_does_not_hold_the_key(secured: Deployed, tmp_path: 
     made = load_run(tmp_path / "run")
     assert len(made.records)
     assert (made.records.error == -1).all()
-    assert made.settings["server_config"]["models"]["classifier"]
+    assert made.settings.server_config is not None
+    assert made.settings.server_config["models"]["classifier"]
     assert made.samples[-1]["models"]["tag_recommender"]["requests"] >= len(made.records)
     written = [file for file in (tmp_path / "run").rglob("*") if file.is_file()]
     assert {"run.json", "report.html", "locust.log"} <= {file.name for file in written}

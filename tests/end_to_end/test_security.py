@@ -22,9 +22,10 @@ from tritonclient.utils import InferenceServerException
 from deploy.local import Server
 from export.config import read_config
 from export.served import infer_input
+from measure.waiting import wait_until
 from tests.end_to_end.conftest import Served
 from tests.end_to_end.deployed import KEY, Deployed, deploying
-from tests.end_to_end.faults import HISTORY, WAIT_S, gone, picture, port, wait_for
+from tests.end_to_end.faults import HISTORY, WAIT_S, gone, picture, port
 from tests.tiny import REPOSITORY, TAGS
 
 RESTRICTED = "This protocol is restricted"
@@ -207,8 +208,8 @@ def test_connections_end_and_no_call_fails(served: Served, tmp_path: Path) -> No
             return len(seen) >= 3
 
         with deployed.access().connect(server.grpc_url) as client:
-            wait_for(asked_on_three)
-            wait_for(lambda: not connected(server))  # also where nobody asks
+            wait_until(asked_on_three)
+            wait_until(lambda: not connected(server))  # also where nobody asks
             assert asked_on_three()
 
 

@@ -215,7 +215,7 @@ def test_data_that_is_gone_or_another_vocabularys(kept: Kept, repository: Path, 
     with pytest.raises(ExportError, match="name it with --data"):
         release(tmp_path / "old.pt", repository, QUIET)
     small = load_checkpoint(kept.checkpoint(tags=FEW_TAGS)).data
-    with pytest.raises(VocabularyError, match="another vocabulary than the checkpoint"):
+    with pytest.raises(CheckpointError, match=rf"{other} was trained on another vocabulary than {small}: "):
         release(other, repository, replace(QUIET, data=small))
 
 

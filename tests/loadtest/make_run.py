@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from loadtest.perf_analyzer import PerfAnalyzerResult
 from loadtest.records import Records, Run, load_run, save_records
+from loadtest.workload import DEFAULT, load_workload
 
 MODELS = {"tag_recommender": 0.0, "visual_encoder": 12.0, "preference_encoder": 0.4, "classifier": 1.1}
 """Milliseconds of inference of a request."""
@@ -65,6 +67,12 @@ def make_run(
     return load_run(folder)
 
 
+def workload(*, cold_share: float = 0.2) -> dict[str, Any]:
+    """The default workload as JSON has it, with another share of users without history."""
+    values = asdict(load_workload(DEFAULT))
+    return {**values, "users": {**values["users"], "cold_share": cold_share}}
+
+
 def _settings(duration_s: float, cpu_share: float) -> dict[str, Any]:
     return {
         "format": "altreco-loadtest-1",
@@ -73,7 +81,7 @@ def _settings(duration_s: float, cpu_share: float) -> dict[str, Any]:
             "rate": 20,
             "stages": [{"name": name, "duration_s": duration_s / 2} for name in ("first", "second")],
         },
-        "workload": {"name": "production", "cold_share": 0.2, "repeat_share": 0.4},
+        "workload": workload(),
         "url": "localhost:8001",
         "started": "2026-01-31T12:00:00+00:00",
         "duration_s": duration_s,

@@ -8,7 +8,7 @@ from scipy import stats
 from loadtest.baseline import T_QUANTILES, Change, Comparison, compare, interval, load_baseline, save_baseline
 from loadtest.errors import LoadtestError
 from loadtest.records import Run
-from tests.loadtest.make_run import lognormal, make_run
+from tests.loadtest.make_run import lognormal, make_run, workload
 
 
 def test_the_quantiles_are_students() -> None:
@@ -95,7 +95,7 @@ def test_percentiles_of_too_few_requests_are_left_out(tmp_path: Path) -> None:
 
 def test_another_load_is_refused(tmp_path: Path) -> None:
     save_baseline(tmp_path / "baseline.json", _runs(tmp_path / "b", [1.0, 1.1]))
-    other = make_run(tmp_path / "n", lognormal(600), settings={"workload": {"name": "production", "cold_share": 0.9}})
+    other = make_run(tmp_path / "n", lognormal(600), settings={"workload": workload(cold_share=0.9)})
     with pytest.raises(LoadtestError, match=r"another workload .*cold_share: 0\.2, now 0\.9"):
         compare(load_baseline(tmp_path / "baseline.json"), [other])
     with pytest.raises(LoadtestError, match="differ in their workload"):

@@ -210,7 +210,7 @@ def test_the_command_without_capacity(tmp_path: Path) -> None:
 def test_a_search_so_far_is_drawn(tmp_path: Path) -> None:
     capacity = Capacity(search=Search(), steps=(step(5, held=True),), finished=False)
     settings = make_run(tmp_path, lognormal(10)).settings
-    page = capacity_command.write_capacity_report(tmp_path, capacity, SLO, environment=settings)
+    page = capacity_command.write_capacity_report(tmp_path, capacity, SLO, settings)
     assert "The search did not end" in page.read_text()
 
 

@@ -1,10 +1,12 @@
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from loadtest.errors import LoadtestError
-from loadtest.records import Records, load_records, load_run, merge, save_records
+from loadtest.records import Records, load_records, load_run, merge, save_records, save_settings
+from tests.loadtest.make_run import lognormal, make_run
 
 
 def records(intended_s: list[float], error: list[int], errors: tuple[str, ...]) -> Records:
@@ -56,10 +58,24 @@ def test_what_are_no_records(tmp_path: Path, content: bytes) -> None:
         ("{", r"run\.json cannot be read"),
         ("[]", "holds a list, expected a JSON object"),
         ("{}", "has format None: expected 'altreco-loadtest-1'"),
+        ('{"format": "altreco-loadtest-1", "url": 1}', r"run\.json: profile is missing"),
     ],
 )
 def test_what_is_no_run(tmp_path: Path, content: str | None, message: str) -> None:
     if content is not None:
         (tmp_path / "run.json").write_text(content)
     with pytest.raises(LoadtestError, match=message):
+        load_run(tmp_path)
+
+
+def test_settings_are_read_as_they_were_saved_and_checked_once(tmp_path: Path) -> None:
+    settings = make_run(tmp_path, lognormal(10)).settings
+    save_settings(tmp_path / "run.json", settings)
+    assert load_run(tmp_path).settings == settings
+    assert settings.profile.stages[1].name == "second"
+    assert settings.generator.cpu_share[0] == (1, 0.35)
+    values = json.loads((tmp_path / "run.json").read_text())
+    values["profile"]["stages"][0]["duration_s"] = "long"
+    (tmp_path / "run.json").write_text(json.dumps(values))
+    with pytest.raises(LoadtestError, match=r"profile\.stages\[0\]\.duration_s is 'long', expected a number"):
         load_run(tmp_path)

@@ -2,8 +2,7 @@ import json
 import os
 import shutil
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ import tritonclient.grpc as triton
 from deploy.local import Server
 from loadtest.errors import LoadtestError
 from loadtest.sampler import sampling, save_samples
+from measure.waiting import wait_until
 from tests.deploy.models import config, double, write_model
 from tests.servers import serving
 
@@ -47,13 +47,6 @@ def ask(url: str, rows: list[float], version: str = "") -> None:
     entry.set_data_from_numpy(array)
     with triton.InferenceServerClient(url) as client:
         client.infer("cached", [entry], model_version=version)
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true within 30 s"
-        time.sleep(0.01)
 
 
 def test_samples_count_what_was_asked_between_them(server: Server, tmp_path: Path) -> None:

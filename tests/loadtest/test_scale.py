@@ -22,7 +22,6 @@ from loadtest.scale.cache import (
     repeated_hit_rate,
     simulate,
 )
-from loadtest.scale.report import MARK
 from loadtest.scale.sizing import (
     MACHINES,
     Demand,
@@ -37,6 +36,7 @@ from loadtest.scale.sizing import (
     utilisation,
 )
 from loadtest.workload import DEFAULT, load_workload, zipf_shares
+from measure.kept import mark
 
 PICTURES = load_workload(DEFAULT).pictures
 SMALL = replace(PICTURES, catalogue=500, new_share=0.4)
@@ -44,6 +44,7 @@ GPU = Machine(name="gpu", source="test", new_per_s=1000, repeat_per_s=10_000, ut
 ONE_CORE = Machine(name="core", source="test", new_per_s=20, repeat_per_s=500, p99_ms=300, nic_gbit=10)
 DEMAND = Demand(per_second=10_000, pictures=PICTURES, cached_pictures=0, request_bytes=150_000, nic_share=0.6)
 DOCS = Path(__file__).parents[2] / "docs"
+MARK = mark("python -m loadtest.scale")
 
 
 def rng() -> np.random.Generator:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from loadtest.junit import to_junit
-from loadtest.records import Run
+from loadtest.records import Generator, Run
 from loadtest.slo import GeneratorLimits, Limits, SLOs
 from loadtest.verdict import Objective, Outcome, Verdict, check, to_json
 from tests.loadtest.make_run import make_run
@@ -90,7 +90,7 @@ def test_answers_after_the_end_are_no_throughput(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("cpu_share", "limit"), [(0.95, 900.0), (0.3, 10.5)])
 def test_an_overloaded_generator_makes_the_run_invalid(tmp_path: Path, cpu_share: float, limit: float) -> None:
     run = make_run(tmp_path, np.full(600, 20.0), cpu_share=cpu_share)
-    generator = {**run.settings["generator"], "limit_requests_per_s": limit}
+    generator = replace(run.settings.generator, limit_requests_per_s=limit)
     verdict = check(_with(run, generator), SLOs(name="x", all=Limits(p99_ms=30)))
     assert (verdict.word, verdict.valid, verdict.exit_code) == ("NOT VALID", False, 1)
     assert "of the load generator" in verdict.reason.split("; ")[0]
@@ -108,7 +108,7 @@ def test_a_generator_that_lets_most_go_late_makes_the_run_invalid(
     tmp_path: Path, share: float, bound: bool, valid: bool
 ) -> None:
     run = late(make_run(tmp_path, np.full(600, 250.0)), share)
-    generator = {**run.settings["generator"], "bound_reached": bound}
+    generator = replace(run.settings.generator, bound_reached=bound)
     verdict = check(_with(run, generator), SLOs(name="x", all=Limits(p99_ms=300)))
     assert verdict.valid is valid
     if not valid:
@@ -118,8 +118,8 @@ def test_a_generator_that_lets_most_go_late_makes_the_run_invalid(
 def test_a_short_burst_of_cpu_is_allowed(tmp_path: Path) -> None:
     run = make_run(tmp_path, np.full(600, 20.0))
     for burst_s, ok in ((2, True), (10, False)):
-        shares = [[t, 1.0 if t < burst_s else 0.3] for t in range(60)]
-        generator = {**run.settings["generator"], "cpu_share": shares}
+        shares = tuple((float(t), 1.0 if t < burst_s else 0.3) for t in range(60))
+        generator = replace(run.settings.generator, cpu_share=shares)
         assert check(_with(run, generator), SLOs(name="x", all=Limits(p99_ms=30))).ok is ok
 
 
@@ -133,7 +133,7 @@ def test_a_run_that_ended_early_passes_nothing(tmp_path: Path) -> None:
 
 def test_an_unwatched_generator_is_not_valid(tmp_path: Path) -> None:
     run = make_run(tmp_path, np.full(600, 20.0))
-    generator = {**run.settings["generator"], "cpu_share": [], "limit_requests_per_s": None}
+    generator = replace(run.settings.generator, cpu_share=(), limit_requests_per_s=None)
     verdict = check(_with(run, generator), SLOs(name="x", all=Limits(p99_ms=30)))
     assert verdict.word == "NOT VALID"
     outcomes = {of.metric: of.outcome for of in verdict.objectives if of.group == "generator"}
@@ -187,5 +187,5 @@ def _outcomes(verdict: Verdict) -> dict[str, Outcome]:
     return {of.metric: of.outcome for of in verdict.objectives if of.group == "all"}
 
 
-def _with(run: Run, generator: dict[str, object]) -> Run:
-    return Run(run.folder, {**run.settings, "generator": generator}, run.records, run.samples)
+def _with(run: Run, generator: Generator) -> Run:
+    return replace(run, settings=replace(run.settings, generator=generator))

@@ -4,9 +4,10 @@ from pathlib import Path
 import pytest
 
 from deploy.local import ServerDied
+from measure.kept import mark
 from reliability.__main__ import SCENARIOS, main
 from reliability.outcome import Check, Outcome
-from reliability.report import MARK
+from reliability.report import COMMAND
 
 
 def outcome(title: str, *checks: Check) -> Outcome:
@@ -64,7 +65,7 @@ def test_one_is_measured_again_and_the_rest_is_kept(options: list[str], tmp_path
     assert main(["bad", *options], {**ALL, "bad": lambda _: outcome("Better", Check("it recovers", True))}) == 0
     text = path.read_text()
     assert text.startswith("# By hand\n")
-    assert text.count(MARK) == 1
+    assert text.count(mark(COMMAND)) == 1
     assert "| [Better](#bad) | all 1 |" in text
     assert "| [Good](#good) | all 1 |" in text
 
@@ -82,7 +83,7 @@ def test_mistakes_say_what_to_do(options: list[str], tmp_path: Path, capsys: pyt
         main(["better", *options], ALL)
     assert "there is no scenario better, expected good, bad, died" in capsys.readouterr().err
     assert main(["good", *options[2:], "--repository", str(tmp_path / "nothing")], ALL) == 2
-    assert f"`python -m benchmark.full_size {tmp_path / 'nothing'}` makes one" in capsys.readouterr().err
+    assert f"`python -m export random {tmp_path / 'nothing'}` makes one" in capsys.readouterr().err
     damaged = report(tmp_path).with_suffix(".json")
     damaged.parent.mkdir()
     damaged.write_text('{"format": "another"}')

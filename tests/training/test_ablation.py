@@ -9,9 +9,10 @@ import polars as pl
 import pytest
 from PIL import Image
 
+from measure.kept import mark
 from tests.pixels import count
 from training.ablation.__main__ import carry_out
-from training.ablation.report import MARK, OTHERS, PER_CLASS, RANKED, write_report
+from training.ablation.report import COMMAND, OTHERS, PER_CLASS, RANKED, write_report
 from training.ablation.rows import METHODS, QUESTIONS, TABLES, VARIANTS, Row
 from training.ablation.study import VISUAL_NET, Study
 from training.errors import TrainingError
@@ -118,9 +119,9 @@ def test_what_stands_above_the_mark_is_kept(study: Study, tmp_path: Path) -> Non
     docs = tmp_path / "docs"
     docs.mkdir()
     by_hand = "# Ours\n\nWhy the order differs: caf\u00e9.\n\n"
-    (docs / "ablation.md").write_text(f"{by_hand}{MARK}\n\nold table\n", encoding="utf-8")
+    (docs / "ablation.md").write_text(f"{by_hand}{mark(COMMAND)}\n\nold table\n", encoding="utf-8")
     first = write_report(study, SEEDS, docs, "a machine").read_text(encoding="utf-8")
-    assert first.startswith(by_hand + MARK)
+    assert first.startswith(by_hand + mark(COMMAND))
     assert "old table" not in first
     assert write_report(study, SEEDS, docs, "a machine").read_text(encoding="utf-8") == first
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from tests.tiny import save_tiny_checkpoint
-from training.checkpoint import load_checkpoint, save_checkpoint
-from training.errors import CheckpointError
+from training.checkpoint import load_checkpoint, load_with_data, save_checkpoint
+from training.errors import CheckpointError, DataError
 
 
 def test_round_trip(tmp_path: Path) -> None:
@@ -30,6 +30,22 @@ def test_damaged(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(CheckpointError, match="no readable checkpoint"):
         load_checkpoint(path)
+
+
+def test_with_its_data(tmp_path: Path) -> None:
+    path = save_tiny_checkpoint(tmp_path / "tiny.pt", tags=20)
+    checkpoint, manifest, histories = load_with_data(path, tmp_path / "tiny.data")
+    assert checkpoint.vocabulary == manifest.vocabulary
+    assert histories.total().sum() == manifest.tags.lengths[manifest.rows("train")].sum() > 0
+
+
+def test_data_of_another_vocabulary(tmp_path: Path) -> None:
+    path = save_tiny_checkpoint(tmp_path / "tiny.pt", tags=20)
+    save_tiny_checkpoint(tmp_path / "other.pt", tags=21)
+    with pytest.raises(CheckpointError, match=rf"{path} was trained on another vocabulary than .*other\.data: "):
+        load_with_data(path, tmp_path / "other.data")
+    with pytest.raises(DataError):
+        load_with_data(path, tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("content", [{"weights": {}}, [1, 2]])

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from measure.machine import describe_machine
 from training.ablation.report import write_report
 from training.ablation.rows import METHODS, VARIANTS
 from training.ablation.study import Study, command
@@ -124,7 +125,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: a GPU if any")
     parser.add_argument("--work", type=Path, default=Path("build/ablation"), help="folder of the runs (%(default)s)")
     parser.add_argument("--out", type=Path, default=Path("docs"), help="folder of the report (%(default)s)")
-    parser.add_argument("--machine", default=f"{os.cpu_count()} cores, CPU", help="what the report calls it")
+    parser.add_argument("--machine", default=describe_machine(), help="what the report calls it (%(default)s)")
     return parser
 
 

@@ -8,14 +8,17 @@ from typing import Any
 
 import numpy as np
 
+from measure.files import write_text
+from measure.kept import write_below
+from measure.markdown import table
+from measure.pictures import INK, MEDIUM, SMALL, new_figure
 from training import figures
 from training.ablation.rows import METHODS, QUESTIONS, TABLES, VARIANTS, Row
 from training.ablation.study import Study
 from training.data.manifest import SPLITS, read_manifest
 from training.evaluate import WITH
-from training.files import write_text
 
-MARK = "<!-- Above: written by hand, and kept. Below: written by `make ablation`. -->"
+COMMAND = "make ablation"
 MAIN = "precision@5"
 RANKED = tuple(f"{metric}@{k}" for metric in ("precision", "recall", "accuracy") for k in (3, 5, 10))
 PER_CLASS = ("C-P@10", "C-R@10", "C-F1@10", "O-P@10", "O-R@10", "O-F1@10")
@@ -29,7 +32,7 @@ Result = Callable[[Row], Values]
 def write_report(study: Study, seeds: int, folder: Path, machine: str) -> Path:
     """Write `ablation.md`, `ablation.png` and `ablation.json` into `folder`, and return the first's path.
 
-    What stands above MARK in it is kept.
+    What is written by hand above in it is kept.
     """
     runs = [(run, seed) for run in (*VARIANTS, METHODS) for seed in range(seeds)]
     contents = {key: json.loads(study.result(*key).read_text()) for key in runs}
@@ -43,11 +46,8 @@ def write_report(study: Study, seeds: int, folder: Path, machine: str) -> Path:
     values = {f"{row.run}, {row.result}": result(row) for row in rows}
     write_text(folder / "ablation.json", json.dumps(values, indent=1))
     _draw(result, folder / "ablation.png")
-    report = folder / "ablation.md"
-    by_hand = report.read_text(encoding="utf-8").split(MARK)[0] if report.exists() else "# Ablation\n\n"
-    lines = [MARK, "", *_setup(study, seeds, contents, machine), *_answers(result), *_tables(result)]
-    write_text(report, by_hand + "\n".join(lines))
-    return report
+    lines = [*_setup(study, seeds, contents, machine), *_answers(result), *_tables(result)]
+    return write_below(folder / "ablation.md", "Ablation", COMMAND, lines)
 
 
 def _setup(study: Study, seeds: int, contents: Mapping[tuple[str, int], Any], machine: str) -> list[str]:
@@ -69,11 +69,12 @@ def _setup(study: Study, seeds: int, contents: Mapping[tuple[str, int], Any], ma
 
 def _answers(result: Result) -> list[str]:
     """The difference of two rows for each seed: what the two have in common, such as luck, cancels out."""
-    lines = ["## Answers", "", f"Differences in {MAIN}, seed by seed.", "", *_header("question", ["difference"])]
+    rows = []
     for question in QUESTIONS:
         pairs = zip(result(question.row)[MAIN], result(question.over)[MAIN], strict=True)
-        lines.append(f"| {question.text} | {_cell([a - b for a, b in pairs], sign='+')} |")
-    return [*lines, ""]
+        rows.append([question.text, _cell([a - b for a, b in pairs], sign="+")])
+    lines = table(["question", "difference"], rows)
+    return ["## Answers", "", f"Differences in {MAIN}, seed by seed.", "", *lines, ""]
 
 
 def _tables(result: Result) -> list[str]:
@@ -85,12 +86,8 @@ def _tables(result: Result) -> list[str]:
 
 
 def _table(result: Result, rows: Sequence[Row], metrics: Sequence[str]) -> list[str]:
-    body = [f"| {row.label} | {' | '.join(_cell(result(row)[metric]) for metric in metrics)} |" for row in rows]
-    return [*_header("", metrics), *body, ""]
-
-
-def _header(first: str, names: Sequence[str]) -> list[str]:
-    return [f"| {first} | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+    lines = [[row.label, *(_cell(result(row)[metric]) for metric in metrics)] for row in rows]
+    return [*table(["", *metrics], lines), ""]
 
 
 def _cell(values: Sequence[float], sign: str = "") -> str:
@@ -103,7 +100,7 @@ def _deviation(values: Sequence[float]) -> float:
 
 def _draw(result: Result, path: Path) -> None:
     """A bar a row with its seeds as dots, a panel a table, on one scale."""
-    figure = figures.new_figure(11, 0.33 * sum(map(len, TABLES.values())) + 0.55 * len(TABLES) + 0.4)
+    figure = new_figure(0.33 * sum(map(len, TABLES.values())) + 0.55 * len(TABLES) + 0.4, 11)
     panels = figure.subplots(len(TABLES), 1, sharex=True, height_ratios=[len(rows) + 0.6 for rows in TABLES.values()])
     for axis, (title, rows) in zip(panels, TABLES.items(), strict=True):
         values = [result(row)[MAIN] for row in rows]
@@ -111,12 +108,12 @@ def _draw(result: Result, path: Path) -> None:
         full = [figures.HIT if row.run == "A6" and row.result == WITH else figures.MISS for row in rows]
         axis.barh(places, [mean(v) for v in values], color=full, height=0.7)
         for place, of_seeds in zip(places, values, strict=True):
-            axis.plot(of_seeds, [place] * len(of_seeds), "o", markersize=3, color=figures.INK, alpha=0.7)
-            axis.text(max(of_seeds) + 0.008, place, f"{mean(of_seeds):.3f}", va="center", fontsize=figures.SMALL)
-        axis.set_yticks(places, [row.label for row in rows], fontsize=figures.SMALL)
-        axis.set_title(title, loc="left", fontsize=figures.MEDIUM, color=figures.INK, fontweight="bold")
+            axis.plot(of_seeds, [place] * len(of_seeds), "o", markersize=3, color=INK, alpha=0.7)
+            axis.text(max(of_seeds) + 0.008, place, f"{mean(of_seeds):.3f}", va="center", fontsize=SMALL)
+        axis.set_yticks(places, [row.label for row in rows], fontsize=SMALL)
+        axis.set_title(title, loc="left", fontsize=MEDIUM, color=INK, fontweight="bold")
         axis.invert_yaxis()
         axis.spines[["top", "right", "left"]].set_visible(False)
         axis.tick_params(axis="y", length=0)
-    panels[-1].set_xlabel(f"{MAIN} on the test pictures (green: the full model; dots: seeds)", fontsize=figures.SMALL)
+    panels[-1].set_xlabel(f"{MAIN} on the test pictures (green: the full model; dots: seeds)", fontsize=SMALL)
     figures.save(figure, path)

@@ -9,12 +9,12 @@ import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from measure.files import write_text
 from training.ablation.rows import METHODS
 from training.checkpoint import load_checkpoint
 from training.data.histories import build_histories
 from training.data.manifest import hold_out, read_manifest
 from training.errors import TrainingError
-from training.files import write_text
 from training.methods.compare import compare
 from training.model import pretrained_backbone
 from training.presets import preset

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from altreco_client.history import normalize
+from altreco_client.vector import normalize
 from numpy.typing import NDArray
 
 from training.data.manifest import SPLITS, Manifest

@@ -9,9 +9,8 @@ import numpy as np
 from altreco_client import AltrecoError
 from numpy.typing import NDArray
 
-from training.checkpoint import load_checkpoint
-from training.data.histories import build_histories
-from training.data.manifest import Manifest, read_manifest
+from training.checkpoint import load_with_data
+from training.data.manifest import Manifest
 from training.errors import CheckpointError, DataError, SettingsError, TrainingError
 from training.explore.growth import Exploration, explore
 from training.explore.show import LEGEND, format_exploration, write_figure
@@ -35,10 +34,7 @@ def main(command_line: Sequence[str] | None = None) -> int:
 
 
 def _explore(arguments: argparse.Namespace) -> list[Exploration]:
-    checkpoint = load_checkpoint(arguments.checkpoint)
-    manifest = read_manifest(arguments.data)
-    if manifest.vocabulary != checkpoint.vocabulary:
-        raise CheckpointError(f"{arguments.checkpoint} was trained on another vocabulary than {arguments.data}")
+    checkpoint, manifest, histories = load_with_data(arguments.checkpoint, arguments.data)
     if checkpoint.model.preference_encoder is None:
         raise CheckpointError(
             f"{arguments.checkpoint} is a visual-only model, which no history changes: "
@@ -48,7 +44,6 @@ def _explore(arguments: argparse.Namespace) -> list[Exploration]:
         raise SettingsError(f"k is {arguments.k}: expected 1 up to {len(manifest.vocabulary)}, the vocabulary's size")
     rows = _rows_of(manifest, arguments.picture) if arguments.picture else _richest(manifest, arguments.pictures)
     users = _users_of(manifest, *arguments.users) if arguments.users else None
-    histories = build_histories(manifest)
     return [explore(checkpoint.model, manifest, histories, row, users=users, k=arguments.k) for row in rows]
 
 

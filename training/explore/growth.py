@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from altreco_client import Tag
-from altreco_client.history import normalize
 from altreco_client.images import load_crop
+from altreco_client.vector import normalize
 from numpy.typing import NDArray
 
 from training.data.histories import Histories

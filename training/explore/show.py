@@ -7,6 +7,7 @@ from pathlib import Path
 
 from altreco_client import Tag
 
+from measure.pictures import INK, LARGE, new_figure
 from training import figures
 from training.explore.growth import Answer, Exploration, Step
 
@@ -40,9 +41,9 @@ def write_figure(explorations: Sequence[Exploration], root: Path, path: Path) ->
     Raises TrainingError where the PNG cannot be written.
     """
     lines, pairs = len(explorations), math.ceil(len(explorations) / 2)
-    figure = figures.new_figure(19, 2.75 * (lines + pairs) + 1.4)
+    figure = new_figure(2.75 * (lines + pairs) + 1.4, 19)
     (above,), (below,) = figure.subfigures(2, 1, squeeze=False, height_ratios=[lines + 0.2, pairs + 0.2])
-    style = {"fontsize": figures.LARGE, "color": figures.INK}
+    style = {"fontsize": LARGE, "color": INK}
     above.suptitle(
         "The owner's history grows (green: a tag that the owner gave; orange: not recommended in the step before)",
         **style,

@@ -22,13 +22,14 @@ from .errors import (
     Unavailable,
     UnknownTag,
 )
-from .history import Vocabulary, history_vector
+from .history import TagHistory
 from .images import PreparedImage, prepare
 from .observe import CallReport
 from .recommender import TagRecommender
 from .request import Options
 from .results import Recommendation, Tag
-from .tag_history import TagHistory
+from .vector import history_vector
+from .vocabulary import Vocabulary
 
 __all__ = [
     "TLS",

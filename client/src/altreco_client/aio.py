@@ -12,10 +12,10 @@ import tritonclient.grpc.aio as triton
 from . import recommending
 from .core import Core, internal_context, known_vocabulary, ready
 from .flow import Call, Compute, Flow, Pause, Step, Usable
-from .history import Vocabulary
 from .images import ImageLike, PreparedImage
 from .ranking import History
 from .results import Recommendation
+from .vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -15,12 +15,12 @@ from . import contract
 from .channel import Channel, check_headers
 from .errors import InvalidRequest, ServerError, from_triton
 from .flow import Call, Deadline, Flow, Once, Pause
-from .history import Vocabulary
 from .images import MAX_PIXELS
 from .observe import CallReport, Telemetry
 from .protocol import inputs, ranked, read_answer, vocabulary_size
 from .request import Request, check_deadline
 from .retry import Retries
+from .vocabulary import Vocabulary
 from .vocabulary_cache import VocabularyCache
 
 LOGGER = logging.getLogger("altreco_client")

@@ -15,10 +15,10 @@ from . import contract
 from .core import Context, ask, infer, internal_context
 from .errors import AltrecoError, Unavailable
 from .flow import Flow
-from .history import history_vector
 from .images import ImageLike, PreparedImage, prepare
 from .protocol import inputs, ranked, vocabulary_size
 from .recommender import TagRecommender
+from .vector import history_vector
 
 T = TypeVar("T")
 REPEATS = 10

@@ -16,8 +16,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from .errors import InvalidHistory, InvalidRequest
+from .history import TagHistory
 from .history_checks import checked_count, checked_tag, shown
-from .tag_history import TagHistory
 
 HISTORY_HELP = "past tags: TAG:COUNT,... (such as sea:3,beach), or @FILE or FILE.json of `altreco history`"
 """Of an argument that `load_history` reads."""

@@ -11,9 +11,10 @@ from . import contract
 from .core import Context, ask, infer, known_vocabulary, learn
 from .errors import ContractMismatch, InvalidRequest, ServerRejected
 from .flow import Flow
-from .history import Vocabulary, fill_history_vector
 from .protocol import Answer, RankedClass, inputs, ranked, read_answer, read_tensor
 from .results import Recommendation, Tag
+from .vector import fill_history_vector
+from .vocabulary import Vocabulary
 
 History = Mapping[str, float] | None
 Row = tuple[RankedClass, ...]

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from .core import Context, Core
 from .errors import DeadlineExceeded, InvalidRequest, ServerError, ServerFailed, Unavailable
 from .flow import Compute, Deadline, Flow
+from .history import most_frequent
 from .history_checks import checked_count
 from .images import ImageLike, PreparedImage, prepare
 from .observe import observed
 from .ranking import Histories, History, rank_pairs, rank_users
 from .request import Options, Request
 from .results import Recommendation, Tag
-from .tag_history import most_frequent
 
 T = TypeVar("T")
 LOGGER = logging.getLogger("altreco_client")

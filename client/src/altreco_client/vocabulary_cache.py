@@ -12,8 +12,8 @@ from __future__ import annotations
 import logging
 import time
 
-from .history import Vocabulary
 from .protocol import Answer, RankedClass
+from .vocabulary import Vocabulary
 
 LOGGER = logging.getLogger("altreco_client")
 

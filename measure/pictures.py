@@ -1,4 +1,4 @@
-"""Colours of the pictures, and an SVG whose colours are the report's, so that it follows light and dark."""
+"""What pictures share: one palette, figures without a display, PNG, and SVG that follows a page's light and dark."""
 
 import io
 import re
@@ -10,8 +10,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from loadtest.files import write_bytes
-from loadtest.verdict import number
+from measure.files import write_bytes
+from measure.markdown import number
 
 INK, FAINT, GRID = "#1f2933", "#66727f", "#d9dfe5"
 GREEN, BLUE, ORANGE, RED = "#2e8b57", "#2f6fb3", "#d9730d", "#c0392b"
@@ -32,13 +32,14 @@ VARIABLES = {
 """Colour in a PNG to the style sheet's variable that takes its place in an SVG."""
 
 DPI = 110
-SMALL, MEDIUM = 9, 10
+SMALL, MEDIUM, LARGE = 9, 10, 14
+"""Font sizes: labels, titles of axes, title of a figure."""
 WIDTH_IN = 9.6
 
 
-def new_figure(height_in: float) -> Figure:
+def new_figure(height_in: float, width_in: float = WIDTH_IN) -> Figure:
     """An empty figure on a canvas that needs no display."""
-    figure = Figure(figsize=(WIDTH_IN, height_in), dpi=DPI, layout="constrained", facecolor="none")
+    figure = Figure(figsize=(width_in, height_in), dpi=DPI, layout="constrained", facecolor="none")
     FigureCanvasAgg(figure)
     return figure
 

@@ -1,16 +1,14 @@
 """Write a release's golden set as HTTP requests, which the container's startup probe sends with nothing but curl.
 
-    python -m deploy.container.golden_requests [MODEL_REPOSITORY]
+    python -m export probe [MODEL_REPOSITORY]
 
 They go to tag_recommender/V/probe of the pinned release V: `I-J.request` is input I, its JSON J bytes long, `I-J.tags`
 what release V answered, one probability a line, and `allowed` by how much an answer may differ from that. Run it after
 `python -m export release`, before the folder is copied to where the cluster reads it.
 """
 
-import argparse
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +27,13 @@ def write_requests(repository: Path, *, allowed: float | None = None) -> Path:
 
     `allowed`: what a probability may differ by, if not what the release's own gate allows.
     """
+    try:
+        return _write(repository, allowed)
+    except OSError as error:
+        raise ExportError(str(error)) from error
+
+
+def _write(repository: Path, allowed: float | None) -> Path:
     manifest, golden = load_release(repository)
     folder = repository / contract.TAG_RECOMMENDER.name / str(manifest.version) / FOLDER
     beside = folder.with_name(f".{FOLDER}")
@@ -61,24 +66,3 @@ def _request(image: NDArray[np.uint8], history: NDArray[np.float32]) -> tuple[by
         "outputs": [{"name": contract.TAGS.name}],
     }
     return json.dumps(head).encode(), b"".join(array.tobytes() for array in tensors.values())
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command; the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m deploy.container.golden_requests", description=__doc__)
-    parser.add_argument(
-        "repository", type=Path, nargs="?", default=Path("model_repository"), metavar="MODEL_REPOSITORY"
-    )
-    parser.add_argument("--allowed", type=float, help="largest difference of a probability, if not the release's own")
-    given = parser.parse_args(arguments)
-    try:
-        folder = write_requests(given.repository, allowed=given.allowed)
-    except (ExportError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    print(f"{len(list(folder.glob('*.request')))} requests in {folder}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

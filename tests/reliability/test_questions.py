@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
-from altreco_client import PreparedImage, Recommendation, Tag
+from altreco_client import DeadlineExceeded, PreparedImage, Recommendation, Tag, Unavailable
 
-from reliability.callers import ALLOWED, Call, Calls, K, Question, kept
+from measure.callers import Call, Calls
+from reliability.questions import ALLOWED, K, Question, kept
 
 SCORES = {f"tag-{i}": i / 10 for i in range(10)}
 QUESTION = Question(PreparedImage(np.zeros((224, 224, 3), dtype=np.uint8)), {}, SCORES)
@@ -28,29 +29,18 @@ def test_what_is_right(given: Recommendation, right: bool) -> None:
     assert QUESTION.right(given) is right
 
 
-def call(started_s: float, ended_s: float, error: str | None = None, right: bool = True) -> Call:
-    return Call(started_s, ended_s, error, right and error is None)
-
-
-def test_calls_are_told_apart() -> None:
-    calls = Calls([call(0, 1), call(0.5, 2, "Unavailable"), call(2, 5, right=False)])
-    assert (len(calls.answered), len(calls.failed), len(calls.wrong)) == (2, 1, 1)
-    assert calls.errors() == {"Unavailable": 1}
-    assert calls.slowest_s == 3
-    assert calls.percentile_ms(99) == 3000
-    assert calls.under_way(0.7).ended == calls.ended[:2]
-    assert calls.since(0.5).ended == calls.ended[1:]
-    assert Calls().slowest_s == 0
+def call(started_s: float, ended_s: float, error: Exception | None = None, right: bool = True) -> Call[bool]:
+    return Call(started_s, ended_s, right if error is None else None, error)
 
 
 @pytest.mark.parametrize(
     ("calls", "held"),
     [
         ([call(0, 1)], [True, True]),
-        ([call(0, 1), call(0, 9, "DeadlineExceeded")], [False, True]),
+        ([call(0, 1), call(0, 9, DeadlineExceeded("late"))], [False, True]),
         ([call(0, 1), call(0, 1, right=False)], [True, False]),
-        ([call(0, 1, "Unavailable")], [True, False]),  # nothing was answered
+        ([call(0, 1, Unavailable("gone"))], [True, False]),  # nothing was answered
     ],
 )
-def test_what_must_hold_of_calls(calls: list[Call], held: list[bool]) -> None:
+def test_what_must_hold_of_calls(calls: list[Call[bool]], held: list[bool]) -> None:
     assert [check.held for check in kept(Calls(calls), deadline_s=1.0)] == held

@@ -1,7 +1,5 @@
 """Servers that take turns under load, and what their cache makes of it."""
 
-import re
-import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -12,18 +10,19 @@ from typing import Any
 import numpy as np
 import tritonclient.grpc as triton
 from altreco_client import contract
+from altreco_client.protocol import ranked
 from tqdm import tqdm
 
-from benchmark.load import Request, closed_load, connected_clients, mixed_requests, new_requests
 from benchmark.settings import Settings
 from deploy.local import Server, on_free_ports, serve
 from export.served import DEADLINE_S, connected
+from measure.callers import Caller, closed_load
+from measure.requests import Request, known, mixed, new_requests
+from measure.server import counters, grown, hit_share
+from measure.turns import order
 
-KNOWN_PICTURES = 8
-SERVER: Mapping[str, Any] = {"strict": True, "stop_timeout_s": 1}
-COUNTER = re.compile(
-    r'^nv_cache_num_(hits|misses)_per_model\{model="' + contract.VISUAL_ENCODER.name + r'",[^}]*\} (\d+)', re.MULTILINE
-)
+SERVER: Mapping[str, Any] = {"strict": True, "stop_timeout_s": 0}
+ANSWERED_TAGS = 5
 
 Figures = dict[str, list[float]]
 """p50_ms, p99_ms, requests_per_s and hit_rate: a value a round."""
@@ -58,13 +57,13 @@ def served(repositories: Mapping[str, Path], cache_size_bytes: int) -> Iterator[
 def take_turns(
     servers: Mapping[str, Server], loads: Sequence[Phase], tags: int, settings: Settings, title: str
 ) -> dict[str, dict[str, Figures]]:
-    """Contestant, phase, figures; the order of the contestants changes from round to round."""
+    """Load every contestant in turn, phase by phase and round by round; contestant to phase to figures."""
     figures: dict[str, dict[str, Figures]] = {name: {phase.name: {} for phase in loads} for name in servers}
     steps = settings.rounds * len(loads) * len(servers)
     with tqdm(total=steps, desc=title, unit="load") as bar:
         for number in range(settings.rounds):
             for phase in loads:
-                for name in list(servers)[:: -1 if number % 2 else 1]:
+                for name in order(list(servers), number):
                     for key, value in _measure(servers[name], phase, tags, settings).items():
                         figures[name][phase.name].setdefault(key, []).append(value)
                     bar.update()
@@ -72,36 +71,38 @@ def take_turns(
 
 
 def _measure(server: Server, phase: Phase, tags: int, settings: Settings) -> dict[str, float]:
-    with connected_clients(server.grpc_url, phase.clients) as clients:
-        known = list(islice(new_requests(tags), KNOWN_PICTURES))
+    with ExitStack() as stack:
+        clients = [stack.enter_context(connected(server.grpc_url)) for _ in range(phase.clients)]
+        again = known(new_requests(tags))
         if phase.repeated:
-            ask_all(clients[0], known)
-        streams = [mixed_requests(tags, known, phase.repeated) for _ in clients]
-        closed_load(clients, streams, settings.warmup_s)
-        before = np.array(cache_counts(server))
-        load = closed_load(clients, streams, settings.window_s)
-        hits, misses = np.array(cache_counts(server)) - before
-    p50, p99 = np.percentile(load.latencies_ms, [50, 99])
+            ask_all(clients[0], again)
+        callers = [_caller(client, mixed(new_requests(tags), again, phase.repeated)) for client in clients]
+        closed_load(callers, seconds=settings.warmup_s)
+        before = counters(clients[0])
+        load = closed_load(callers, seconds=settings.window_s)
+        after = counters(clients[0])
     return {
-        "p50_ms": float(p50),
-        "p99_ms": float(p99),
-        "requests_per_s": len(load.latencies_ms) / load.seconds,
-        "hit_rate": float(hits / (hits + misses)),
+        "p50_ms": load.percentile_ms(50),
+        "p99_ms": load.percentile_ms(99),
+        "requests_per_s": load.per_second,
+        "hit_rate": hit_share(before, after),
     }
 
 
+def _caller(client: triton.InferenceServerClient, requests: Iterator[Request]) -> Caller[Request, None]:
+    outputs = ranked(ANSWERED_TAGS)
+
+    def ask(request: Request) -> None:
+        client.infer(contract.TAG_RECOMMENDER.name, request, outputs=outputs, client_timeout=DEADLINE_S)
+
+    return Caller(ask, requests)
+
+
 def ask_all(client: triton.InferenceServerClient, requests: Sequence[Request]) -> list[np.ndarray]:
-    """One after the other; TAGS [N] of each."""
+    """TAGS [N] of each request, asked for one after the other."""
     name = contract.TAG_RECOMMENDER.name
     answers = [client.infer(name, request, client_timeout=DEADLINE_S) for request in requests]
     return [answer.as_numpy(contract.TAGS.name)[0] for answer in answers]
-
-
-def cache_counts(server: Server) -> tuple[int, int]:
-    """Hits and misses of the visual encoder so far, from Triton's metrics."""
-    with urllib.request.urlopen(server.metrics_url, timeout=DEADLINE_S) as answer:
-        counts = dict(COUNTER.findall(answer.read().decode()))
-    return int(counts.get("hits", 0)), int(counts.get("misses", 0))
 
 
 def held_pictures(repository: Path, tags: int, *, cache_size_bytes: int, encoding_bytes: int) -> int:
@@ -110,7 +111,6 @@ def held_pictures(repository: Path, tags: int, *, cache_size_bytes: int, encodin
     with served({"": repository}, cache_size_bytes) as servers, connected(servers[""].grpc_url) as client:
         requests = list(islice(new_requests(tags), count))
         ask_all(client, requests)
-        before, _ = cache_counts(servers[""])
+        before = counters(client)
         ask_all(client, requests[::-1])
-        after, _ = cache_counts(servers[""])
-    return after - before
+        return grown(before, counters(client), contract.VISUAL_ENCODER, "cache_hit")

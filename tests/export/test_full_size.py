@@ -7,7 +7,7 @@ from tests.tiny import REPOSITORY
 
 
 def make(*options: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "benchmark.full_size", *map(str, options)]
+    command = [sys.executable, "-m", "export", "random", *map(str, options)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 

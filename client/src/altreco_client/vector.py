@@ -1,0 +1,97 @@
+"""A user's tag history u_h: from counts of tags to the vector that the preference encoder takes."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .errors import InvalidHistory, UnknownTag
+from .history import TagHistory
+from .history_checks import MAX_TAG_LENGTH, checked_count, shown
+from .vocabulary import Vocabulary
+
+UnknownTags: TypeAlias = Literal["error", "ignore"]
+"""What to do with a tag of the history that the vocabulary does not have."""
+
+
+def normalize(counts: ArrayLike) -> NDArray[np.float32]:
+    """u_h: counts [..., N] divided by the largest of each row (paper, section IV a); a zero row stays zero."""
+    array = np.asarray(counts, dtype=np.float32)
+    largest = array.max(axis=-1, keepdims=True)
+    return np.divide(array, largest, out=np.zeros_like(array), where=largest > 0)
+
+
+def history_vector(
+    history: Mapping[str, float] | None,
+    vocabulary: Vocabulary,
+    *,
+    unknown_tags: UnknownTags | None = None,
+) -> NDArray[np.float32]:
+    """The history (tag -> count over the user's past pictures) as u_h, float32 [N]; None or {}: cold start.
+
+    Raises InvalidHistory for what is no mapping of str to finite counts of zero or more, and UnknownTag for tags
+    outside the vocabulary with `unknown_tags` "error". None stands for "ignore" with a TagHistory, which a program
+    keeps as vocabularies come and go, and for "error" with any other mapping, where such a tag is a mistake.
+
+    >>> vocabulary = Vocabulary(("sea", "beach", "sky"))
+    >>> history_vector({"beach": 1, "sea": 4}, vocabulary)
+    array([1.  , 0.25, 0.  ], dtype=float32)
+    >>> history_vector(TagHistory({"sky": 2, "zeppelin": 1}), vocabulary)
+    array([0., 0., 1.], dtype=float32)
+    """
+    return history_vector_and_unknown(history, vocabulary, unknown_tags=unknown_tags)[0]
+
+
+def history_vector_and_unknown(
+    history: Mapping[str, float] | None,
+    vocabulary: Vocabulary,
+    *,
+    unknown_tags: UnknownTags | None = None,
+) -> tuple[NDArray[np.float32], tuple[str, ...]]:
+    """`history_vector`, and beside it the tags of the history that the vocabulary does not have."""
+    vector = np.zeros(len(vocabulary), dtype=np.float32)
+    return vector, fill_history_vector(vector, history, vocabulary, unknown_tags)
+
+
+def fill_history_vector(
+    vector: NDArray[np.float32],
+    history: Mapping[str, float] | None,
+    vocabulary: Vocabulary,
+    unknown_tags: UnknownTags | None,
+) -> tuple[str, ...]:
+    """Write `history_vector` over zeros [N], such as a row of a batch; the tags that the vocabulary does not have."""
+    if history is None:
+        return ()
+    kept = type(history) is TagHistory  # its counts were checked when it was made
+    if not isinstance(history, Mapping):
+        raise InvalidHistory(f"history is {shown(history)}: expected a TagHistory, or a mapping of tags to counts")
+    find = vocabulary.index.get
+    places, counts, unknown = [], [], []
+    for tag, count in history.items():
+        number = count if kept else checked_count(tag, count)
+        if (place := find(tag)) is None:
+            unknown.append(tag)
+        else:
+            places.append(place)
+            counts.append(number)
+    if unknown and (unknown_tags or ("ignore" if kept else "error")) != "ignore":
+        raise _unknown(tuple(unknown), vocabulary)
+    if largest := max(counts, default=0):
+        for place, number in zip(places, counts, strict=True):
+            vector[place] = number / largest  # in double: a count may be beyond float32
+    return tuple(unknown)
+
+
+def _unknown(tags: tuple[str, ...], vocabulary: Vocabulary) -> UnknownTag:
+    near = difflib.get_close_matches(tags[0][:MAX_TAG_LENGTH], vocabulary.tags, n=3)
+    hint = f" (did you mean {', '.join(near)}?)" if near else ""
+    return UnknownTag(
+        f"not among the server's {len(vocabulary)} tags: {', '.join(map(shown, tags[:5]))}"
+        f"{f' and {len(tags) - 5} more' if len(tags) > 5 else ''}{hint}; "
+        'pass unknown_tags="ignore" to leave such tags out',
+        tags,
+    )

@@ -1,0 +1,81 @@
+"""A model repository for load tests: random weights, which take as long as trained ones, and the committed configs."""
+
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from altreco_client import contract
+from torch import nn
+
+from export.config import CONFIG_FILE, ensemble_config, vocabulary_size
+from export.errors import ExportError
+from export.onnx_model import export_onnx
+from export.repository import label_lines, labels_file, model_files
+from export.split import split
+from training.model import ALTReco
+from training.presets import preset
+
+VERSION = 1
+DAMPING = 0.2
+"""The factor on the last normalization of each bottleneck of the random model."""
+STATISTICS_BATCHES, STATISTICS_BATCH = 3, 8
+
+
+def random_repository(folder: Path, configs: Path, preset_name: str) -> None:
+    """Make the repository, and put it in place of what is there once it is whole; raises ExportError."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as work:
+            made = folded(preset_name, configs, Path(work))
+            shutil.rmtree(folder, ignore_errors=True)
+            made.rename(folder)
+    except OSError as error:
+        raise ExportError(str(error)) from error
+
+
+def random_model(preset_name: str, tags: int) -> ALTReco:
+    """The preset's model with random weights, in evaluation mode; `tags` is N."""
+    torch.manual_seed(0)
+    model = ALTReco(preset(preset_name).model, tags)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None  # the mean over all batches
+    with torch.no_grad():
+        for _ in range(STATISTICS_BATCHES):
+            model.visual_encoder(torch.randint(0, 256, (STATISTICS_BATCH, *contract.IMAGE.dims), dtype=torch.uint8))
+        # With all of each block's output, random weights amplify int8's rounding from block to block as trained ones do
+        # not: the export would keep layers in float, and what is timed would not be an int8 model.
+        for name, weight in model.visual_encoder.named_parameters():
+            if name.endswith("layer.2.normalization.weight"):
+                weight.mul_(DAMPING)
+    return model.eval()
+
+
+def folded(preset_name: str, configs: Path, folder: Path) -> Path:
+    """A repository in `folder` with the split that is released; the sections of a run share it. Raises ExportError."""
+    repository = folder / "folded"
+    if not repository.exists():
+        model = random_model(preset_name, vocabulary_size(configs))
+        copy_configs(configs, repository)
+        write_models(repository, contract.COMPONENTS, split(model))
+    return repository
+
+
+def copy_configs(configs: Path, repository: Path) -> None:
+    """Start a repository with the configs of another one."""
+    for model in (*contract.COMPONENTS, contract.TAG_RECOMMENDER):
+        (repository / model.name / str(VERSION)).mkdir(parents=True)
+        shutil.copy(configs / model.name / CONFIG_FILE, repository / model.name)
+
+
+def write_models(repository: Path, models: Sequence[contract.Model], modules: Mapping[str, nn.Module]) -> None:
+    """Export the modules, label the tags `tag-0`, `tag-1` and so on, and pin the version."""
+    tags = vocabulary_size(repository)
+    labels_file(repository).write_text(label_lines([f"tag-{i}" for i in range(tags)]), encoding="utf-8")
+    files = model_files(repository, VERSION)
+    for model in models:
+        export_onnx(modules[model.name], model, tags, files[model.name], {})
+    ensemble = repository / contract.TAG_RECOMMENDER.name / CONFIG_FILE
+    ensemble.write_text(ensemble_config(repository, VERSION), encoding="utf-8")

@@ -1,0 +1,189 @@
+"""Concurrent callers in a closed loop: each sends its next request when it has the answer to the last one.
+
+`closed_load` measures: it returns latencies, and any failure ends it. `calling` runs callers while something happens to
+the server: it records failures, too, and the load ends with the `with` block.
+"""
+
+import math
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+R = TypeVar("R")
+A = TypeVar("A")
+END = object()
+
+
+@dataclass(frozen=True)
+class Caller(Generic[R, A]):
+    """One thread: takes the next of `requests`, which is not timed, and calls `ask` with it, which is."""
+
+    ask: Callable[[R], A]
+    requests: Iterable[R]
+
+
+@dataclass(frozen=True)
+class Call(Generic[A]):
+    """A call that ended, on the machine's monotonic clock; either `answer` or `error` is set."""
+
+    started_s: float
+    ended_s: float
+    answer: A | None = None
+    error: Exception | None = None
+
+    @property
+    def seconds(self) -> float:
+        """The duration of the call."""
+        return self.ended_s - self.started_s
+
+
+@dataclass
+class Calls(Generic[A]):
+    """The calls that have ended so far, in the order of their ends."""
+
+    ended: list[Call[A]] = field(default_factory=list)
+
+    @property
+    def answered(self) -> list[Call[A]]:
+        """The calls without an error."""
+        return [call for call in self.ended if call.error is None]
+
+    @property
+    def failed(self) -> list[Call[A]]:
+        """The calls with an error."""
+        return [call for call in self.ended if call.error is not None]
+
+    @property
+    def slowest_s(self) -> float:
+        """The duration of the slowest call, failed ones included; 0 if there were none."""
+        return max((call.seconds for call in self.ended), default=0.0)
+
+    def since(self, moment_s: float, until_s: float = math.inf) -> "Calls[A]":
+        """The calls that started between two moments."""
+        return Calls([call for call in self.ended if moment_s <= call.started_s < until_s])
+
+    def under_way(self, moment_s: float) -> "Calls[A]":
+        """The calls that had started by then and had not ended."""
+        return Calls([call for call in self.ended if call.started_s <= moment_s < call.ended_s])
+
+    def errors(self) -> Counter[str]:
+        """Number of failed calls by the class of their error."""
+        return Counter(type(call.error).__name__ for call in self.failed)
+
+    def percentile_ms(self, percent: float) -> float:
+        """Latency of the answered calls; nan without any."""
+        return percentile([1000 * call.seconds for call in self.answered], percent)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """A measured load: latencies, seconds from the first request to the last answer, CPU seconds of this process."""
+
+    latencies_ms: Sequence[float]
+    seconds: float
+    cpu_s: float
+
+    @property
+    def per_second(self) -> float:
+        """Requests answered a second."""
+        return len(self.latencies_ms) / self.seconds
+
+    def percentile_ms(self, percent: float) -> float:
+        """Latency at a percentile."""
+        return percentile(self.latencies_ms, percent)
+
+
+def percentile(values: ArrayLike, percent: float) -> float:
+    """The percentile as an observed value (numpy's method "higher"); nan without values.
+
+    Every report uses this definition. Where the percentile lies between two observed values, it is the slower one: at
+    high percentiles there is a gap between them, in which no request was.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    return float(np.percentile(array, percent, method="higher")) if array.size else math.nan
+
+
+def closed_load(callers: Sequence[Caller[Any, Any]], *, seconds: float = math.inf) -> Load:
+    """Run each caller until its requests or the seconds are over; requests in flight then are waited for.
+
+    The first error of a caller ends the load and is raised.
+    """
+    calls, stop, started_s, cpu_s = Calls[Any](), threading.Event(), time.monotonic(), time.process_time()
+    with ThreadPoolExecutor(len(callers)) as pool:
+        futures = [pool.submit(_call, caller, calls, stop, until_s=started_s + seconds) for caller in callers]
+    for future in futures:
+        future.result()
+    latencies_ms = [1000 * call.seconds for call in calls.ended]
+    return Load(latencies_ms=latencies_ms, seconds=time.monotonic() - started_s, cpu_s=time.process_time() - cpu_s)
+
+
+@contextmanager
+def calling(
+    callers: Sequence[Caller[Any, A]], *, every_s: float = 0.0, failures: tuple[type[Exception], ...] = ()
+) -> Iterator[Calls[A]]:
+    """Run the callers until the block is left; each starts a call at most once in `every_s`.
+
+    Errors of the types `failures` are recorded. Any other ends the load, and is raised when the block is left.
+    """
+    calls, stop = Calls[A](), threading.Event()
+    with ThreadPoolExecutor(len(callers)) as pool:
+        futures = [pool.submit(_call, caller, calls, stop, every_s=every_s, failures=failures) for caller in callers]
+        try:
+            yield calls
+        finally:
+            stop.set()
+            for future in futures:
+                future.result()
+
+
+def shared(requests: Iterable[R]) -> Iterator[R]:
+    """An iterator that several callers may take requests from at the same time."""
+    return _Shared(iter(requests))
+
+
+class _Shared(Iterator[R]):
+    def __init__(self, requests: Iterator[R]) -> None:
+        self._requests, self._lock = requests, threading.Lock()
+
+    def __next__(self) -> R:
+        with self._lock:
+            return next(self._requests)
+
+
+def _call(
+    caller: Caller[Any, A],
+    calls: Calls[A],
+    stop: threading.Event,
+    *,
+    until_s: float = math.inf,
+    every_s: float = 0.0,
+    failures: tuple[type[Exception], ...] = (),
+) -> None:
+    """Run one caller in its thread."""
+    requests = iter(caller.requests)
+    try:
+        while not stop.is_set() and time.monotonic() < until_s and (request := next(requests, END)) is not END:
+            call = _one(caller.ask, request, failures)
+            calls.ended.append(call)
+            if every_s:
+                stop.wait(every_s - call.seconds)
+    except BaseException:
+        stop.set()
+        raise
+
+
+def _one(ask: Callable[[Any], A], request: object, failures: tuple[type[Exception], ...]) -> Call[A]:
+    started_s = time.monotonic()
+    try:
+        answer = ask(request)
+    except failures as error:
+        return Call(started_s, time.monotonic(), error=error)
+    return Call(started_s, time.monotonic(), answer)

@@ -1,0 +1,112 @@
+"""Callers that ask without pause while something happens to the server, and know what a right answer is."""
+
+import itertools
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+
+from altreco_client import AltrecoError, Channel, PreparedImage, Recommendation, TagRecommender
+
+from measure.callers import Call, Caller, Calls, calling
+from measure.requests import history, new_pictures
+from reliability.outcome import Check
+
+ALLOWED = 1e-3
+"""Largest difference between two right answers: batches of another size are summed in another order."""
+K = 5
+QUESTIONS = 16
+WARM_UP_S = 30.0
+"""Deadline of what is asked before the load."""
+SLACK_S = 1.0
+"""How much later than its deadline a call may return where a few cores run the servers and all callers."""
+
+Rights = Calls[bool]
+"""Calls whose `answer` is whether the server answered right."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """A picture and a history, and the score of every tag."""
+
+    image: PreparedImage
+    history: dict[str, float]
+    scores: dict[str, float]
+
+    def right(self, answer: Recommendation) -> bool:
+        """Whether these are the best tags, with their scores, as far as ALLOWED lets them differ."""
+        least = sorted(self.scores.values())[-len(answer.tags)] - ALLOWED
+        return len(answer.tags) == K and all(
+            abs(self.scores[tag.name] - tag.score) <= ALLOWED and self.scores[tag.name] >= least for tag in answer.tags
+        )
+
+    def asked(self, recommender: TagRecommender) -> bool:
+        """Ask; whether the answer is right. Raises AltrecoError."""
+        return self.right(recommender.recommend(self.image, self.history, K))
+
+
+def question(recommender: TagRecommender, image: PreparedImage, counts: dict[str, float]) -> Question:
+    """A question whose right answer is the one that the healthy server gives now; raises AltrecoError."""
+    answer = recommender.recommend(image, counts, len(recommender.vocabulary.tags))
+    return Question(image, counts, {tag.name: tag.score for tag in answer.tags})
+
+
+def questions(url: str, count: int, *, deadline_s: float = WARM_UP_S) -> list[Question]:
+    """Questions to the healthy server at `url`: the same pictures and histories each time."""
+    with TagRecommender(url, deadline_s=deadline_s) as recommender:
+        tags = recommender.vocabulary.tags
+        pictures = itertools.islice(map(PreparedImage, new_pictures(0)), count)
+        return [question(recommender, image, history(tags, number)) for number, image in enumerate(pictures)]
+
+
+def keep_asking(
+    recommender: TagRecommender, asked: Sequence[Question], *, callers: int = 8, every_s: float = 0.0
+) -> AbstractContextManager[Rights]:
+    """Callers that share a client and ask until the block is left, each at most once in `every_s`."""
+
+    def requests(number: int) -> Iterator[Question]:
+        return (asked[turn % len(asked)] for turn in itertools.count(number, callers))
+
+    return calling(
+        [Caller(lambda one: one.asked(recommender), requests(number)) for number in range(callers)],
+        every_s=every_s,
+        failures=(AltrecoError,),
+    )
+
+
+@contextmanager
+def under_load(url: str, *, callers: int, deadline_s: float, channel: Channel | None = None) -> Iterator[Rights]:
+    """Callers without pause that share a client; the healthy server at `url` says first what is right."""
+    asked = questions(url, QUESTIONS)
+    with TagRecommender(url, deadline_s=deadline_s, channel=channel or Channel()) as recommender:
+        recommender.recommend(asked[0].image, asked[0].history, K, deadline_s=WARM_UP_S)
+        with keep_asking(recommender, asked, callers=callers) as calls:
+            yield calls
+
+
+def passing(calls: Rights, seconds: float) -> Rights:
+    """Let so much time pass; the calls that began and ended meanwhile."""
+    begin_s = time.monotonic()
+    time.sleep(seconds)
+    return calls.since(begin_s)
+
+
+def wrong(calls: Rights) -> list[Call[bool]]:
+    """The calls that were answered, but not with the tags of their picture and history."""
+    return [call for call in calls.answered if not call.answer]
+
+
+def kept(calls: Rights, deadline_s: float) -> list[Check]:
+    """Checks that hold under every fault. Untyped errors have already been raised."""
+    return [
+        Check(
+            f"every call ended within its deadline of {deadline_s:g} s (+ {SLACK_S:g} s: the callers share the cores)",
+            calls.slowest_s <= deadline_s + SLACK_S,
+        ),
+        Check("no caller got a wrong answer", bool(calls.answered) and not wrong(calls)),
+    ]
+
+
+def good_checks(calls: Rights, deadline_s: float) -> list[Check]:
+    """Checks of well-behaved clients during a fault that others cause: every call answered, right and in time."""
+    return [*kept(calls, deadline_s), Check("no good call failed", not calls.failed)]
