@@ -3,10 +3,7 @@
 PyTorch = ONNX Runtime = served ensemble over the golden set, and precision@5 on the test pictures.
 """
 
-import os
-import signal
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,12 +48,8 @@ def pytorch_gate(pytorch: Recommender, inputs: Inputs, onnx: Recommender, precis
 def served_gate(repository: Path, golden: GoldenSet, precision: str) -> Gate:
     """A Triton over the repository (the staged one), in strict mode, against ONNX Runtime; raises ExportError."""
     try:
-        with serve(on_free_ports(repository, strict=True)) as server:
-            try:
-                return replay_gate(server.grpc_url, golden, TOLERANCES[precision].served)
-            finally:
-                with suppress(ProcessLookupError):
-                    os.killpg(server.pid, signal.SIGKILL)  # nobody waits for its answers
+        with serve(on_free_ports(repository, strict=True, stop_timeout_s=0)) as server:
+            return replay_gate(server.grpc_url, golden, TOLERANCES[precision].served)
     except ServerError as error:
         raise ExportError(f"the exported models cannot be served: {error}") from error
 

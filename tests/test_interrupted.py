@@ -6,8 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ import psutil
 import pytest
 
 from tests.deploy.models import config, double, write_model
+from tests.end_to_end.faults import wait_for
 
 ROOT = Path(__file__).parents[1]
 WAIT_S = 120.0
@@ -36,13 +35,6 @@ def test_that_never_ends(number):
         partial.rename(partial.with_suffix(".json"))
         time.sleep(600)
 """
-
-
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {WAIT_S:g} s: {what}"
-        time.sleep(0.05)
 
 
 def left(found: dict[str, Any]) -> list[str]:
@@ -81,9 +73,9 @@ def test_nothing_is_left_of_an_interrupted_session(tmp_path: Path, workers: int,
     environment |= {"TMPDIR": str(tmp_path)}  # nobody is left to remove the servers' folders
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as session:
         servers = max(workers, 1)
-        wait_until(lambda: len(list(tmp_path.glob("*.json"))) == servers or session.poll() is not None, "servers run")
+        wait_for(lambda: len(list(tmp_path.glob("*.json"))) == servers or session.poll() is not None, WAIT_S)
         assert session.poll() is None, session.communicate()[0]
         started = [json.loads(path.read_text()) for path in tmp_path.glob("*.json")]
         assert all(left(of) for of in started)
         session.send_signal(end)
-        wait_until(lambda: not any(left(of) for of in started), "nothing is left")
+        wait_for(lambda: not any(left(of) for of in started), WAIT_S)
