@@ -12,8 +12,8 @@ from typing import Any
 import psutil
 import pytest
 
+from measure.waiting import wait_until
 from tests.deploy.models import config, double, write_model
-from tests.end_to_end.faults import wait_for
 
 ROOT = Path(__file__).parents[1]
 WAIT_S = 120.0
@@ -73,9 +73,9 @@ def test_nothing_is_left_of_an_interrupted_session(tmp_path: Path, workers: int,
     environment |= {"TMPDIR": str(tmp_path)}  # nobody is left to remove the servers' folders
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as session:
         servers = max(workers, 1)
-        wait_for(lambda: len(list(tmp_path.glob("*.json"))) == servers or session.poll() is not None, WAIT_S)
+        wait_until(lambda: len(list(tmp_path.glob("*.json"))) == servers or session.poll() is not None, seconds=WAIT_S)
         assert session.poll() is None, session.communicate()[0]
         started = [json.loads(path.read_text()) for path in tmp_path.glob("*.json")]
         assert all(left(of) for of in started)
         session.send_signal(end)
-        wait_for(lambda: not any(left(of) for of in started), WAIT_S)
+        wait_until(lambda: not any(left(of) for of in started), seconds=WAIT_S)
