@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from altreco_client import InvalidHistory, InvalidRequest
+from altreco_client.cli.history import add_parser, load_history, parse_history, read_history, run, write_history
 from altreco_client.history import TagHistory
-from altreco_client.history_command import add_parser, load_history, parse_history, read_history, run, write_history
 
 
 def altreco_history(*words: str | Path) -> None:

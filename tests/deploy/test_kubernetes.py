@@ -11,7 +11,7 @@ import kubernetes_validate
 import pytest
 import yaml
 from altreco_client import Channel, contract
-from altreco_client.core import Core
+from altreco_client.call.context import Core
 
 from tests.deploy.triton_flags import assert_restricted, assert_taken, complaint, value, values
 from tests.tools import require

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import tritonclient.grpc.aio as triton
 
-from . import recommending
-from .core import Core, internal_context, known_vocabulary, ready
-from .flow import Call, Compute, Flow, Pause, Step, Usable
+from .call import methods
+from .call.context import Core, internal_context, known_vocabulary, ready
+from .call.flow import Call, Compute, Flow, Pause, Step, Usable
+from .call.ranking import History
 from .images import ImageLike, PreparedImage
-from .ranking import History
 from .results import Recommendation
 from .vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from .core import ClientSettings
-    from .request import Options
+    from .call.context import ClientSettings
+    from .settings import Options
 
 T = TypeVar("T")
 
@@ -54,7 +54,7 @@ class AsyncTagRecommender:
         **options: Unpack[Options],
     ) -> Recommendation:
         """As TagRecommender.recommend."""
-        return await self._run(recommending.recommend(self._core, [image], [history], k, options))
+        return await self._run(methods.recommend(self._core, [image], [history], k, options))
 
     async def recommend_batch(
         self,
@@ -64,7 +64,7 @@ class AsyncTagRecommender:
         **options: Unpack[Options],
     ) -> tuple[Recommendation, ...]:
         """As TagRecommender.recommend_batch."""
-        return await self._run(recommending.recommend_batch(self._core, images, histories, k, options))
+        return await self._run(methods.recommend_batch(self._core, images, histories, k, options))
 
     async def recommend_for_users(
         self,
@@ -74,7 +74,7 @@ class AsyncTagRecommender:
         **options: Unpack[Options],
     ) -> tuple[Recommendation, ...]:
         """As TagRecommender.recommend_for_users."""
-        return await self._run(recommending.recommend_for_users(self._core, image, histories, k, options))
+        return await self._run(methods.recommend_for_users(self._core, image, histories, k, options))
 
     @property
     def vocabulary(self) -> Coroutine[Any, Any, Vocabulary]:

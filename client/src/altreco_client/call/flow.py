@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
-from .errors import DeadlineExceeded, InvalidRequest
+from ..errors import DeadlineExceeded, InvalidRequest
 
 T = TypeVar("T")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from .channel import TLS, check_headers
-from .errors import InvalidRequest
+from ..channel import TLS, check_headers
+from ..errors import InvalidRequest
 
 
 def add_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:

@@ -10,8 +10,8 @@ import numpy as np
 import tritonclient.grpc as triton
 from numpy.typing import NDArray
 
-from . import contract
-from .errors import ContractMismatch
+from .. import contract
+from ..errors import ContractMismatch
 
 
 class RankedClass(NamedTuple):

@@ -15,9 +15,9 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from .errors import InvalidHistory, InvalidRequest
-from .history import TagHistory
-from .history_checks import checked_count, checked_tag, shown
+from ..errors import InvalidHistory, InvalidRequest
+from ..history import TagHistory
+from ..history_checks import checked_count, checked_tag, shown
 
 HISTORY_HELP = "past tags: TAG:COUNT,... (such as sea:3,beach), or @FILE or FILE.json of `altreco history`"
 """Of an argument that `load_history` reads."""

@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from . import contract
-from .core import Context, ask, infer, known_vocabulary, learn
-from .errors import ContractMismatch, InvalidRequest, ServerRejected
+from .. import contract
+from ..errors import ContractMismatch, InvalidRequest, ServerRejected
+from ..results import Recommendation, Tag
+from ..vector import fill_history_vector
+from ..vocabulary import Vocabulary
+from .context import Context, ask, infer, known_vocabulary, learn
 from .flow import Flow
-from .protocol import Answer, RankedClass, inputs, ranked, read_answer, read_tensor
-from .results import Recommendation, Tag
-from .vector import fill_history_vector
-from .vocabulary import Vocabulary
+from .wire import Answer, RankedClass, inputs, ranked, read_answer, read_tensor
 
 History = Mapping[str, float] | None
 Row = tuple[RankedClass, ...]

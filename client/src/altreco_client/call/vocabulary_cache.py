@@ -12,8 +12,8 @@ from __future__ import annotations
 import logging
 import time
 
-from .protocol import Answer, RankedClass
-from .vocabulary import Vocabulary
+from ..vocabulary import Vocabulary
+from .wire import Answer, RankedClass
 
 LOGGER = logging.getLogger("altreco_client")
 

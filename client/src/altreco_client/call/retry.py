@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import random
 
-from .channel import Channel
-from .errors import ServerError, TLSFailed, Unavailable
+from ..channel import Channel
+from ..errors import ServerError, TLSFailed, Unavailable
 
 BUDGET = 1000.0
 """Failures in a row after which nothing is tried again, as gRPC's own retries would be throttled (gRFC A6). More than

@@ -11,17 +11,17 @@ import numpy as np
 import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
-from . import contract
-from .channel import Channel, check_headers
-from .errors import InvalidRequest, ServerError, from_triton
+from .. import contract
+from ..channel import Channel, check_headers
+from ..errors import InvalidRequest, ServerError, from_triton
+from ..images import MAX_PIXELS
+from ..settings import Request, check_deadline
+from ..vocabulary import Vocabulary
 from .flow import Call, Deadline, Flow, Once, Pause
-from .images import MAX_PIXELS
 from .observe import CallReport, Telemetry
-from .protocol import inputs, ranked, read_answer, vocabulary_size
-from .request import Request, check_deadline
 from .retry import Retries
-from .vocabulary import Vocabulary
 from .vocabulary_cache import VocabularyCache
+from .wire import inputs, ranked, read_answer, vocabulary_size
 
 LOGGER = logging.getLogger("altreco_client")
 DEFAULT_CHANNEL = Channel()

@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import tritonclient.grpc as triton
 
-from . import recommending
-from .core import Core, internal_context, known_vocabulary, ready
-from .flow import Call, Compute, Flow, Pause, Step, Usable
+from .call import methods
+from .call.context import Core, internal_context, known_vocabulary, ready
+from .call.flow import Call, Compute, Flow, Pause, Step, Usable
+from .call.ranking import History
 from .images import ImageLike, PreparedImage
-from .ranking import History
 from .results import Recommendation
 from .vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from .core import ClientSettings
-    from .request import Options
+    from .call.context import ClientSettings
+    from .settings import Options
 
 T = TypeVar("T")
 
@@ -66,7 +66,7 @@ class TagRecommender:
         >>> answer.unknown_tags
         ('zeppelin',)
         """
-        return self._run(recommending.recommend(self._core, [image], [history], k, options))
+        return self._run(methods.recommend(self._core, [image], [history], k, options))
 
     def recommend_batch(
         self,
@@ -82,7 +82,7 @@ class TagRecommender:
         >>> [len(answer.tags) for answer in answers]
         [5, 5]
         """
-        return self._run(recommending.recommend_batch(self._core, images, histories, k, options))
+        return self._run(methods.recommend_batch(self._core, images, histories, k, options))
 
     def recommend_for_users(
         self,
@@ -98,7 +98,7 @@ class TagRecommender:
         >>> first.model_version == second.model_version
         True
         """
-        return self._run(recommending.recommend_for_users(self._core, image, histories, k, options))
+        return self._run(methods.recommend_for_users(self._core, image, histories, k, options))
 
     @property
     def vocabulary(self) -> Vocabulary:

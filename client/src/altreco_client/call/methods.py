@@ -9,16 +9,16 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .core import Context, Core
-from .errors import DeadlineExceeded, InvalidRequest, ServerError, ServerFailed, Unavailable
+from ..errors import DeadlineExceeded, InvalidRequest, ServerError, ServerFailed, Unavailable
+from ..history import most_frequent
+from ..history_checks import checked_count
+from ..images import ImageLike, PreparedImage, prepare
+from ..results import Recommendation, Tag
+from ..settings import Options, Request
+from .context import Context, Core
 from .flow import Compute, Deadline, Flow
-from .history import most_frequent
-from .history_checks import checked_count
-from .images import ImageLike, PreparedImage, prepare
 from .observe import observed
 from .ranking import Histories, History, rank_pairs, rank_users
-from .request import Options, Request
-from .results import Recommendation, Tag
 
 T = TypeVar("T")
 LOGGER = logging.getLogger("altreco_client")

@@ -11,14 +11,14 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from . import contract
-from .core import Context, ask, infer, internal_context
-from .errors import AltrecoError, Unavailable
-from .flow import Flow
-from .images import ImageLike, PreparedImage, prepare
-from .protocol import inputs, ranked, vocabulary_size
-from .recommender import TagRecommender
-from .vector import history_vector
+from .. import contract
+from ..call.context import Context, ask, infer, internal_context
+from ..call.flow import Flow
+from ..call.wire import inputs, ranked, vocabulary_size
+from ..errors import AltrecoError, Unavailable
+from ..images import ImageLike, PreparedImage, prepare
+from ..sync import TagRecommender
+from ..vector import history_vector
 
 T = TypeVar("T")
 REPEATS = 10

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from .errors import AltrecoError, InvalidRequest
-from .results import Recommendation
+from ..errors import AltrecoError, InvalidRequest
+from ..results import Recommendation
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
