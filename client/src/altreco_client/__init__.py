@@ -6,7 +6,6 @@ with TagRecommender("localhost:8001") as recommender:
 """
 
 from .aio import AsyncTagRecommender
-from .call.context import ClientSettings
 from .call.observe import CallReport
 from .channel import TLS, Channel
 from .errors import (
@@ -26,7 +25,7 @@ from .errors import (
 from .history import TagHistory
 from .images import PreparedImage, prepare
 from .results import Recommendation, Tag
-from .settings import Options
+from .settings import ClientSettings, Options
 from .sync import TagRecommender
 from .vector import history_vector
 from .vocabulary import Vocabulary

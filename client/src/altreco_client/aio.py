@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import tritonclient.grpc.aio as triton
 
 from .call import methods
-from .call.context import Core, internal_context, known_vocabulary, ready
+from .call.context import ClientState, internal_context, known_vocabulary, ready
 from .call.flow import Call, Compute, Flow, Pause, Step, Usable
 from .call.ranking import History
 from .images import ImageLike, PreparedImage
 from .results import Recommendation
+from .settings import Settings
 from .vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from .call.context import ClientSettings
-    from .settings import Options
+    from .settings import ClientSettings, Options
 
 T = TypeVar("T")
 
@@ -41,9 +41,9 @@ class AsyncTagRecommender:
 
     def __init__(self, url: str = "localhost:8001", **settings: Unpack[ClientSettings]) -> None:
         """Nothing is sent before the first call. Raises InvalidRequest."""
-        self._core = Core(url=url, **settings)
+        self._state = ClientState(Settings(url=url, **settings))
         self._usable = Usable()
-        self._client = triton.InferenceServerClient(**self._core.channel.client_arguments(url))
+        self._client = triton.InferenceServerClient(**self._state.settings.channel.client_arguments(url))
         self._lock = asyncio.Lock()
 
     async def recommend(
@@ -54,7 +54,7 @@ class AsyncTagRecommender:
         **options: Unpack[Options],
     ) -> Recommendation:
         """As TagRecommender.recommend."""
-        return await self._run(methods.recommend(self._core, [image], [history], k, options))
+        return await self._run(methods.recommend(self._state, image, history, k, options))
 
     async def recommend_batch(
         self,
@@ -64,7 +64,7 @@ class AsyncTagRecommender:
         **options: Unpack[Options],
     ) -> tuple[Recommendation, ...]:
         """As TagRecommender.recommend_batch."""
-        return await self._run(methods.recommend_batch(self._core, images, histories, k, options))
+        return await self._run(methods.recommend_batch(self._state, images, histories, k, options))
 
     async def recommend_for_users(
         self,
@@ -74,16 +74,16 @@ class AsyncTagRecommender:
         **options: Unpack[Options],
     ) -> tuple[Recommendation, ...]:
         """As TagRecommender.recommend_for_users."""
-        return await self._run(methods.recommend_for_users(self._core, image, histories, k, options))
+        return await self._run(methods.recommend_for_users(self._state, image, histories, k, options))
 
     @property
     def vocabulary(self) -> Coroutine[Any, Any, Vocabulary]:
         """As TagRecommender.vocabulary: `await recommender.vocabulary`."""
-        return self._run(known_vocabulary(internal_context(self._core)))
+        return self._run(known_vocabulary(internal_context(self._state)))
 
     async def ready(self) -> bool:
         """As TagRecommender.ready."""
-        return await self._run(ready(self._core))
+        return await self._run(ready(self._state))
 
     async def close(self) -> None:
         """Close the connection; the object cannot be used afterwards."""

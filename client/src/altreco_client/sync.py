@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import tritonclient.grpc as triton
 
 from .call import methods
-from .call.context import Core, internal_context, known_vocabulary, ready
+from .call.context import ClientState, internal_context, known_vocabulary, ready
 from .call.flow import Call, Compute, Flow, Pause, Step, Usable
 from .call.ranking import History
 from .images import ImageLike, PreparedImage
 from .results import Recommendation
+from .settings import Settings
 from .vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from .call.context import ClientSettings
-    from .settings import Options
+    from .settings import ClientSettings, Options
 
 T = TypeVar("T")
 
@@ -44,9 +44,9 @@ class TagRecommender:
 
     def __init__(self, url: str = "localhost:8001", **settings: Unpack[ClientSettings]) -> None:
         """Nothing is sent before the first call. Raises InvalidRequest."""
-        self._core = Core(url=url, **settings)
+        self._state = ClientState(Settings(url=url, **settings))
         self._usable = Usable()
-        self._client = triton.InferenceServerClient(**self._core.channel.client_arguments(url))
+        self._client = triton.InferenceServerClient(**self._state.settings.channel.client_arguments(url))
         self._lock = threading.Lock()
 
     def recommend(
@@ -66,7 +66,7 @@ class TagRecommender:
         >>> answer.unknown_tags
         ('zeppelin',)
         """
-        return self._run(methods.recommend(self._core, [image], [history], k, options))
+        return self._run(methods.recommend(self._state, image, history, k, options))
 
     def recommend_batch(
         self,
@@ -82,7 +82,7 @@ class TagRecommender:
         >>> [len(answer.tags) for answer in answers]
         [5, 5]
         """
-        return self._run(methods.recommend_batch(self._core, images, histories, k, options))
+        return self._run(methods.recommend_batch(self._state, images, histories, k, options))
 
     def recommend_for_users(
         self,
@@ -98,16 +98,16 @@ class TagRecommender:
         >>> first.model_version == second.model_version
         True
         """
-        return self._run(methods.recommend_for_users(self._core, image, histories, k, options))
+        return self._run(methods.recommend_for_users(self._state, image, histories, k, options))
 
     @property
     def vocabulary(self) -> Vocabulary:
         """The server's tags: asked for once, and again when a release with others answers."""
-        return self._run(known_vocabulary(internal_context(self._core)))
+        return self._run(known_vocabulary(internal_context(self._state)))
 
     def ready(self) -> bool:
         """Whether the server answers and its ensemble is loaded; False while nothing answers."""
-        return self._run(ready(self._core))
+        return self._run(ready(self._state))
 
     def close(self) -> None:
         """Close the connection; the object cannot be used afterwards."""

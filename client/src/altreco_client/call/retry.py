@@ -1,8 +1,8 @@
-"""When a request goes out again: only after a server that was not there, or gave it up, and only while most succeed.
+"""Retries: a request is sent again if the server was gone or shutting down, as long as most requests succeed.
 
-A recommendation changes nothing on the server, so asking again is safe. What is not asked again: a request whose time
-is over (Triton's queue says so with the status of a server that is gone: gRPC's own retries would ask again, and the
-server would work for nobody), and one that the server refuses or breaks at.
+A recommendation changes nothing on the server, so a retry is safe. There is no retry after a deadline, and none if the
+server refuses the request or breaks while answering. gRPC's own retries cannot tell these cases apart: a request that
+waited too long in Triton's queue has the same status as a server that is gone.
 """
 
 from __future__ import annotations
@@ -13,31 +13,31 @@ from ..channel import Channel
 from ..errors import ServerError, TLSFailed, Unavailable
 
 BUDGET = 1000.0
-"""Failures in a row after which nothing is tried again, as gRPC's own retries would be throttled (gRFC A6). More than
-the requests that one client has under way when a replica is lost: each of those should get its second attempt."""
+"""Number of failures in a row that stops all retries, like the throttling of gRPC's own retries (gRFC A6). It is larger
+than the number of requests that a client has in flight when it loses a replica: each of them should be retried."""
 
 TLS_ATTEMPTS = 4
-"""At most, where the two do not seem to trust each other: to connect once more takes no longer, and a server that dies
-while it shakes hands looks the same."""
+"""Most attempts after a failed TLS handshake. A server that dies during the handshake causes the same error, and its
+replica answers the next attempt."""
 
 REFILL = 0.1
-"""Of a failure, by each answer: a tenth of all requests may be retries."""
+"""Retry budget regained per successful answer: at most one request in ten is a retry."""
 
 
 class Retries:
-    """Shared by all calls of a client. Threads may lose each other a count, which does no harm."""
+    """The retry budget that all calls of a client share. Threads may lose a count to each other, which is harmless."""
 
     def __init__(self, channel: Channel) -> None:
-        """By the channel's settings."""
+        """Start with the full budget."""
         self._channel, self._left = channel, BUDGET
 
     def answered(self) -> None:
-        """A request was answered."""
+        """Note an answered request."""
         if self._left < BUDGET:
             self._left = min(BUDGET, self._left + REFILL)
 
     def pause_s(self, failure: ServerError, attempt: int) -> float | None:
-        """Seconds to wait before the next attempt, half of them by chance; None: there is none."""
+        """Seconds to wait before the next attempt, with jitter; None: no further attempt."""
         if not isinstance(failure, Unavailable):
             return None
         self._left = max(0.0, self._left - 1)
