@@ -1,4 +1,4 @@
-"""How a command line is told to connect: TLS and headers, by the same options wherever a server is asked."""
+"""Command line options for TLS and headers, the same for every command that connects to a server."""
 
 from __future__ import annotations
 
@@ -9,16 +9,22 @@ from ..errors import InvalidRequest
 
 
 def add_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
-    """The options that `tls` and `headers` read."""
-    parser.add_argument("--tls", action="store_true", help="encrypt, and trust the system's certificate authorities")
-    parser.add_argument("--ca", metavar="PEM", help="encrypt, and trust this certificate authority")
-    parser.add_argument("--certificate", metavar="PEM", help="the client's own certificate, for mutual TLS")
-    parser.add_argument("--key", metavar="PEM", help="the private key of --certificate")
-    parser.add_argument("--header", action="append", default=[], metavar="NAME=VALUE", help="gRPC metadata to send")
+    """Add the options that `tls` and `headers` read."""
+    parser.add_argument("--tls", action="store_true", help="use TLS with the default certificate authorities")
+    parser.add_argument("--ca", metavar="PEM", help="use TLS with this certificate authority")
+    parser.add_argument("--certificate", metavar="PEM", help="client certificate, for mutual TLS")
+    parser.add_argument("--key", metavar="PEM", help="private key of --certificate")
+    parser.add_argument(
+        "--header",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="gRPC metadata to send with every request; may be repeated",
+    )
 
 
 def tls(arguments: argparse.Namespace) -> TLS | None:
-    """None: not encrypted."""
+    """The TLS files; None: no TLS."""
     files = (arguments.ca, arguments.certificate, arguments.key)
     if not arguments.tls and not any(files):
         return None
@@ -26,7 +32,7 @@ def tls(arguments: argparse.Namespace) -> TLS | None:
 
 
 def headers(arguments: argparse.Namespace) -> dict[str, str]:
-    """As gRPC takes them; raises InvalidRequest."""
+    """The headers as gRPC metadata; raises InvalidRequest."""
     return check_headers(dict(_header(text) for text in arguments.header))
 
 

@@ -1,4 +1,4 @@
-"""The command line: `altreco recommend photo.jpg --history sea:3,beach -k 5`."""
+"""Recommend image tags with Triton, for example: `altreco recommend photo.jpg --history sea:3,beach -k 5`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .history import run as run_history
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; 0, or 1 with the reason on stderr."""
+    """Run one command. Return 0, or 1 with the error on stderr."""
     arguments = _parser().parse_args(argv)
     try:
         if arguments.command == "history":
@@ -76,7 +76,7 @@ def _print(title: str, answer: Recommendation) -> None:
     if title:
         print(f"{title}:")
     if answer.fallback is not None:
-        print(f"warning: the user's own tags, not the model's: {answer.fallback}", file=sys.stderr)
+        print(f"warning: these are the user's own tags, not the model's: {answer.fallback}", file=sys.stderr)
     for tag in answer.tags:
         print(f"{tag.score:.3f}  {tag.name}")
 
@@ -108,28 +108,32 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     server = _server_options()
 
-    recommend = commands.add_parser("recommend", parents=[server], help="print the tags for images, best first")
+    recommend = commands.add_parser("recommend", parents=[server], help="print tags for images, best first")
     recommend.add_argument("images", nargs="+", metavar="IMAGE", help="an image file")
     recommend.add_argument("--history", default="", help=f"{HISTORY_HELP} (default: none)")
-    recommend.add_argument("-k", type=int, default=5, help="how many tags (default: %(default)s)")
+    recommend.add_argument("-k", type=int, default=5, help="number of tags (default: %(default)s)")
     recommend.add_argument(
         "--unknown-tags",
         choices=("error", "ignore"),
-        help="what to do with a tag that the server does not know (default: ignore a file's, refuse a typed one)",
+        help="how to handle history tags that the server does not know (default: ignore in a file, error otherwise)",
     )
     recommend.add_argument(
-        "--fallback", choices=("history",), help="when the server cannot answer: the history's most frequent tags"
+        "--fallback",
+        choices=("history",),
+        help="print the most frequent tags of the history if the server cannot answer",
     )
-    recommend.add_argument("--request-id", metavar="ID", help="shows in Triton's log (default: a random one)")
+    recommend.add_argument("--request-id", metavar="ID", help="id for Triton's log (default: random)")
     recommend.set_defaults(run=_recommend)
 
     vocabulary = commands.add_parser("vocabulary", parents=[server], help="print the tags that the server knows")
     vocabulary.set_defaults(run=_vocabulary)
 
     doctor = commands.add_parser(
-        "doctor", parents=[server], help="is the server up, what does it serve, where does the time go?"
+        "doctor", parents=[server], help="check the server and show where a request spends its time"
     )
-    doctor.add_argument("image", nargs="?", metavar="IMAGE", help="a picture to time decoding with (default: noise)")
+    doctor.add_argument(
+        "image", nargs="?", metavar="IMAGE", help="image to send, whose decoding is timed too (default: noise)"
+    )
     doctor.set_defaults(run=_doctor)
 
     add_parser(commands)
@@ -139,7 +143,9 @@ def _parser() -> argparse.ArgumentParser:
 def _server_options() -> argparse.ArgumentParser:
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--url", default="localhost:8001", help="host:port of Triton's gRPC (default: %(default)s)")
-    shared.add_argument("--deadline-s", type=float, default=5.0, help="seconds for each call (default: %(default)s)")
-    shared.add_argument("--json", action="store_true", help="print JSON: one object a line")
+    shared.add_argument(
+        "--deadline-s", type=float, default=5.0, help="deadline of each call in seconds (default: %(default)s)"
+    )
+    shared.add_argument("--json", action="store_true", help="print JSON, one object per line")
     connection.add_options(shared)
     return shared
