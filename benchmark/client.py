@@ -23,7 +23,7 @@ from altreco_client import (
     contract,
     history_vector,
 )
-from altreco_client.protocol import inputs, ranked
+from altreco_client.call.wire import inputs, ranked
 from tqdm import tqdm
 
 from benchmark.loads import served

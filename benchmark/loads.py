@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tritonclient.grpc as triton
 from altreco_client import contract
-from altreco_client.protocol import ranked
+from altreco_client.call.wire import ranked
 from tqdm import tqdm
 
 from benchmark.settings import Settings

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import tritonclient.grpc as triton
-from altreco_client import TLS, Channel, InvalidRequest, TagRecommender, connection
+from altreco_client import TLS, Channel, InvalidRequest, TagRecommender
 from altreco_client.channel import check_headers
+from altreco_client.cli import connection
 
 ADMIN_KEY = "triton-grpc-protocol-admin-key"
 """The header that the manifests' --grpc-restricted-protocol asks for."""

@@ -7,7 +7,7 @@ from typing import TypeVar
 import numpy as np
 import tritonclient.grpc as triton
 from altreco_client import contract
-from altreco_client.protocol import inputs
+from altreco_client.call.wire import inputs
 from numpy.typing import NDArray
 
 T = TypeVar("T")

@@ -10,7 +10,7 @@ import numpy as np
 import tritonclient.grpc as triton
 import urllib3
 from altreco_client import contract
-from altreco_client.protocol import inputs, ranked, read_answer, read_tensor
+from altreco_client.call.wire import inputs, ranked, read_answer, read_tensor
 
 from benchmark.peers.answers import ANSWERED_TAGS, Answer, write_body
 from benchmark.peers.errors import PeerError

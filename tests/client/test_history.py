@@ -153,25 +153,25 @@ def test_any_other_text_is_a_tag_and_survives_json(tag: str) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("", "no JSON"),
-        ("{", "no JSON"),
-        (b"\xff", "no JSON"),
-        (None, "no JSON"),
-        ("[" * 200_000, "no JSON"),
-        ('{"version": 1, "counts": {"sea": ' + "9" * 5000 + "}}", "no JSON|finite"),
-        ("[]", "no history"),
-        ("3", "no history"),
-        ('{"sea": 3}', r'no history.*expected \{"version": 1'),
+        ("", "not JSON"),
+        ("{", "not JSON"),
+        (b"\xff", "not JSON"),
+        (None, "not JSON"),
+        ("[" * 200_000, "not JSON"),
+        ('{"version": 1, "counts": {"sea": ' + "9" * 5000 + "}}", "not JSON|finite"),
+        ("[]", "not a history"),
+        ("3", "not a history"),
+        ('{"sea": 3}', r'not a history.*expected \{"version": 1'),
         ('{"version": 2, "counts": {}}', "version 2.*too old"),
         ('{"version": true, "counts": {}}', "version True"),
         ('{"version": 1.0, "counts": {}}', "version 1.0"),
         ('{"version": "1", "counts": {}}', "version '1'"),
-        ('{"version": 1}', "no history"),
-        ('{"version": 1, "counts": []}', "no history"),
-        ('{"version": 1, "counts": null}', "no history"),
-        ('{"version": 1, "counts": {}, "user": 7}', "no history"),
-        ('{"version": 1, "version": 1, "counts": {}}', "'version' stands twice"),
-        ('{"version": 1, "counts": {"sea": 1, "sea": 2}}', "'sea' stands twice"),
+        ('{"version": 1}', "not a history"),
+        ('{"version": 1, "counts": []}', "not a history"),
+        ('{"version": 1, "counts": null}', "not a history"),
+        ('{"version": 1, "counts": {}, "user": 7}', "not a history"),
+        ('{"version": 1, "version": 1, "counts": {}}', "'version' is repeated"),
+        ('{"version": 1, "counts": {"sea": 1, "sea": 2}}', "'sea' is repeated"),
         ('{"version": 1, "counts": {"sea": -1}}', "count of 'sea' is -1"),
         ('{"version": 1, "counts": {"sea": NaN}}', "NaN in the JSON"),
         ('{"version": 1, "counts": {"sea": -Infinity}}', "-Infinity in the JSON"),
@@ -199,7 +199,7 @@ def test_more_tags_than_anyone_uses_are_refused() -> None:
 
 def test_many_keys_that_end_with_a_repeated_one_are_refused_at_once() -> None:
     keys = ",".join(f'"{i}":1' for i in [*range(300_000), 299_999])
-    with pytest.raises(InvalidHistory, match="'299999' stands twice"):
+    with pytest.raises(InvalidHistory, match="'299999' is repeated"):
         TagHistory.from_json(f'{{"version":1,"counts":{{{keys}}}}}')
 
 

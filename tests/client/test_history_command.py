@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from altreco_client import InvalidHistory, InvalidRequest
+from altreco_client.cli.history import add_parser, load_history, parse_history, read_history, run, write_history
 from altreco_client.history import TagHistory
-from altreco_client.history_command import add_parser, load_history, parse_history, read_history, run, write_history
 
 
 def altreco_history(*words: str | Path) -> None:
@@ -79,8 +79,8 @@ def test_prune(file: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (["subtract"], "expected a picture's tags, or --history"),
-        (["subtract", "sea", "--history", "sea:1"], "expected a picture's tags, or --history"),
+        (["subtract"], "expected either a picture's tags or --history"),
+        (["subtract", "sea", "--history", "sea:1"], "expected either a picture's tags or --history"),
         (["prune"], "give keep, min_count or both"),
         (["prune", "--keep", "-1"], "-1 tags: expected"),
         (["add", " "], "expected 1 to 1,000 characters"),
@@ -128,7 +128,7 @@ def test_a_full_disk_leaves_the_old_history(file: Path) -> None:
     before = file.read_bytes()
     partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
     partial.symlink_to("/dev/full")
-    with pytest.raises(InvalidRequest, match="No space left on device; it is as it was"):
+    with pytest.raises(InvalidRequest, match="No space left on device; it is unchanged"):
         altreco_history("add", file, "sea")
     assert file.read_bytes() == before
     assert os.listdir(file.parent) == [file.name]

@@ -7,8 +7,8 @@ from decimal import Decimal
 
 import numpy as np
 from altreco_client import InvalidHistory, Vocabulary
+from altreco_client.cli.history import parse_history
 from altreco_client.history import TagHistory
-from altreco_client.history_command import parse_history
 from altreco_client.vector import history_vector_and_unknown
 from hypothesis import example, given, settings
 from hypothesis import strategies as st

@@ -22,9 +22,9 @@ class Upload:
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [
-        (b"this is no image", "are not of JPEG, PNG, WEBP, GIF, BMP, TIFF, or are damaged; convert it"),
-        (b"", "its 0 bytes are not of"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "are not of JPEG"),
+        (b"this is no image", "are not JPEG, PNG, WEBP, GIF, BMP, TIFF, or are damaged; convert it"),
+        (b"", "its 0 bytes are not JPEG"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "are not JPEG"),
         (encoded(gradient(500, 500), "JPEG")[:2000], "truncated"),
         (encoded(gradient(500, 500), "PNG")[:1000], "truncated"),
         (encoded(gradient(500, 500), "JPEG", progressive=True)[:-900], "truncated"),
@@ -35,9 +35,9 @@ class Upload:
         (np.zeros((0, 4, 3), dtype=np.uint8), "expected uint8"),
         (np.zeros((4, 4, 4), dtype=np.uint8), "expected uint8"),
         (io.StringIO("text"), "open a file in mode 'rb'"),
-        (Upload(), r"give what `await file.read\(\)` returns"),
-        (None, "NoneType is no image: expected a path, bytes"),
-        (7, "int is no image"),
+        (Upload(), r"pass the result of `await file.read\(\)`"),
+        (None, "NoneType is not an image: expected a path, bytes"),
+        (7, "int is not an image"),
     ],
 )
 def test_what_is_no_image_is_refused(bad: object, reason: str) -> None:

@@ -9,7 +9,7 @@ from altreco_client import (
     TLSFailed,
     Unavailable,
 )
-from altreco_client.retry import BUDGET, REFILL, Retries
+from altreco_client.call.retry import BUDGET, REFILL, Retries
 
 GONE = Unavailable("gone")
 

@@ -1,6 +1,6 @@
-from altreco_client.protocol import Answer, RankedClass
+from altreco_client.call.vocabulary_cache import VocabularyCache
+from altreco_client.call.wire import Answer, RankedClass
 from altreco_client.vocabulary import Vocabulary
-from altreco_client.vocabulary_cache import VocabularyCache
 
 TAGS = ("sea", "sky", "dog")
 

@@ -11,7 +11,7 @@ import kubernetes_validate
 import pytest
 import yaml
 from altreco_client import Channel, contract
-from altreco_client.core import Core
+from altreco_client.settings import Settings
 
 from tests.deploy.triton_flags import assert_restricted, assert_taken, complaint, value, values
 from tests.tools import require
@@ -216,7 +216,7 @@ def test_a_pod_stops_only_when_no_client_is_left(folder: str) -> None:
     assert pause_s >= DNS_TTL_S + JITTER * age_s + grace_s, "a connection may outlive the pause"
     exit_s = int(value(given, "exit-timeout-secs"))
     assert pod(documents)["spec"]["terminationGracePeriodSeconds"] >= pause_s + exit_s + 10, "killed before it ends"
-    assert grace_s > Core(url="localhost:8001").deadline_s, "a call is cut off by the end of its connection"
+    assert grace_s > Settings(url="localhost:8001").deadline_s, "a call is cut off by the end of its connection"
 
 
 @pytest.mark.parametrize("folder", RENDERED)

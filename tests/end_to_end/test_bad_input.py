@@ -94,6 +94,6 @@ def test_a_model_that_is_not_there(served: Served) -> None:
 def test_a_model_that_does_not_speak_the_contract(served: Served) -> None:
     with (
         TagRecommender(served.server.grpc_url, model_name="preference_encoder") as recommender,
-        pytest.raises(ContractMismatch, match="this client speaks IMAGE UINT8"),
+        pytest.raises(ContractMismatch, match="this client expects IMAGE UINT8"),
     ):
         recommender.recommend(PICTURE)

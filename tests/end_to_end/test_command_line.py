@@ -55,7 +55,7 @@ def test_recommend_with_a_kept_history_as_json(run: Run, photo: Path, tmp_path: 
 def test_recommend_falls_back_and_says_so(run: Run, photo: Path) -> None:
     done = run("recommend", str(photo), "--history", "sea:3,sky", "--fallback", "history", url="127.0.0.1:1")
     assert (done.returncode, done.stdout) == (0, "1.000  sea\n0.333  sky\n")
-    assert "warning: the user's own tags, not the model's: 127.0.0.1:1 does not answer" in done.stderr
+    assert "warning: these are the user's own tags, not the model's: 127.0.0.1:1 does not answer" in done.stderr
 
 
 def test_vocabulary(run: Run) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from tests.end_to_end.conftest import Served
 
-MODULES = [module.name for module in pkgutil.iter_modules(altreco_client.__path__)]
+MODULES = [module.name for module in pkgutil.walk_packages(altreco_client.__path__, "altreco_client.")]
 ROOT = Path(__file__).parents[2]
 
 
@@ -27,7 +27,7 @@ def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_of_the_docstrings(served: Served, photo: Path, name: str) -> None:
-    module = importlib.import_module(f"altreco_client.{name}")
+    module = importlib.import_module(name)
     names = {"asyncio": asyncio, "url": served.server.grpc_url, "photo": photo, **vars(altreco_client)}
     failed, _ = doctest.testmod(module, extraglobs=names)
     assert not failed
@@ -37,7 +37,7 @@ def test_there_are_examples_of_all_that_a_service_calls() -> None:
     finder = doctest.DocTestFinder()
     shown = {
         test.name
-        for module in (altreco_client.recommender, altreco_client.aio, altreco_client.history)
+        for module in (altreco_client.sync, altreco_client.aio, altreco_client.history)
         for test in finder.find(module)
         if test.examples
     }

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton
 from altreco_client import contract
-from altreco_client.protocol import inputs
+from altreco_client.call.wire import inputs
 from tritonclient.utils import InferenceServerException
 
 from deploy.monitoring.dashboard import panels

@@ -1,9 +1,9 @@
-"""An upload service on altreco-client: tags are suggested while a user picks them, and follow the user's history.
+"""An upload service with altreco-client that suggests tags while a user picks them, from the user's history.
 
     uvicorn app:app --app-dir client/examples/upload_service --port 8080
 
-ALTRECO_URL names Triton's gRPC endpoint (default: localhost:8001). An example: histories and pictures live in the
-memory of this one process and end with it.
+ALTRECO_URL is the address of Triton's gRPC endpoint (default: localhost:8001). This is an example: histories and
+pictures are only in the memory of one process.
 """
 
 import asyncio
@@ -27,14 +27,14 @@ PAGE = Path(__file__).parent / "page"
 USERS = ("Ana", "Ben", "Chloe")
 MAX_UPLOAD_BYTES = 16 * 1024**2
 MAX_PICTURES = 48
-"""Pictures held between upload and save, 150 KB each; the one that was not asked for longest goes first."""
+"""Most pictures held between upload and save, 150 KB each; the least recently used one is dropped first."""
 SUGGESTIONS = 6
 
 TagName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=64)]
 
 
 class Choice(BaseModel):
-    """The tags that a user has picked for a picture, so far or for good."""
+    """The tags that a user has picked for a picture."""
 
     user: str
     tags: list[TagName] = Field(max_length=32)
@@ -48,7 +48,7 @@ class SuggestedTag(BaseModel):
 
 
 class Suggestions(BaseModel):
-    """Tags that are not picked yet, best first; `fallback` says why they are the user's own, not the model's."""
+    """Tags that are not picked yet, best first. `fallback` is the error if they are the user's own, not the model's."""
 
     tags: list[SuggestedTag]
     release: str | None
@@ -57,14 +57,14 @@ class Suggestions(BaseModel):
 
 @dataclass(frozen=True)
 class Service:
-    """The one connection to Triton, each user's history, and the pictures that are being tagged."""
+    """The connection to Triton, the users' histories, and the pictures that are being tagged."""
 
     recommender: AsyncTagRecommender
     histories: dict[str, TagHistory] = field(default_factory=lambda: {user: TagHistory() for user in USERS})
     pictures: OrderedDict[str, PreparedImage] = field(default_factory=OrderedDict)
 
     def keep(self, picture: PreparedImage) -> str:
-        """Hold the picture; its id."""
+        """Hold the picture and return its id."""
         name = uuid.uuid4().hex
         self.pictures[name] = picture
         if len(self.pictures) > MAX_PICTURES:
@@ -72,14 +72,14 @@ class Service:
         return name
 
     def picture(self, name: str) -> PreparedImage:
-        """The picture; raises 404."""
+        """Return the picture; raises 404."""
         if name not in self.pictures:
-            raise HTTPException(404, "This photo is saved already, or was set aside too long: choose it again.")
+            raise HTTPException(404, "This photo is saved already, or waited too long: choose it again.")
         self.pictures.move_to_end(name)
         return self.pictures[name]
 
     def history(self, user: str) -> TagHistory:
-        """The user's history; raises 404."""
+        """Return the user's history; raises 404."""
         if user not in self.histories:
             raise HTTPException(404, f"There is no user {user!r}: expected one of {', '.join(USERS)}.")
         return self.histories[user]
@@ -87,7 +87,7 @@ class Service:
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """One recommender for the app's life: its connection carries all requests."""
+    """Hold one recommender for the app's lifetime; all requests use its connection."""
     async with AsyncTagRecommender(os.environ.get("ALTRECO_URL", "localhost:8001")) as recommender:
         app.state.service = Service(recommender)
         yield
@@ -105,46 +105,46 @@ Serving = Annotated[Service, Depends(_service)]
 
 @app.exception_handler(RequestValidationError)
 async def misunderstood(_: Request, error: RequestValidationError) -> JSONResponse:
-    """What is wrong with a request's fields, without their values: those may hold text that no answer can carry."""
+    """Answer with the errors in a request's fields, without their values: these may be text that cannot be encoded."""
     reasons = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
     return JSONResponse({"detail": "; ".join(reasons)}, 422)
 
 
 @app.exception_handler(InvalidRequest)
 async def refuse(_: Request, error: InvalidRequest) -> JSONResponse:
-    """What the client finds wrong with a picture or a tag, in its own words."""
+    """Answer with the client's message about a picture or a tag."""
     return JSONResponse({"detail": str(error)}, 422)
 
 
 @app.exception_handler(ServerError)
 async def unavailable(_: Request, error: ServerError) -> JSONResponse:
-    """Triton cannot answer, and the user has no history to fall back to."""
+    """Answer that Triton is unavailable, if the user has no history to fall back to."""
     return JSONResponse({"detail": f"No suggestions at the moment: {error}"}, 503)
 
 
 @app.get("/api/users")
 async def users(service: Serving) -> dict[str, dict[str, float]]:
-    """Every user's history, tag -> count."""
+    """Return every user's history, tag -> count."""
     return {user: dict(history) for user, history in service.histories.items()}
 
 
 @app.get("/api/vocabulary")
 async def vocabulary(service: Serving) -> tuple[str, ...]:
-    """The tags that the model knows."""
+    """Return the tags that the model knows."""
     return (await service.recommender.vocabulary).tags
 
 
 @app.post("/api/pictures", status_code=201)
 async def upload(data: Annotated[bytes, Body(media_type="image/*")], service: Serving) -> str:
-    """Take an image file as the body, prepare it once, and answer the id under which it can be asked for."""
+    """Prepare the image file in the body, and return its id."""
     return service.keep(await asyncio.to_thread(prepare, data))
 
 
 @app.post("/api/pictures/{name}/suggestions")
 async def suggest(name: str, choice: Choice, service: Serving) -> Suggestions:
-    """What else this user may want: the history and the tags picked so far go in together.
+    """Suggest more tags from the history and the tags picked so far.
 
-    The same picture is asked for again with each tag; Triton has its visual encoding in the response cache.
+    The page asks again after each tag; the picture's visual encoding is then in Triton's response cache.
     """
     history = service.history(choice.user).add(choice.tags)
     k = SUGGESTIONS + len(choice.tags)
@@ -161,7 +161,7 @@ async def suggest(name: str, choice: Choice, service: Serving) -> Suggestions:
 
 @app.post("/api/pictures/{name}/save")
 async def save(name: str, choice: Choice, service: Serving) -> dict[str, float]:
-    """Add the picture's tags to the user's history, once; answers the history. A real service would store the photo."""
+    """Add the picture's tags to the user's history once, and return it. A real service would also store the photo."""
     service.picture(name)
     service.histories[choice.user] = history = service.history(choice.user).add(choice.tags)
     del service.pictures[name]

@@ -6,8 +6,8 @@ with TagRecommender("localhost:8001") as recommender:
 """
 
 from .aio import AsyncTagRecommender
+from .call.observe import CallReport
 from .channel import TLS, Channel
-from .core import ClientSettings
 from .errors import (
     AltrecoError,
     ContractMismatch,
@@ -24,10 +24,9 @@ from .errors import (
 )
 from .history import TagHistory
 from .images import PreparedImage, prepare
-from .observe import CallReport
-from .recommender import TagRecommender
-from .request import Options
 from .results import Recommendation, Tag
+from .settings import ClientSettings, Options
+from .sync import TagRecommender
 from .vector import history_vector
 from .vocabulary import Vocabulary
 

@@ -9,28 +9,29 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import tritonclient.grpc.aio as triton
 
-from . import recommending
-from .core import Core, internal_context, known_vocabulary, ready
-from .flow import Call, Compute, Flow, Pause, Step, Usable
+from .call import methods
+from .call.context import ClientState, internal_context, known_vocabulary, ready
+from .call.flow import Call, Compute, Flow, Pause, Step, Usable
+from .call.ranking import History
 from .images import ImageLike, PreparedImage
-from .ranking import History
 from .results import Recommendation
+from .settings import Settings
 from .vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from .core import ClientSettings
-    from .request import Options
+    from .settings import ClientSettings, Options
 
 T = TypeVar("T")
 
 
 class AsyncTagRecommender:
-    """The methods of TagRecommender as coroutines, for one event loop: make it where that loop runs.
+    """The asyncio client, with the methods of TagRecommender as coroutines.
 
-    Hundreds of calls may be under way on one thread. A picture that is not prepared yet is prepared in a thread of
-    asyncio's pool, so the loop goes on. A task that is cancelled cancels its request.
+    It belongs to one event loop: create it where that loop runs. Hundreds of calls may be in flight on one thread.
+    Images are prepared in asyncio's thread pool, so they do not block the loop. A task that is cancelled cancels its
+    request.
 
     >>> async def main():
     ...     async with AsyncTagRecommender(url) as recommender:
@@ -40,10 +41,10 @@ class AsyncTagRecommender:
     """
 
     def __init__(self, url: str = "localhost:8001", **settings: Unpack[ClientSettings]) -> None:
-        """Nothing is sent before the first call. Raises InvalidRequest."""
-        self._core = Core(url=url, **settings)
+        """Check the settings; nothing is sent before the first call. Raises InvalidRequest."""
+        self._state = ClientState(Settings(url=url, **settings))
         self._usable = Usable()
-        self._client = triton.InferenceServerClient(**self._core.channel.client_arguments(url))
+        self._client = triton.InferenceServerClient(**self._state.settings.channel.client_arguments(url))
         self._lock = asyncio.Lock()
 
     async def recommend(
@@ -53,8 +54,8 @@ class AsyncTagRecommender:
         k: int = 5,
         **options: Unpack[Options],
     ) -> Recommendation:
-        """As TagRecommender.recommend."""
-        return await self._run(recommending.recommend(self._core, [image], [history], k, options))
+        """See TagRecommender.recommend."""
+        return await self._run(methods.recommend(self._state, image, history, k, options))
 
     async def recommend_batch(
         self,
@@ -63,8 +64,8 @@ class AsyncTagRecommender:
         k: int = 5,
         **options: Unpack[Options],
     ) -> tuple[Recommendation, ...]:
-        """As TagRecommender.recommend_batch."""
-        return await self._run(recommending.recommend_batch(self._core, images, histories, k, options))
+        """See TagRecommender.recommend_batch."""
+        return await self._run(methods.recommend_batch(self._state, images, histories, k, options))
 
     async def recommend_for_users(
         self,
@@ -73,31 +74,31 @@ class AsyncTagRecommender:
         k: int = 5,
         **options: Unpack[Options],
     ) -> tuple[Recommendation, ...]:
-        """As TagRecommender.recommend_for_users."""
-        return await self._run(recommending.recommend_for_users(self._core, image, histories, k, options))
+        """See TagRecommender.recommend_for_users."""
+        return await self._run(methods.recommend_for_users(self._state, image, histories, k, options))
 
     @property
     def vocabulary(self) -> Coroutine[Any, Any, Vocabulary]:
-        """As TagRecommender.vocabulary: `await recommender.vocabulary`."""
-        return self._run(known_vocabulary(internal_context(self._core)))
+        """TagRecommender.vocabulary as a coroutine: `await recommender.vocabulary`."""
+        return self._run(known_vocabulary(internal_context(self._state)))
 
     async def ready(self) -> bool:
-        """As TagRecommender.ready."""
-        return await self._run(ready(self._core))
+        """See TagRecommender.ready."""
+        return await self._run(ready(self._state))
 
     async def close(self) -> None:
-        """Close the connection; the object cannot be used afterwards."""
+        """Close the connection; the client cannot be used afterwards."""
         self._usable.close()
         await self._client.close()
 
     async def __aenter__(self) -> AsyncTagRecommender:
-        """Enter: itself."""
+        """Return the client itself."""
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
-        """Leave: close."""
+        """Close the client."""
         await self.close()
 
     async def _run(self, flow: Flow[T]) -> T:
@@ -111,7 +112,7 @@ class AsyncTagRecommender:
                 return done.value  # type: ignore[no-any-return]
             try:
                 value, resume = await self._do(step), flow.send
-            except BaseException as error:  # noqa: BLE001 - a cancellation too: the flow must see it, and raises it again
+            except BaseException as error:  # noqa: BLE001 - also a cancellation: the flow must see it, and raises it again
                 value, resume = error, flow.throw
 
     async def _do(self, step: Step) -> Any:

@@ -1,4 +1,4 @@
-"""How the client connects: addresses, TLS, load balancing, keepalive and limits, all of them gRPC's own."""
+"""Connection settings of gRPC: addresses, TLS, load balancing, keepalive and limits."""
 
 from __future__ import annotations
 
@@ -16,15 +16,20 @@ from .errors import InvalidRequest
 ADDRESS = re.compile(r"([^\s/:,\[\]]+|\[[0-9A-Fa-f:.]+\]):\d{1,5}")
 SCHEMES = ("dns:", "ipv4:", "ipv6:", "unix:")
 SERVICE_CONFIG = json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})
-"""gRPC's default sends everything to the first address that answers. Its retries are not used: it tells statuses apart,
-and Triton has the same one for a server that is gone and for a request that waited too long."""
+"""Spread the requests over all addresses; by default gRPC sends them all to the first one that answers.
+
+gRPC's own retries are off. They go by the status, and Triton has the same status for a server that is gone and for a
+request that waited too long."""
 
 HEADER_NAME, HEADER_VALUE = re.compile(r"(?!grpc-)[0-9a-z_.-]+(?<!-bin)"), re.compile(r"[ -~]*")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TLS:
-    """Files in PEM. Without `root_certificates`, gRPC's own; `certificate` and `private_key` are for mutual TLS."""
+    """PEM files for TLS.
+
+    Without `root_certificates` the client trusts gRPC's own. `certificate` and `private_key` are for mutual TLS.
+    """
 
     root_certificates: str | Path | None = None
     certificate: str | Path | None = None
@@ -33,7 +38,7 @@ class TLS:
     def credentials(self) -> grpc.ChannelCredentials:
         """Read the files; raises InvalidRequest."""
         if (self.certificate is None) != (self.private_key is None):
-            raise InvalidRequest("certificate and private_key belong together: give both, or none")
+            raise InvalidRequest("certificate and private_key belong together: give both or neither")
         return grpc.ssl_channel_credentials(
             _read(self.root_certificates), _read(self.private_key), _read(self.certificate)
         )
@@ -41,13 +46,17 @@ class TLS:
 
 @dataclass(frozen=True, kw_only=True)
 class Channel:
-    """The connection's settings; the defaults are for several replicas in one data centre.
+    """Settings of the connection. The defaults are for several replicas in one data centre.
 
-    A request that finds no server, or one that shuts down, goes out `max_attempts` times at most, within its deadline,
-    after jittered waits that double from `backoff_s` to `max_backoff_s`; see `retry.py`. A lost connection is tried
-    again at least every `max_reconnect_s`, so that a server that is back is found while a request is still tried. A
-    connection that says nothing for `keepalive_s` while calls wait is asked, and given up after `keepalive_timeout_s`
-    more.
+    tls: TLS files (default: not encrypted).
+    max_attempts: most attempts for a request that finds no server, or one that is shutting down. All of them share the
+        call's deadline.
+    backoff_s, max_backoff_s: wait before the second attempt, and the longest wait. Waits double and have jitter.
+    max_reconnect_s: longest time between two attempts to restore a lost connection. It is short, so that a server that
+        comes back is found while a request is still being retried.
+    keepalive_s: time without an answer after which a connection with waiting calls is pinged.
+    keepalive_timeout_s: time without a reply to the ping after which the connection is closed.
+    max_message_bytes: largest request and largest answer.
     """
 
     tls: TLS | None = None
@@ -60,7 +69,7 @@ class Channel:
     max_message_bytes: int = 64 * 1024**2
 
     def __post_init__(self) -> None:
-        """Raise InvalidRequest for what gRPC would not take, or would silently change."""
+        """Raise InvalidRequest for values that gRPC would refuse or silently change."""
         for name in ("max_attempts", "max_message_bytes"):
             if getattr(self, name) < 1:
                 raise InvalidRequest(f"{name} is {getattr(self, name)!r}: expected 1 or more")
@@ -69,12 +78,12 @@ class Channel:
                 raise InvalidRequest(f"{name} is {getattr(self, name)!r}: expected seconds above zero")
 
     def client_arguments(self, url: str) -> dict[str, Any]:
-        """Of tritonclient's InferenceServerClient; raises InvalidRequest."""
+        """Arguments for tritonclient's InferenceServerClient; raises InvalidRequest."""
         credentials = self.tls.credentials() if self.tls else None
         return {"url": check_target(url), "creds": credentials, "channel_args": self._channel_args()}
 
     def _channel_args(self) -> list[tuple[str, int | str]]:
-        """All that matters, as they replace tritonclient's own, message sizes included."""
+        """gRPC's arguments. They replace tritonclient's own, so the message sizes are among them."""
         return [
             ("grpc.service_config", SERVICE_CONFIG),
             ("grpc.max_send_message_length", self.max_message_bytes),
@@ -88,7 +97,7 @@ class Channel:
 
 
 def check_target(url: str) -> str:
-    """The address, as gRPC takes it; raises InvalidRequest."""
+    """Return the address unchanged; raises InvalidRequest if gRPC would not understand it."""
     if url.startswith(SCHEMES) or ADDRESS.fullmatch(url):
         return url
     raise InvalidRequest(
@@ -98,7 +107,7 @@ def check_target(url: str) -> str:
 
 
 def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """As gRPC metadata, names in lower case; raises InvalidRequest."""
+    """Return the headers as gRPC metadata, with names in lower case; raises InvalidRequest."""
     checked = {name.lower(): value for name, value in headers.items()}
     for name, value in checked.items():
         if not HEADER_NAME.fullmatch(name) or not isinstance(value, str) or not HEADER_VALUE.fullmatch(value):
@@ -116,6 +125,6 @@ def _read(path: str | Path | None) -> bytes | None:
         content = Path(path).read_bytes()
     except OSError as error:
         raise InvalidRequest(f"cannot read {path}: {error.strerror}; expected a PEM file") from error
-    if b"-----BEGIN " not in content:  # gRPC would take it, and then fail as if the server were not there
-        raise InvalidRequest(f"{path} is no PEM file: expected one with -----BEGIN ...-----")
+    if b"-----BEGIN " not in content:  # gRPC would accept it, and then fail as if there were no server
+        raise InvalidRequest(f"{path} is not a PEM file: expected one with -----BEGIN ...-----")
     return content

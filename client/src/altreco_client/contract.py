@@ -1,25 +1,25 @@
-"""The serving contract: what crosses the wire, written down once for client, training, export and server tests."""
+"""The serving contract between client, training and export: models, tensors and sizes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 IMAGE_SIZE = 224
-"""Height and width of the image that the server takes, pixels."""
+"""Height and width of the server's input image, in pixels."""
 
 RESIZE_SHORT_SIDE = 256
-"""Length of the short side before the centre crop, pixels (paper, section IV-B)."""
+"""Length of the short side before the centre crop, in pixels (paper, section IV-B)."""
 
 PREFERENCE_DIM = 128
 """Length of the latent user preference u_p (paper, section IV a)."""
 
 ENCODING_SHAPE = (64, 7, 7)
-"""Shape of the folded visual encoding: the first classifier convolution's output, channels first."""
+"""Shape of the visual encoding, channels first: the output of the classifier's first convolution."""
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor of a model: its name, Triton dtype, and dims without the batch dimension (-1: vocabulary size N)."""
+    """A tensor of a model. `dtype` is Triton's; `dims` leaves out the batch dimension; -1 is the vocabulary size N."""
 
     name: str
     dtype: str
@@ -28,7 +28,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Model:
-    """A model of the repository with its tensors."""
+    """A model of the repository."""
 
     name: str
     inputs: tuple[Tensor, ...]
@@ -47,10 +47,10 @@ CLASSIFIER = Model("classifier", (VISUAL_ENCODING, USER_PREFERENCE), (TAGS,))
 TAG_RECOMMENDER = Model("tag_recommender", (IMAGE, USER_HISTORY), (TAGS,))
 
 COMPONENTS = (VISUAL_ENCODER, PREFERENCE_ENCODER, CLASSIFIER)
-"""The models that hold weights, in the order in which the ensemble runs them."""
+"""The models with weights, in the order in which the ensemble runs them."""
 
 MAX_BATCH_SIZE = 32
-"""Rows of one request, as the committed configs have it."""
+"""Most rows in one request, as in the committed model configs."""
 
 LABELS_FILE = "tags.txt"
-"""The vocabulary beside the classifier's config: one tag a line, in the order of the TAGS tensor."""
+"""Name of the vocabulary file beside the classifier's config: one tag per line, in the order of the TAGS tensor."""

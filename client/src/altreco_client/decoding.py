@@ -1,4 +1,4 @@
-"""From whatever a caller holds to a decoded picture, within limits; what goes wrong on the way becomes InvalidImage."""
+"""Decoding of images, with limits. All errors become InvalidImage."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ from .errors import InvalidImage
 ImageLike: TypeAlias = "str | Path | bytes | bytearray | memoryview | IO[bytes] | Image.Image | NDArray[np.uint8]"
 """A path, an image file's bytes, a binary file object, a PIL image, or uint8 [height, width, 3] or [height, width].
 
-A file object is read from its start where it can seek, else from where it stands; a PIL image is decoded if it was not
-yet, at full scale, and otherwise left as it is."""
+A file object is read from its start if it can seek, otherwise from its current position. A PIL image that is not loaded
+yet is loaded at full scale."""
 
 MAX_PIXELS = 64_000_000
-"""Default limit on width x height: over the largest phone cameras' common formats, 256 MB decoded."""
+"""Default limit on width x height: above the common formats of the largest phone cameras; 256 MB when decoded."""
 
 MAX_BYTES = 256 * 1024**2
-"""Default limit on what a path or a file object may bring: MAX_PIXELS of a BMP with 32 bits each."""
+"""Default limit on the size of a file: MAX_PIXELS in a BMP with 32 bits per pixel."""
 
 FORMATS: dict[str, type[ImageFile.ImageFile]] = {
     "JPEG": JpegImagePlugin.JpegImageFile,
@@ -50,25 +50,25 @@ FORMATS: dict[str, type[ImageFile.ImageFile]] = {
     "BMP": BmpImagePlugin.BmpImageFile,
     "TIFF": TiffImagePlugin.TiffImageFile,
 }
-"""What is read, by Pillow's names: of its forty-odd formats those that people upload. The others would only widen what
-an attacker can reach; EPS, for one, runs Ghostscript.
+"""Accepted formats, by Pillow's names: those that people upload. Pillow's other formats would only give an attacker
+more code to reach; EPS, for example, runs Ghostscript.
 
-These classes rather than Image.open, which has a limit on pixels of its own, one for the whole process. GIF and WebP
-look at it too: over 2 x PIL.Image.MAX_IMAGE_PIXELS, 179 million, they are refused whatever max_pixels says."""
+Image.open is not used, because it has a pixel limit for the whole process. Pillow's GIF and WebP readers apply that
+limit too: above 2 x PIL.Image.MAX_IMAGE_PIXELS, 179 million, they are refused whatever max_pixels is."""
 
 REDUCED_SHORT_SIDE = 360
-"""A JPEG is decoded at 1/2, 1/4 or 1/8 as long as its short side keeps so many pixels, 1.4 times what is needed.
+"""Least short side in pixels after decoding a JPEG at 1/2, 1/4 or 1/8 scale: 1.4 times the size that is needed.
 
-The margin is for what reduced decoding and resizing blur or alias together. Largest and mean difference from the full
-scale, grey levels, measured on detail that JPEG files of 4 MB hold: 14 and 1.5 with 320 pixels left, 12 and 1.1 with
-360, 6 and 0.7 with 512; a 12-megapixel picture of 4000 x 3000, which keeps 375 at 1/8, would be decoded at 1/4."""
+The margin limits the blur and aliasing of reduced decoding and resizing together. Largest and mean difference from full
+scale in grey levels, measured on JPEG files of 4 MB with much detail: 14 and 1.5 for 320 pixels, 12 and 1.1 for 360,
+6 and 0.7 for 512. With 512, a 12-megapixel picture of 4000 x 3000, whose short side is 375 at 1/8, would need 1/4."""
 
 MAX_SCANS = 64
-"""Of a JPEG: progressive ones have about ten. Each costs a pass over the whole picture, however few bytes it has: a
-file of 260 KB with 106 scans of 64 megapixels took 6 s."""
+"""Most scans in a JPEG; a progressive one has about ten. Each scan takes a pass over the whole picture, however few
+bytes it has: a file of 260 KB with 106 scans of 64 megapixels took 6 s."""
 
 _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
-"""Of JPEG (ITU T.81, table B.1), those that a length follows, and the end, FFD9; scan data have none."""
+"""JPEG markers that a length follows, and the end marker FFD9 (ITU T.81, table B.1). Scan data has none of these."""
 _START_OF_SCAN, _END = b"\xff\xda", b"\xff\xd9"
 
 _FILTERS_LOCK = threading.Lock()
@@ -76,9 +76,10 @@ _FILTERS_LOCK = threading.Lock()
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture as it is stored: `size` is width and height in pixels of `image`, `orientation` EXIF's, 1 to 8.
+    """A decoded picture, not rotated yet.
 
-    After decoding at reduced scale the size need not be whole: the last column and row then lie partly beyond it.
+    `size` is its width and height in pixels of `image`. After decoding at reduced scale these may be fractions: the
+    last column and row then lie partly outside the picture. `orientation` is EXIF's, 1 to 8.
     """
 
     image: Image.Image
@@ -87,7 +88,7 @@ class Picture:
 
 
 def decode(image: ImageLike, *, max_pixels: int, max_bytes: int) -> Picture:
-    """The picture, a JPEG file at reduced scale; other formats, Pillow can only decode whole. Raises InvalidImage."""
+    """Decode an image; only JPEG files can be decoded at reduced scale. Raises InvalidImage."""
     with errors_of(image):
         if isinstance(image, np.ndarray):
             opened: Image.Image = _from_array(image)
@@ -110,15 +111,15 @@ def decode(image: ImageLike, *, max_pixels: int, max_bytes: int) -> Picture:
 
 @contextmanager
 def errors_of(image: ImageLike) -> Iterator[None]:
-    """Whatever is raised inside says what could not be read: InvalidImage."""
+    """Convert every exception inside to InvalidImage, with the name of the image."""
     try:
         yield
     except InvalidImage:
         raise
-    except Exception as error:  # on damaged files Pillow raises nearly anything, MemoryError included
+    except Exception as error:  # Pillow raises nearly anything for damaged files, MemoryError included
         reason = str(error) or type(error).__name__
         raise InvalidImage(
-            f"cannot read an image from {_name(image)}: {reason}. Expected a whole {', '.join(FORMATS)} file"
+            f"cannot read an image from {_name(image)}: {reason}. Expected a complete {', '.join(FORMATS)} file"
         ) from error
 
 
@@ -134,7 +135,7 @@ def _read(image: object, max_bytes: int) -> bytes:
             return _read_file(file, _name(image), max_bytes)
     if not hasattr(image, "read"):
         raise InvalidImage(
-            f"{_name(image)} is no image: expected a path, bytes, a binary file object, a PIL image or a numpy array"
+            f"{_name(image)} is not an image: expected a path, bytes, a binary file object, a PIL image or an array"
         )
     if hasattr(image, "seekable") and image.seekable():
         image.seek(0)  # type: ignore[attr-defined]
@@ -142,24 +143,24 @@ def _read(image: object, max_bytes: int) -> bytes:
 
 
 def _read_file(file: IO[bytes], name: str, max_bytes: int) -> bytes:
-    """All of it; in pieces, since one read of a raw socket or pipe may bring less than it was asked for."""
+    """Read the whole file, in pieces: one read of a raw socket or pipe may return less than asked for."""
     read = bytearray()
     while piece := file.read(max_bytes + 1 - len(read)):
         if inspect.iscoroutine(piece):
             piece.close()
         if not isinstance(piece, bytes):
             raise InvalidImage(
-                f"reading {name} gave {type(piece).__name__}, not bytes: open a file in mode 'rb', and of an "
-                "asynchronous file give what `await file.read()` returns"
+                f"reading {name} returned {type(piece).__name__}, not bytes: open a file in mode 'rb'; for an "
+                "asynchronous file, pass the result of `await file.read()`"
             )
         read += piece
         if len(read) > max_bytes:
-            raise InvalidImage(f"{name} brings more than the limit of {max_bytes:,} bytes: raise max_bytes")
+            raise InvalidImage(f"{name} has more than the limit of {max_bytes:,} bytes: raise max_bytes")
     return bytes(read)
 
 
 def _open(data: bytes, name: str) -> ImageFile.ImageFile:
-    """The header, read."""
+    """Read the header."""
     for name_of_format, reader in FORMATS.items():
         _, accepts = Image.OPEN[name_of_format]
         if accepts is None or accepts(data[:16]):
@@ -170,14 +171,14 @@ def _open(data: bytes, name: str) -> ImageFile.ImageFile:
                 _check_scans(data, file.tell(), name)
             return opened
     raise InvalidImage(
-        f"cannot read an image from {name}: its {len(data):,} bytes are not of {', '.join(FORMATS)}, or are damaged; "
+        f"cannot read an image from {name}: its {len(data):,} bytes are not {', '.join(FORMATS)}, or are damaged; "
         "convert it to one of these"
     )
 
 
 def _check_scans(data: bytes, position: int, name: str) -> None:
-    """Raise InvalidImage for too many, counted from the first one's data; what follows the picture does not count."""
-    if data.count(_START_OF_SCAN, position) < MAX_SCANS:  # nearly always, and quick
+    """Raise InvalidImage for a JPEG with too many scans. `position` is at the data of the first one."""
+    if data.count(_START_OF_SCAN, position) < MAX_SCANS:  # a quick check that nearly all files pass
         return
     scans = 1
     while (marker := _MARKER.search(data, position)) and marker[0] != _END:
@@ -191,7 +192,7 @@ def _orientation(image: Image.Image) -> int:
     with _quiet():
         try:
             return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-        except Exception:  # noqa: BLE001 - whatever damaged EXIF data raise, the picture is there, and as it is stored
+        except Exception:  # noqa: BLE001 - with damaged EXIF data, the picture is taken as it is stored
             return 1
 
 
@@ -206,10 +207,10 @@ def _from_array(array: NDArray[np.uint8]) -> Image.Image:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep in what Pillow warns of in odd files: they can be read, or they raise.
+    """Suppress Pillow's warnings about odd files: either they can be read, or they raise.
 
-    One thread at a time, since Python's filters belong to them all; so not around the decoding, which takes long,
-    but for TIFF, which reads its tags meanwhile.
+    Python's warning filters are global, so only one thread at a time may be in here. Decoding takes long and stays
+    outside, except for TIFF, whose tags are read while it is decoded.
     """
     with _FILTERS_LOCK, warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")

@@ -1,17 +1,17 @@
-"""What can go wrong, as a tree:
+"""The errors of this package:
 
 AltrecoError
-|- InvalidRequest (ValueError)      the caller's arguments, or how the client is used: nothing was sent
+|- InvalidRequest (ValueError)      a mistake in the arguments or in the use of the client; nothing was sent
 |  |- InvalidImage                  not an image, truncated, too large
-|  `- InvalidHistory                a count that is negative or not finite, something that is no history
-|     `- UnknownTag                 a tag that the server's vocabulary does not have
-`- ServerError                      the call was made
-   |- Unavailable (ConnectionError) no server there, it is shutting down, or its queue is full: try again later
-   |  `- TLSFailed                  the two do not trust each other: look at the certificates
+|  `- InvalidHistory                not a history, or a count that is negative or not finite
+|     `- UnknownTag                 a tag outside the server's vocabulary
+`- ServerError                      the server could not answer
+   |- Unavailable (ConnectionError) no server, or it is shutting down or has a full queue: try again later
+   |  `- TLSFailed                  the TLS handshake failed: look at the certificates
    |- DeadlineExceeded (TimeoutError)
-   |- ServerFailed                  the server broke while answering: look at its log
+   |- ServerFailed                  the server failed while answering: look at its log
    |- ServerRejected                the server refused the request
-   `- ContractMismatch              the server serves other tensors than this client speaks
+   `- ContractMismatch              the server's models do not fit this version of the client
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tritonclient.utils import InferenceServerException
 
 
 class AltrecoError(Exception):
-    """Base of every error that this package raises."""
+    """Base class of every error that this package raises."""
 
 
 class InvalidRequest(AltrecoError, ValueError):
@@ -30,11 +30,11 @@ class InvalidRequest(AltrecoError, ValueError):
 
 
 class InvalidImage(InvalidRequest):
-    """The image cannot be read, or is over the limits."""
+    """The image cannot be read, or exceeds a limit."""
 
 
 class InvalidHistory(InvalidRequest):
-    """The tag history holds something else than finite counts of zero or more."""
+    """The history is not a mapping of tags to finite counts of zero or more."""
 
 
 class UnknownTag(InvalidHistory):
@@ -63,7 +63,7 @@ class DeadlineExceeded(ServerError, TimeoutError):
 
 
 class ServerFailed(ServerError):
-    """The server broke while it answered."""
+    """The server failed while answering."""
 
 
 class ServerRejected(ServerError):
@@ -84,33 +84,38 @@ SIGNS: tuple[tuple[str, str, type[ServerError], str], ...] = (
         "UNAVAILABLE",
         "(?i)handshake failed|CERTIFICATE_VERIFY_FAILED|Hostname Verification Check failed",
         TLSFailed,
-        "and this client do not trust each other; look at its certificate (dates, names, CA) and TLS(...) in Channel",
+        "failed the TLS handshake; look at its certificate (dates, names, CA) and at TLS(...) in Channel",
     ),
     (
         "UNAVAILABLE",
         r"last error: UNAVAILABLE: \S+: Socket closed",  # while connecting
         TLSFailed,
-        "hung up at once; does it want TLS, or a client certificate (TLS(...) in Channel)? Is this its gRPC port?",
+        "closed the connection; does it want TLS or a client certificate (TLS(...) in Channel)? Is this its gRPC port?",
     ),
     ("UNAVAILABLE", "", Unavailable, "does not answer; is Triton running, is this its gRPC port?"),
     (
         "NOT_FOUND",
-        "has no available versions",  # also what a server says that shuts down
+        "has no available versions",  # a server that is shutting down says this too
         Unavailable,
         "has not loaded the model, or is shutting down; ask again later, or look at its log",
     ),
-    # tritonclient does not raise what the caller cancelled.
-    ("CANCELLED", "", Unavailable, "gave the request up, as a server does that shuts down; ask again"),
-    ("INTERNAL|UNKNOWN|DATA_LOSS", "", ServerFailed, "broke while it answered; look at its log"),
-    ("RESOURCE_EXHAUSTED", "", ServerRejected, "is behind a limit; send fewer pictures, or raise max_message_bytes"),
+    # Only the server's cancellations: tritonclient raises no error for the caller's own.
+    ("CANCELLED", "", Unavailable, "cancelled the request, as it does when it shuts down; ask again"),
+    ("INTERNAL|UNKNOWN|DATA_LOSS", "", ServerFailed, "failed while answering; look at its log"),
+    (
+        "RESOURCE_EXHAUSTED",
+        "",
+        ServerRejected,
+        "or this client has a limit on message sizes; send fewer pictures, or raise max_message_bytes",
+    ),
     ("", "", ServerRejected, "refused the request"),
 )
-"""gRPC status, words of the message, kind, advice; the first that fits. The words (of tritonserver 2.51 and grpcio
-1.85) tell what the status does not."""
+"""Patterns for the gRPC status and its message, the error to raise, and advice. The first match counts. The messages
+are those of tritonserver 2.51 and grpcio 1.85."""
 
 
 def from_triton(error: InferenceServerException, url: str, deadline_s: float, request_id: str) -> ServerError:
-    """Map tritonclient's one exception to this package's family."""
+    """Convert tritonclient's only exception to one of this package's errors."""
     status, words = str(error.status()).removeprefix("StatusCode."), str(error.message())
     kind, advice = next(
         (kind, advice)

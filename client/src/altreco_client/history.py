@@ -1,4 +1,4 @@
-"""A user's history as a value: how often each tag was given, over that user's past pictures."""
+"""A user's history: the count of each tag over the user's past pictures."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from .history_checks import checked_count, checked_tag, iterate, shown
 from .vocabulary import Vocabulary
 
 VERSION = 1
-"""Of the JSON that `to_json` writes."""
+"""Version of the JSON format of `to_json`."""
 
 MAX_TAGS = 1_000_000
-"""Different tags in one history: far over what a person uses, little enough for a server's memory."""
+"""Most different tags in one history: far more than a person uses, and few enough for a server's memory."""
 
 
 @final
 class TagHistory(Mapping[str, float]):
-    """Tag -> count over a user's past pictures (paper, section IV a). It never changes: threads may share it.
+    """Tag -> count over a user's past pictures (paper, section IV a). It is immutable, so threads may share it.
 
-    White space around a tag is cut off. Counts are above zero: a tag that has none is not in the history. Tags
-    that the server does not know are kept, and left out of the vector; the server may learn them.
+    White space around a tag is removed. A tag with a count of zero is not in the history. Tags that the server does not
+    know are kept but left out of the vector: a later release may know them.
 
-    Raises InvalidHistory for anything but a mapping of tags (str of 1 to 1,000 characters on one line, no control
-    characters or lone surrogates; at most 1,000,000) to finite counts of zero or more (int or float, numpy's included).
+    A tag is a str of 1 to 1,000 characters on one line, without control characters or lone surrogates. A count is a
+    finite int or float of zero or more, or one of numpy's. A history has at most 1,000,000 tags. Raises InvalidHistory
+    for anything else.
 
     >>> history = TagHistory({"sea": 2}).add(["sea", "beach"])
     >>> history
@@ -39,12 +40,12 @@ class TagHistory(Mapping[str, float]):
     _counts: dict[str, float]
 
     def __init__(self, counts: Mapping[str, float] | None = None) -> None:
-        """Of counts; None: a user without past pictures."""
+        """Check and copy the counts; None: a user without past pictures."""
         self._counts = _checked_counts({} if counts is None else counts)
 
     @classmethod
     def from_pictures(cls, pictures: Iterable[Iterable[str]]) -> TagHistory:
-        """Of each past picture's tags.
+        """Build a history from the tags of each past picture.
 
         >>> TagHistory.from_pictures([["sea", "beach"], ["sea"]])
         TagHistory({'sea': 2, 'beach': 1})
@@ -56,7 +57,7 @@ class TagHistory(Mapping[str, float]):
         return _of(counts)
 
     def add(self, tags: Iterable[str]) -> TagHistory:
-        """With one more picture, that has these tags. A tag counts once a picture, however often it is named.
+        """Return a history with one more picture, which has these tags. A repeated tag counts once.
 
         >>> TagHistory({"sea": 2}).add(["sea", "dog", "dog"])
         TagHistory({'sea': 3, 'dog': 1})
@@ -64,7 +65,7 @@ class TagHistory(Mapping[str, float]):
         return self.merge(_of(_picture(tags)))
 
     def merge(self, other: Mapping[str, float]) -> TagHistory:
-        """With the pictures of both: counts are added up.
+        """Return a history with the counts of both added up.
 
         >>> TagHistory({"sea": 2}).merge({"sea": 1, "dog": 4})
         TagHistory({'dog': 4, 'sea': 3})
@@ -75,9 +76,10 @@ class TagHistory(Mapping[str, float]):
         return _of(counts)
 
     def subtract(self, other: Mapping[str, float] | Iterable[str]) -> TagHistory:
-        """Without the pictures of another history, or without the tags of one picture, such as one that was deleted.
+        """Return a history without another one's counts, or without one picture's tags, such as a deleted picture's.
 
-        Counts stop at zero and a tag without any is gone, so taking away what was never added changes nothing.
+        Counts do not fall below zero, and a tag with a count of zero is removed. Tags that are not in the history are
+        ignored.
 
         >>> TagHistory({"sea": 2, "dog": 1}).subtract(["sea", "dog", "sky"])
         TagHistory({'sea': 1})
@@ -91,15 +93,15 @@ class TagHistory(Mapping[str, float]):
         return _of(counts)
 
     def prune(self, *, keep: int | None = None, min_count: float | None = None) -> TagHistory:
-        """Only the `keep` most frequent tags, only those counted `min_count` times or more, or both.
+        """Return only the `keep` most frequent tags, only those with a count of at least `min_count`, or both.
 
-        Raises InvalidRequest where neither is given or one is negative.
+        Raises InvalidRequest if neither is given or one is negative.
 
         >>> TagHistory({"sea": 9, "dog": 2, "sky": 1}).prune(min_count=2)
         TagHistory({'sea': 9, 'dog': 2})
         """
         if keep is None and min_count is None:
-            raise InvalidRequest("nothing says what to prune: give keep, min_count or both")
+            raise InvalidRequest("nothing to prune by: give keep, min_count or both")
         if min_count is not None and not min_count >= 0:
             raise InvalidRequest(f"min_count is {min_count!r}: expected zero or more")
         frequent = self._counts
@@ -122,7 +124,7 @@ class TagHistory(Mapping[str, float]):
         return tuple(tag for tag in self._counts if tag in vocabulary.index)
 
     def unknown(self, vocabulary: Vocabulary) -> tuple[str, ...]:
-        """The tags that the server does not know: kept here, and left out of the vector.
+        """The tags that the server does not know. They are left out of the vector.
 
         >>> from altreco_client.vocabulary import Vocabulary
         >>> TagHistory({"sea": 3, "zeppelin": 1}).unknown(Vocabulary(("sea", "sky")))
@@ -131,7 +133,7 @@ class TagHistory(Mapping[str, float]):
         return tuple(tag for tag in self._counts if tag not in vocabulary.index)
 
     def to_json(self) -> str:
-        """One line of ASCII, the same for equal counts of the same types; `from_json` reads it.
+        """One line of ASCII for `from_json`. Equal counts of the same types give the same line.
 
         >>> TagHistory({"sea": 3, "dog": 1}).to_json()
         '{"counts": {"dog": 1, "sea": 3}, "version": 1}'
@@ -140,17 +142,17 @@ class TagHistory(Mapping[str, float]):
 
     @classmethod
     def from_json(cls, text: str | bytes) -> TagHistory:
-        """What `to_json` wrote; raises InvalidHistory for anything else."""
+        """Read the output of `to_json`; raises InvalidHistory for anything else."""
         try:
             document = json.loads(text, object_pairs_hook=_distinct, parse_constant=_refuse_constant)
         except InvalidHistory:
             raise
         except (TypeError, ValueError, RecursionError) as error:
-            raise InvalidHistory(f"no JSON: {error}; expected what TagHistory.to_json writes") from error
+            raise InvalidHistory(f"not JSON: {error}; expected the output of TagHistory.to_json") from error
         return cls(_read(document))
 
     def items(self) -> ItemsView[str, float]:
-        """Tags and counts; a dict's own view, because the mixin's looks each tag up again."""
+        """Tags and counts. This is the dict's own view: the mixin's would look up each tag again."""
         return self._counts.items()
 
     def __getitem__(self, tag: str) -> float:
@@ -158,15 +160,15 @@ class TagHistory(Mapping[str, float]):
         return self._counts[tag]
 
     def __iter__(self) -> Iterator[str]:
-        """The tags, as they came."""
+        """The tags, in the order in which they were added."""
         return iter(self._counts)
 
     def __len__(self) -> int:
-        """How many different tags."""
+        """The number of different tags."""
         return len(self._counts)
 
     def __repr__(self) -> str:
-        """The most frequent tags, and how many more."""
+        """The most frequent tags, and the number of others."""
         parts = [f"{shown(tag)}: {self[tag]}" for tag in self.top(5)]
         if len(self) > len(parts):
             parts.append(f"... {len(self) - len(parts):,} more")
@@ -174,7 +176,7 @@ class TagHistory(Mapping[str, float]):
 
 
 def _of(counts: dict[str, float]) -> TagHistory:
-    """Of counts that are right; raises InvalidHistory for too many."""
+    """Make a history of checked counts; raises InvalidHistory for too many tags."""
     _check_size(counts)
     history = TagHistory()
     history._counts = counts
@@ -183,9 +185,7 @@ def _of(counts: dict[str, float]) -> TagHistory:
 
 def _check_size(counts: Mapping[str, float]) -> None:
     if len(counts) > MAX_TAGS:
-        raise InvalidHistory(
-            f"{len(counts):,} tags: expected at most {MAX_TAGS:,}; prune(keep=...) it before it grows so far"
-        )
+        raise InvalidHistory(f"{len(counts):,} tags: expected at most {MAX_TAGS:,}; keep it small with prune(keep=...)")
 
 
 def _checked_counts(counts: object) -> dict[str, float]:
@@ -205,7 +205,7 @@ def _checked_counts(counts: object) -> dict[str, float]:
 
 
 def _picture(tags: object) -> dict[str, float]:
-    """One picture's tags, each counted once."""
+    """The tags of one picture, each with a count of 1."""
     if isinstance(tags, Mapping):
         raise InvalidHistory(f"tags are {shown(tags)}: expected one picture's tags; merge takes counts")
     each = iterate(tags, "tags", "a list of one picture's tags, such as ['sea']")
@@ -215,16 +215,16 @@ def _picture(tags: object) -> dict[str, float]:
 def most_frequent(counts: Mapping[str, float], k: int) -> list[str]:
     """The k tags with the largest counts, ties by name; raises InvalidRequest for a negative k."""
     if k < 0:
-        raise InvalidRequest(f"{k} tags: expected how many to keep, zero or more")
+        raise InvalidRequest(f"{k} tags: expected a number of zero or more")
     return heapq.nsmallest(k, counts, key=lambda tag: (-counts[tag], tag))
 
 
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object; a key that stands twice would be lost silently."""
+    """A JSON object as a dict. Repeated keys are refused, because json would drop one silently."""
     document: dict[str, Any] = {}
     for key, value in pairs:
         if key in document:
-            raise InvalidHistory(f"{shown(key)} stands twice in the JSON: expected each key once")
+            raise InvalidHistory(f"{shown(key)} is repeated in the JSON: expected each key once")
         document[key] = value
     return document
 
@@ -234,13 +234,13 @@ def _refuse_constant(name: str) -> Any:
 
 
 def _read(document: object) -> Mapping[str, float]:
-    expected = f'expected {{"version": {VERSION}, "counts": {{TAG: COUNT, ...}}}}, as TagHistory.to_json writes it'
+    expected = f'expected {{"version": {VERSION}, "counts": {{TAG: COUNT, ...}}}}, the output of TagHistory.to_json'
     if not isinstance(document, dict) or "version" not in document:
-        raise InvalidHistory(f"no history: {shown(document)}; {expected}")
+        raise InvalidHistory(f"not a history: {shown(document)}; {expected}")
     version = document["version"]
     if type(version) is not int or version != VERSION:
-        raise InvalidHistory(f"version {shown(version)} of a history; {expected}. Is this altreco-client too old?")
+        raise InvalidHistory(f"a history of version {shown(version)}; {expected}. Is this altreco-client too old?")
     if document.keys() != {"version", "counts"} or not isinstance(document["counts"], dict):
-        raise InvalidHistory(f"no history: {shown(document)}; {expected}")
+        raise InvalidHistory(f"not a history: {shown(document)}; {expected}")
     counts: dict[str, float] = document["counts"]
     return counts

@@ -1,4 +1,4 @@
-"""What a history may hold: tags and counts, checked with messages that say what to do."""
+"""Checks of the tags and counts in a history."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ import numpy as np
 from .errors import InvalidHistory
 
 MAX_TAG_LENGTH = 1_000
-"""Characters of one tag."""
+"""Most characters in one tag."""
 
 _LARGEST = sys.float_info.max
 
 
 def checked_count(tag: object, count: object) -> float:
-    """The count as int or float; raises InvalidHistory unless it is finite and not negative, and the tag a str."""
+    """Return the count as int or float; raises InvalidHistory if it is negative or not finite, or the tag no str."""
     if not isinstance(tag, str):
         raise _no_str(tag)
-    if (type(count) is int or type(count) is float) and 0 <= count <= _LARGEST:  # most are; false for a NaN
+    if (type(count) is int or type(count) is float) and 0 <= count <= _LARGEST:  # the usual case; False for a NaN
         return count
     if isinstance(count, (int, np.integer)) and not isinstance(count, bool) and 0 <= int(count) <= _LARGEST:
         return int(count)
@@ -32,11 +32,11 @@ def checked_count(tag: object, count: object) -> float:
 
 
 _UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-"""Control characters and line ends, which no vocabulary has; surrogates, which UTF-8 cannot hold."""
+"""Control characters and line ends, which are in no vocabulary, and surrogates, which UTF-8 cannot encode."""
 
 
 def checked_tag(tag: object) -> str:
-    """The tag without white space around it; raises InvalidHistory for what can be no tag."""
+    """Return the tag without surrounding white space; raises InvalidHistory for an impossible tag."""
     if not isinstance(tag, str):
         raise _no_str(tag)
     text = tag.strip()
@@ -53,14 +53,14 @@ def _no_str(tag: object) -> InvalidHistory:
 
 
 def iterate(values: object, name: str, expected: str) -> Iterable[Any]:
-    """The values; a str is refused, though Python would take it for a list of its letters."""
+    """Return the values. A str is refused: Python would iterate over its letters. Raises InvalidHistory."""
     if isinstance(values, str | bytes) or not isinstance(values, Iterable):
         raise InvalidHistory(f"{name}: expected {expected}, got {shown(values)}")
     return values
 
 
 class _Short(reprlib.Repr):
-    """reprlib's, but for integers so long that Python refuses to print them."""
+    """reprlib's Repr, with a short form for integers that are too long for Python to print."""
 
     def repr_int(self, x: int, level: int) -> str:
         return repr(x) if x.bit_length() < 128 else f"an int of {x.bit_length():,} bits"
@@ -71,5 +71,5 @@ _SHORT.maxstring = _SHORT.maxother = 60
 
 
 def shown(value: object) -> str:
-    """For messages: its repr, cut short."""
+    """A short repr for messages."""
     return _SHORT.repr(value)

@@ -1,4 +1,4 @@
-"""From whatever a caller holds to the uint8 tensor that the server takes. Training reads its pictures here too."""
+"""Preparation of images as the uint8 tensor that the server expects. Training uses it too."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""EXIF orientation to what undoes it (EXIF 2.32, tag 274)."""
+"""The transposition that undoes each EXIF orientation (EXIF 2.32, tag 274)."""
 
 
 @dataclass(frozen=True)
 class PreparedImage:
-    """What `prepare` returns: `tensor`, uint8 [224, 224, 3], RGB, ready for the wire and for many users."""
+    """The result of `prepare`: an RGB `tensor`, uint8 [224, 224, 3], which can be sent for many users."""
 
     tensor: NDArray[np.uint8]
 
@@ -38,21 +38,21 @@ class PreparedImage:
         if not isinstance(tensor, np.ndarray) or tensor.dtype != np.uint8 or tensor.shape != IMAGE.dims:
             found = f"{tensor.dtype} {list(tensor.shape)}" if isinstance(tensor, np.ndarray) else type(tensor).__name__
             raise InvalidImage(
-                f"tensor is {found}: expected uint8 {list(IMAGE.dims)}, which prepare() makes of an image"
+                f"tensor is {found}: expected uint8 {list(IMAGE.dims)}, the result of prepare() for an image"
             )
 
 
 def prepare(
     image: ImageLike | PreparedImage, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES
 ) -> PreparedImage:
-    """Read, turn upright and cut the image to the serving contract: short side 256, centre crop 224.
+    """Decode an image, turn it upright and crop it for the server: short side 256, centre crop 224.
 
-    A JPEG file is decoded at reduced scale: measured on textures of many sizes, the tensor is at most 16 and on average
-    at most 2 grey levels from that of the whole picture. Transparency is laid on white; of an animation it takes the
-    first frame; 16 bits keep the upper 8; float pixels count from 0 to 255.
+    A JPEG file is decoded at reduced scale. On textures of many sizes, the tensor differed from that of full scale by
+    at most 16 grey levels, and by at most 2 on average. Transparent pixels become white, an animation is its first
+    frame, and 16-bit pixels keep their upper 8 bits. Float pixels range from 0 to 255.
 
-    Raises InvalidImage for what is no image, is truncated, has more than `max_pixels` pixels (by its header, before
-    decoding), or takes a path or file object more than `max_bytes` to read.
+    Raises InvalidImage if the image is not one, is truncated, has more than `max_pixels` pixels in its header, or is a
+    file of more than `max_bytes` bytes.
     """
     if isinstance(image, PreparedImage):
         return image
@@ -62,9 +62,9 @@ def prepare(
 def load_crop(
     image: ImageLike, x: float = 0.5, y: float = 0.5, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES
 ) -> NDArray[np.uint8]:
-    """What `prepare` does, with the window placed as in `crop`: uint8 [224, 224, 3]. Raises InvalidImage.
+    """Prepare an image with the crop at (x, y), as in `crop`; uint8 [224, 224, 3]. Raises InvalidImage.
 
-    Colours are converted and the picture is turned after the crop, of 224 x 224 pixels instead of all.
+    Colours are converted and the picture is rotated after the crop, when only 224 x 224 pixels are left.
     """
     picture = decode(image, max_pixels=max_pixels, max_bytes=max_bytes)
     with errors_of(image):
@@ -74,21 +74,22 @@ def load_crop(
 
 
 def load_rgb(image: ImageLike, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES) -> Image.Image:
-    """Decode to an upright RGB PIL image, for people to look at: at reduced scale, with a short side of 360 or more
-    where the image has as many; transparency is laid on white. Raises InvalidImage.
+    """Decode to an upright RGB PIL image for people to look at. Raises InvalidImage.
+
+    A JPEG file is decoded at reduced scale, with a short side of 360 pixels or more if the original has as many.
+    Transparent pixels become white.
     """
     picture = decode(image, max_pixels=max_pixels, max_bytes=max_bytes)
     with errors_of(image):
         rgb = _turned(_rgb(_averageable(picture.image)), picture.orientation)
-        return rgb.copy() if rgb is image else rgb  # a caller's own stays as it is, whatever becomes of this one
+        return rgb.copy() if rgb is image else rgb  # the result may be changed, the caller's image may not
 
 
 def crop(image: Image.Image, x: float = 0.5, y: float = 0.5) -> NDArray[np.uint8]:
-    """Scale the short side to 256 and cut out 224 x 224, in one step; uint8 [224, 224, 3].
+    """Scale the short side to 256 and crop 224 x 224, in one step; uint8 [224, 224, 3].
 
-    `x` and `y` (0 to 1) place the window; 0.5 is the centre crop of evaluation and serving, training draws them
-    at random (paper, section IV-B). One step, because a very long and thin picture scaled as a whole would
-    take gigabytes.
+    `x` and `y` (0 to 1) place the crop. Evaluation and serving use the centre, 0.5; training draws them at random
+    (paper, section IV-B). One step, because a very long and thin picture scaled as a whole would take gigabytes.
     """
     return np.asarray(_window(image, image.size, x, y))
 
@@ -101,7 +102,7 @@ def _window(image: Image.Image, size: tuple[float, float], x: float, y: float) -
 
 
 def _as_stored(x: float, y: float, orientation: int) -> tuple[float, float]:
-    """Where in the picture as it is stored the window lies that is at (x, y) of the upright one."""
+    """Convert the crop's place in the upright picture to its place in the stored one."""
     if orientation in (5, 6, 7, 8):
         x, y = y, x
     return (1 - x if orientation in (2, 3, 7, 8) else x), (1 - y if orientation in (3, 4, 6, 7) else y)
@@ -113,7 +114,7 @@ def _turned(image: Image.Image, orientation: int) -> Image.Image:
 
 
 def _averageable(image: Image.Image) -> Image.Image:
-    """In a mode in which the mean of pixels is a pixel, and that `_rgb` can convert."""
+    """Convert to a mode whose pixels can be averaged and that `_rgb` can convert."""
     if image.mode.startswith("I"):  # 16 bits: convert() would clip at 255
         return Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
     if "transparency" not in image.info and image.mode in ("L", "LA", "RGB", "RGBA", "CMYK"):

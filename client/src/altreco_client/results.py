@@ -1,4 +1,4 @@
-"""What a call gives back."""
+"""The results of a call."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from .errors import ServerError
 
 @dataclass(frozen=True)
 class Tag:
-    """A recommended tag; `score` is the model's probability, 0 to 1 (a fallback's: its share of the largest count)."""
+    """A recommended tag.
+
+    `score` is the model's probability, 0 to 1; in a fallback, it is the tag's count divided by the largest one.
+    """
 
     name: str
     score: float
@@ -17,11 +20,13 @@ class Tag:
 
 @dataclass(frozen=True)
 class Recommendation:
-    """The tags, best first, and where they come from.
+    """Recommended tags, best first.
 
-    `model_version` is the release that answered. `fallback` is None, or, where a fallback was asked for, the error that
-    kept the server from answering: then `tags` are the user's own most frequent ones, and `model_version` is None.
-    `unknown_tags` are those of the history that the server does not know; they had no influence.
+    `model_version` is the release that answered. `unknown_tags` are the tags of the history that the server does not
+    know and that had no influence.
+
+    `fallback` is None for an answer from the server. Otherwise it is the server's error: `tags` are then the user's own
+    most frequent tags, and `model_version` is None. This happens only if the call asked for a fallback.
     """
 
     tags: tuple[Tag, ...]

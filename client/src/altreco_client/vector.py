@@ -1,4 +1,4 @@
-"""A user's tag history u_h: from counts of tags to the vector that the preference encoder takes."""
+"""The vector u_h of a user's tag history, which is the input of the preference encoder."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from .history_checks import MAX_TAG_LENGTH, checked_count, shown
 from .vocabulary import Vocabulary
 
 UnknownTags: TypeAlias = Literal["error", "ignore"]
-"""What to do with a tag of the history that the vocabulary does not have."""
+"""How to handle history tags outside the vocabulary."""
 
 
 def normalize(counts: ArrayLike) -> NDArray[np.float32]:
-    """u_h: counts [..., N] divided by the largest of each row (paper, section IV a); a zero row stays zero."""
+    """Divide counts [..., N] by the largest of each row to get u_h (paper, section IV a). A zero row stays zero."""
     array = np.asarray(counts, dtype=np.float32)
     largest = array.max(axis=-1, keepdims=True)
     return np.divide(array, largest, out=np.zeros_like(array), where=largest > 0)
@@ -31,11 +31,13 @@ def history_vector(
     *,
     unknown_tags: UnknownTags | None = None,
 ) -> NDArray[np.float32]:
-    """The history (tag -> count over the user's past pictures) as u_h, float32 [N]; None or {}: cold start.
+    """Convert a history (tag -> count over the user's past pictures) to u_h, float32 [N].
 
-    Raises InvalidHistory for what is no mapping of str to finite counts of zero or more, and UnknownTag for tags
-    outside the vocabulary with `unknown_tags` "error". None stands for "ignore" with a TagHistory, which a program
-    keeps as vocabularies come and go, and for "error" with any other mapping, where such a tag is a mistake.
+    None or {} is a user without history: the vector is zero. With `unknown_tags` "error", tags outside the vocabulary
+    raise UnknownTag; with "ignore", they are left out. The default is "ignore" for a TagHistory, whose tags may be
+    older than the vocabulary, and "error" for any other mapping, where such a tag is probably a typing error.
+
+    Raises InvalidHistory if the history is not a mapping of str to finite counts of zero or more.
 
     >>> vocabulary = Vocabulary(("sea", "beach", "sky"))
     >>> history_vector({"beach": 1, "sea": 4}, vocabulary)
@@ -52,7 +54,7 @@ def history_vector_and_unknown(
     *,
     unknown_tags: UnknownTags | None = None,
 ) -> tuple[NDArray[np.float32], tuple[str, ...]]:
-    """`history_vector`, and beside it the tags of the history that the vocabulary does not have."""
+    """Return `history_vector`, and the history's tags outside the vocabulary."""
     vector = np.zeros(len(vocabulary), dtype=np.float32)
     return vector, fill_history_vector(vector, history, vocabulary, unknown_tags)
 
@@ -63,7 +65,7 @@ def fill_history_vector(
     vocabulary: Vocabulary,
     unknown_tags: UnknownTags | None,
 ) -> tuple[str, ...]:
-    """Write `history_vector` over zeros [N], such as a row of a batch; the tags that the vocabulary does not have."""
+    """Write `history_vector` into zeros [N], such as a row of a batch. Return the tags outside the vocabulary."""
     if history is None:
         return ()
     kept = type(history) is TagHistory  # its counts were checked when it was made
@@ -82,7 +84,7 @@ def fill_history_vector(
         raise _unknown(tuple(unknown), vocabulary)
     if largest := max(counts, default=0):
         for place, number in zip(places, counts, strict=True):
-            vector[place] = number / largest  # in double: a count may be beyond float32
+            vector[place] = number / largest  # in double precision: a count may be too large for float32
     return tuple(unknown)
 
 

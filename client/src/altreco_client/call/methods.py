@@ -1,4 +1,4 @@
-"""The clients' three methods, as flows: prepare, rank in batches that the server takes, observe, fall back."""
+"""The three methods of both clients, as flows: prepare the images, rank in batches, report the call, fall back."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .core import Context, Core
-from .errors import DeadlineExceeded, InvalidRequest, ServerError, ServerFailed, Unavailable
+from ..errors import DeadlineExceeded, InvalidRequest, ServerError, ServerFailed, Unavailable
+from ..history import most_frequent
+from ..history_checks import checked_count
+from ..images import ImageLike, PreparedImage, prepare
+from ..results import Recommendation, Tag
+from ..settings import Options, Request, checked_request
+from .context import ClientState, Context
 from .flow import Compute, Deadline, Flow
-from .history import most_frequent
-from .history_checks import checked_count
-from .images import ImageLike, PreparedImage, prepare
 from .observe import observed
 from .ranking import Histories, History, rank_pairs, rank_users
-from .request import Options, Request
-from .results import Recommendation, Tag
 
 T = TypeVar("T")
 LOGGER = logging.getLogger("altreco_client")
@@ -26,53 +26,55 @@ Images = Sequence["ImageLike | PreparedImage"]
 Rank = Callable[[Context, NDArray[np.uint8], Histories], Flow[list[Recommendation]]]
 
 
-def recommend(core: Core, images: Images, histories: Histories, k: int, options: Options) -> Flow[Recommendation]:
-    """One image and one history, in sequences of one."""
-    answers = yield from _call("recommend", core, images, histories, k, options, rank_pairs)
+def recommend(
+    client: ClientState, image: ImageLike | PreparedImage, history: History, k: int, options: Options
+) -> Flow[Recommendation]:
+    """Rank the tags for one image and one history."""
+    answers = yield from _call("recommend", client, [image], [history], k, options, rank_pairs)
     return answers[0]
 
 
 def recommend_batch(
-    core: Core, images: Images, histories: Sequence[History] | None, k: int, options: Options
+    client: ClientState, images: Images, histories: Sequence[History] | None, k: int, options: Options
 ) -> Flow[tuple[Recommendation, ...]]:
-    """Pairs of them; histories None: no history for any."""
+    """Rank the tags for pairs of an image and a history; None: no image has a history."""
     images = _sequence("images", images)
     histories = [None] * len(images) if histories is None else _sequence("histories", histories)
     if len(images) != len(histories):
-        raise InvalidRequest(f"{len(images)} images and {len(histories)} histories: expected as many of each, in pairs")
-    return _call("recommend_batch", core, images, histories, k, options, _rank_in_batches)
+        raise InvalidRequest(f"{len(images)} images and {len(histories)} histories: expected one history per image")
+    return _call("recommend_batch", client, images, histories, k, options, _rank_in_batches)
 
 
 def recommend_for_users(
-    core: Core, image: ImageLike | PreparedImage, histories: Sequence[History], k: int, options: Options
+    client: ClientState, image: ImageLike | PreparedImage, histories: Sequence[History], k: int, options: Options
 ) -> Flow[tuple[Recommendation, ...]]:
-    """One image for each of the histories."""
-    return _call("recommend_for_users", core, [image], _sequence("histories", histories), k, options, rank_users)
+    """Rank the tags for one image and each of the histories."""
+    return _call("recommend_for_users", client, [image], _sequence("histories", histories), k, options, rank_users)
 
 
 def _call(
-    method: str, core: Core, images: Images, histories: Histories, k: int, options: Options, rank: Rank
+    method: str, client: ClientState, images: Images, histories: Histories, k: int, options: Options, rank: Rank
 ) -> Flow[tuple[Recommendation, ...]]:
-    given = {name: value for name, value in options.items() if value is not None}
-    request = Request(k=k, **{"deadline_s": core.deadline_s, **given})  # type: ignore[arg-type]
+    settings = client.settings
+    request = checked_request(k, settings.deadline_s, **options)
     sizes = {"pictures": len(images), "users": len(histories)}
-    with observed(core.telemetry, core.on_call, method=method, request_id=request.id, **sizes) as observation:
-        deadline = Deadline(request.deadline_s, core.url)
-        context = Context(core, request, deadline, {**core.headers, **request.metadata, **observation.headers})
+    with observed(client.telemetry, settings.on_call, method=method, request_id=request.id, **sizes) as observation:
+        deadline = Deadline(request.deadline_s, settings.url)
+        context = Context(client, request, deadline, {**client.headers, **request.headers, **observation.headers})
         try:
-            tensors = yield from _tensors(images, core.max_pixels)
+            tensors = yield from _tensors(images, settings.max_pixels)
             answers = (yield from rank(context, tensors, histories)) if histories else []
         except (Unavailable, DeadlineExceeded, ServerFailed) as error:
             if request.fallback is None:
                 raise
-            LOGGER.warning("own most frequent tags in place of recommendations: %s", error)
+            LOGGER.warning("answering with the users' own most frequent tags: %s", error)
             answers = [_own_tags(history, request, error) for history in histories]
         observation.answers = tuple(answers)
     return observation.answers
 
 
 def _tensors(images: Images, max_pixels: int) -> Flow[NDArray[np.uint8]]:
-    """Prepared, uint8 [batch, 224, 224, 3]."""
+    """The prepared images, uint8 [batch, 224, 224, 3]."""
 
     def work() -> NDArray[np.uint8]:
         return np.stack([prepare(image, max_pixels=max_pixels).tensor for image in images])
@@ -86,7 +88,7 @@ def _tensors(images: Images, max_pixels: int) -> Flow[NDArray[np.uint8]]:
 
 
 def _rank_in_batches(context: Context, images: NDArray[np.uint8], histories: Histories) -> Flow[list[Recommendation]]:
-    size, answers = context.core.max_batch_size, []
+    size, answers = context.settings.max_batch_size, []
     for start in range(0, len(histories), size):
         batch = slice(start, start + size)
         answers += yield from rank_pairs(context, images[batch], histories[batch])
@@ -94,7 +96,7 @@ def _rank_in_batches(context: Context, images: NDArray[np.uint8], histories: His
 
 
 def _own_tags(history: History, request: Request, error: ServerError) -> Recommendation:
-    """The fallback: the user's own most frequent tags; none for a cold start."""
+    """The fallback: the user's own most frequent tags, none for a user without history."""
     own = {tag: count for tag, value in (history or {}).items() if (count := checked_count(tag, value))}
     best = most_frequent(own, request.k)
     tags = tuple(Tag(tag, own[tag] / own[best[0]]) for tag in best)
@@ -102,7 +104,7 @@ def _own_tags(history: History, request: Request, error: ServerError) -> Recomme
 
 
 def _sequence(name: str, values: Sequence[T]) -> list[T]:
-    """A list of them; raises InvalidRequest for one picture, or one history, where several are expected."""
+    """The values as a list; raises InvalidRequest for a single image or history."""
     if not isinstance(values, Sequence) or isinstance(values, str | bytes | bytearray | memoryview):
         raise InvalidRequest(f"{name}: expected a list or tuple, got {type(values).__name__}")
     return list(values)

@@ -1,7 +1,7 @@
-"""What a call does, without doing any of it: generators, which the sync and the asyncio client both run.
+"""The steps of a call, as generators that the sync and the asyncio client both run.
 
-A flow yields steps, and is sent their results: `Call` (of tritonclient), `Compute` (what takes CPU time), `Pause`, and
-`Once` (what one of several callers does for all).
+A flow yields steps and is sent their results. `Call` calls tritonclient, `Compute` does work that takes CPU time,
+`Pause` waits, and `Once` runs a flow that one of several callers runs for all.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
-from .errors import DeadlineExceeded, InvalidRequest
+from ..errors import DeadlineExceeded, InvalidRequest
 
 T = TypeVar("T")
 
 
 class Usable:
-    """Whether a client may still be used: until it is closed, in the process that made it."""
+    """A check that a client is neither closed nor used in another process than its own."""
 
     def __init__(self) -> None:
-        """By the process that calls this."""
+        """Belong to the current process."""
         self._process, self._closed = os.getpid(), False
 
     def close(self) -> None:
-        """From now on it may not."""
+        """Mark the client as closed."""
         self._closed = True
 
     def check(self) -> None:
-        """Raise InvalidRequest where gRPC would hang, or raise something of its own."""
+        """Raise InvalidRequest if the client may not be used: gRPC would hang, or raise an error of its own."""
         if self._closed:
             raise InvalidRequest("this client was closed: make another")
         if self._process != os.getpid():
@@ -40,22 +40,22 @@ class Usable:
 
 
 class Deadline:
-    """When a call must have ended; it begins when this is made."""
+    """The deadline of a call, which starts when this object is made."""
 
     def __init__(self, seconds: float, url: str) -> None:
-        """`url` is for the message."""
+        """Start now; the url is for the error message."""
         self.seconds, self._url = seconds, url
         self._end = time.monotonic() + seconds
 
     def left(self) -> float:
-        """Seconds, above zero; raises DeadlineExceeded."""
+        """Remaining seconds, above zero; raises DeadlineExceeded."""
         left = self._end - time.monotonic()
         if left <= 0:
             raise self.exceeded()
         return left
 
     def exceeded(self) -> DeadlineExceeded:
-        """The error to raise."""
+        """The error to raise when no time is left."""
         return DeadlineExceeded(f"{self._url} did not answer within {self.seconds:g} s; raise deadline_s")
 
 
@@ -69,21 +69,21 @@ class Call:
 
 @dataclass(frozen=True)
 class Compute:
-    """Work that takes CPU time: asyncio does it in a thread."""
+    """Work that takes CPU time; the asyncio client does it in a thread."""
 
     work: Callable[[], Any]
 
 
 @dataclass(frozen=True)
 class Pause:
-    """Seconds to wait."""
+    """A wait."""
 
     seconds: float
 
 
 @dataclass(frozen=True)
 class Once:
-    """A flow that one caller at a time runs, unless `done` has its result already."""
+    """A flow that one caller at a time runs; it is skipped if `done` returns its result already."""
 
     flow: Callable[[], Flow[Any]]
     done: Callable[[], Any]

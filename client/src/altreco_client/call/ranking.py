@@ -1,4 +1,4 @@
-"""Rows of pictures and histories, ranked by the server; no history vector is ever aligned with another vocabulary."""
+"""Ranking by the server. No answer is used whose history vector was in the order of another vocabulary."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from . import contract
-from .core import Context, ask, infer, known_vocabulary, learn
-from .errors import ContractMismatch, InvalidRequest, ServerRejected
+from .. import contract
+from ..errors import ContractMismatch, InvalidRequest, ServerRejected
+from ..results import Recommendation, Tag
+from ..vector import fill_history_vector
+from ..vocabulary import Vocabulary
+from .context import Context, ask, infer, known_vocabulary, learn
 from .flow import Flow
-from .protocol import Answer, RankedClass, inputs, ranked, read_answer, read_tensor
-from .results import Recommendation, Tag
-from .vector import fill_history_vector
-from .vocabulary import Vocabulary
+from .wire import Answer, RankedClass, inputs, ranked, read_answer, read_tensor
 
 History = Mapping[str, float] | None
 Row = tuple[RankedClass, ...]
 Histories = Sequence[History]
 ATTEMPTS = 3
-"""One that finds the vocabulary changed, one that learns it, one with it."""
+"""The first finds that the vocabulary changed, the second learns the new one, the third uses it."""
 
 
 def rank_pairs(context: Context, images: NDArray[np.uint8], histories: Histories) -> Flow[list[Recommendation]]:
-    """Images [batch, 224, 224, 3] with a history each, through the ensemble."""
-    model = context.core.model_name
+    """Rank for pairs of an image [224, 224, 3] and a history, with the ensemble."""
+    model = context.settings.model_name
 
     def send(vectors: NDArray[np.float32], k: int) -> Flow[Answer]:
         tensors = inputs((contract.IMAGE, images), (contract.USER_HISTORY, vectors))
@@ -36,21 +36,22 @@ def rank_pairs(context: Context, images: NDArray[np.uint8], histories: Histories
 
 
 def rank_users(context: Context, image: NDArray[np.uint8], histories: Histories) -> Flow[list[Recommendation]]:
-    """One image [1, 224, 224, 3] for many users: the ensemble's models one by one, so that it is encoded once.
+    """Rank one image [1, 224, 224, 3] for many users.
 
-    They are asked for the release that the ensemble has pinned, so that none is mixed with another.
+    The image is encoded once: the ensemble's models are called one by one, all in the release that the ensemble is
+    pinned to.
     """
 
     def send(vectors: NDArray[np.float32], k: int) -> Flow[Answer]:
-        metadata = yield from ask(context, "get_model_metadata", model_name=context.core.model_name)
+        metadata = yield from ask(context, "get_model_metadata", model_name=context.settings.model_name)
         release = metadata.versions[-1]
         result = yield from infer(
             context, contract.VISUAL_ENCODER.name, inputs((contract.IMAGE, image)), version=release
         )
         encoding = read_tensor(result, contract.VISUAL_ENCODING)
         rows: list[Row] = []
-        for start in range(0, len(vectors), context.core.max_batch_size):
-            batch = vectors[start : start + context.core.max_batch_size]
+        for start in range(0, len(vectors), context.settings.max_batch_size):
+            batch = vectors[start : start + context.settings.max_batch_size]
             rows += yield from _classify(context, encoding, batch, k, release)
         return Answer(tuple(rows), release)
 
@@ -60,7 +61,7 @@ def rank_users(context: Context, image: NDArray[np.uint8], histories: Histories)
 def _classify(
     context: Context, encoding: NDArray[np.float32], vectors: NDArray[np.float32], k: int, release: str
 ) -> Flow[list[Row]]:
-    """One encoding [1, 64, 7, 7] and the users' vectors [batch, N]."""
+    """Rank one encoded image [1, 64, 7, 7] for a batch of users, with their vectors [batch, N]."""
     history = inputs((contract.USER_HISTORY, vectors))
     result = yield from infer(context, contract.PREFERENCE_ENCODER.name, history, version=release)
     preference = read_tensor(result, contract.USER_PREFERENCE)
@@ -74,8 +75,8 @@ def _classify(
 def _aligned(
     context: Context, histories: Histories, send: Callable[[NDArray[np.float32], int], Flow[Answer]]
 ) -> Flow[list[Recommendation]]:
-    """Send the histories' vectors [batch, N] and k; again, where another vocabulary answers."""
-    cache, k = context.core.cache, context.request.k
+    """Call `send` with the histories' vectors [batch, N] and k, again if the vocabulary has changed."""
+    cache, k = context.client.vocabulary, context.request.k
     vocabulary = yield from known_vocabulary(context)
     all_labels, rejected = cache.is_due(), False
     for _ in range(ATTEMPTS):
@@ -85,7 +86,7 @@ def _aligned(
         try:
             answer = yield from send(vectors, len(vocabulary) if all_labels else k)
         except ServerRejected:
-            # Perhaps another N is served by now, or the release was unloaded meanwhile.
+            # The server may have another N by now, or may have unloaded the release.
             if rejected:
                 raise
             rejected, vocabulary = True, (yield from learn(context))
@@ -99,8 +100,8 @@ def _aligned(
             return _recommendations(context, answer, unknown)
         all_labels = True
     raise ContractMismatch(
-        f"{context.core.url} answered with other vocabularies {ATTEMPTS} times in a row: do all its replicas serve the "
-        "same model repository?"
+        f"the vocabulary of {context.settings.url} changed {ATTEMPTS} times in a row: do all replicas serve the same "
+        "model repository?"
     )
 
 
@@ -108,7 +109,7 @@ def _vectors(
     context: Context, histories: Histories, vocabulary: Vocabulary
 ) -> tuple[NDArray[np.float32], list[tuple[str, ...]]]:
     vectors, how = np.zeros((len(histories), len(vocabulary)), dtype=np.float32), context.request.unknown_tags
-    return vectors, [fill_history_vector(vectors[i], of, vocabulary, how) for i, of in enumerate(histories)]
+    return vectors, [fill_history_vector(vectors[i], one, vocabulary, how) for i, one in enumerate(histories)]
 
 
 def _recommendations(context: Context, answer: Answer, unknown: list[tuple[str, ...]]) -> list[Recommendation]:

@@ -1,10 +1,11 @@
-"""What the client knows of the server's vocabulary, such that a history vector is never aligned with another one.
+"""The server's vocabulary as the client knows it. Every answer is compared with it.
 
-The classification extension names every class that it answers with, so every answer is compared with what is known. An
-answer of a release that is new to the client, or with a label that is not where it was, is not used: the request goes
-out again and asks for the labels of all N classes, which tells the whole vocabulary of just the model that answers.
-The same is done with one request now and then, for a server whose repository was exchanged for another with the same
-release number, the same N and the same names among the tags of the answers.
+Triton's classification extension labels every class in an answer. An answer from a new release, or with a label at
+another index than before, is not used. The request is sent again and asks for the labels of all N classes, which are
+the whole vocabulary of the model that answers.
+
+From time to time a request asks for all labels anyway. This finds a repository that was replaced by another one with
+the same release number, the same N and the same labels in the answers so far.
 """
 
 from __future__ import annotations
@@ -12,20 +13,20 @@ from __future__ import annotations
 import logging
 import time
 
-from .protocol import Answer, RankedClass
-from .vocabulary import Vocabulary
+from ..vocabulary import Vocabulary
+from .wire import Answer, RankedClass
 
 LOGGER = logging.getLogger("altreco_client")
 
 
 class VocabularyCache:
-    """The vocabulary in use, and the releases that were seen to have it; threads may share it.
+    """The vocabulary in use and the releases known to have it; threads may share it.
 
-    `check_s`: seconds after which a request asks for all labels again.
+    `check_s` is the time in seconds after which a request asks for all labels again.
     """
 
     def __init__(self, check_s: float) -> None:
-        """Nothing is known at first."""
+        """Start without a vocabulary."""
         self.current: Vocabulary | None = None
         self.release = ""
         self._check_s, self._checked_at = check_s, 0.0
@@ -44,7 +45,7 @@ class VocabularyCache:
         )
 
     def learn(self, answer: Answer) -> Vocabulary:
-        """From an answer with the labels of all classes: the vocabulary of its release, the same object if it is."""
+        """Take the vocabulary from an answer with all labels; the current object is kept if it is equal."""
         served = _vocabulary(answer.rows[0])
         self._checked_at = time.monotonic()
         if self.current is not None and served.tags == self.current.tags:

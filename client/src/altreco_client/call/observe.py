@@ -1,4 +1,4 @@
-"""What others may see of a call: a report for metrics, OpenTelemetry's span and histogram, the log."""
+"""Reports of calls: to the application's metrics, to OpenTelemetry and to the log."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from .errors import AltrecoError, InvalidRequest
-from .results import Recommendation
+from ..errors import AltrecoError, InvalidRequest
+from ..results import Recommendation
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
@@ -20,8 +20,11 @@ LOGGER = logging.getLogger("altreco_client")
 
 @dataclass(frozen=True, kw_only=True)
 class CallReport:
-    """How a call went. `method` is the client's, `pictures` and `users` what it was asked for; `duration_s` in seconds;
-    `model_version` None and `fallback` True: the answers are the users' own tags; `error`: what was raised.
+    """The result of a call.
+
+    `method` is the name of the client's method, `pictures` and `users` are the numbers of images and histories.
+    `duration_s` is in seconds. With `fallback`, the answers are the users' own tags, and `model_version` is None.
+    `error` is the exception that the call raised.
     """
 
     method: str
@@ -36,17 +39,17 @@ class CallReport:
 
 @dataclass
 class Observation:
-    """A call under way; its flow notes the answers here. `headers` go out with every request of it."""
+    """A call in progress. Its flow stores the answers here, and sends `headers` with every request."""
 
     answers: tuple[Recommendation, ...] = ()
     headers: dict[str, str] = field(default_factory=dict)
 
 
 class Telemetry:
-    """OpenTelemetry's tracer and meter, of the global providers."""
+    """OpenTelemetry's tracer and meter, from the global providers."""
 
     def __init__(self, url: str) -> None:
-        """Raise InvalidRequest where opentelemetry-api is not installed."""
+        """Raise InvalidRequest if opentelemetry-api is not installed."""
         try:
             from opentelemetry import metrics, propagate, trace  # noqa: PLC0415 - optional
         except ImportError as error:
@@ -60,7 +63,10 @@ class Telemetry:
         )
 
     def start(self, method: str, request_id: str, headers: dict[str, str]) -> Span:
-        """A client span, not made current: a flow may be resumed anywhere. Its context goes into the headers."""
+        """Start a client span and add its context to the headers.
+
+        The span is not made current, because a flow may be resumed in another thread.
+        """
         span = self._tracer.start_span(
             f"altreco.{method}",
             kind=self._trace.SpanKind.CLIENT,
@@ -70,7 +76,7 @@ class Telemetry:
         return span
 
     def end(self, span: Span, report: CallReport) -> None:
-        """Attributes, status and the histogram's value."""
+        """Set the span's attributes and status, end it, and record the duration."""
         attributes: dict[str, str | int | bool] = {"altreco.method": report.method, "altreco.fallback": report.fallback}
         if report.error is not None:
             attributes["error.type"] = type(report.error).__qualname__
@@ -98,7 +104,7 @@ def observed(
     pictures: int,
     users: int,
 ) -> Iterator[Observation]:
-    """Report the call when it ends, however it does; what `on_call` itself raises is logged and goes no further."""
+    """Report the call when it ends, with or without an error. An exception from `on_call` is only logged."""
     started, observation = time.perf_counter(), Observation()
     span = telemetry.start(method, request_id, observation.headers) if telemetry else None
     error: BaseException | None = None

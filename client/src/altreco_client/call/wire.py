@@ -1,4 +1,4 @@
-"""What crosses the wire, as tritonclient takes it and gives it: requests from arrays, answers to ranked classes."""
+"""Conversions between arrays and tritonclient's requests and answers."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import numpy as np
 import tritonclient.grpc as triton
 from numpy.typing import NDArray
 
-from . import contract
-from .errors import ContractMismatch
+from .. import contract
+from ..errors import ContractMismatch
 
 
 class RankedClass(NamedTuple):
-    """An entry of Triton's classification extension: a class, its score and its label."""
+    """One entry of Triton's classification extension."""
 
     class_index: int
     score: float
@@ -24,14 +24,14 @@ class RankedClass(NamedTuple):
 
 @dataclass(frozen=True)
 class Answer:
-    """`rows`: for each row of the batch its classes, best first; `version`: of the model that answered."""
+    """The classes of each row of the batch, best first, and the version of the model that answered."""
 
     rows: tuple[tuple[RankedClass, ...], ...]
     version: str
 
 
 def inputs(*tensors: tuple[contract.Tensor, NDArray[Any]]) -> list[triton.InferInput]:
-    """Each with its batch [batch, *dims], in the tensor's dtype."""
+    """Input tensors from arrays [batch, *dims]. The arrays must have the tensors' dtypes."""
     entries = []
     for tensor, array in tensors:
         entry = triton.InferInput(tensor.name, array.shape, tensor.dtype)
@@ -41,23 +41,23 @@ def inputs(*tensors: tuple[contract.Tensor, NDArray[Any]]) -> list[triton.InferI
 
 
 def ranked(k: int) -> list[triton.InferRequestedOutput]:
-    """TAGS as its k best classes, with their labels: the server sorts."""
+    """A request for the k best classes of TAGS with their labels, sorted by the server."""
     return [triton.InferRequestedOutput(contract.TAGS.name, class_count=k)]
 
 
 def read_answer(result: triton.InferResult, rows: int) -> Answer:
-    """The entries `score:index:label`; raises ContractMismatch for any other answer."""
+    """Read the entries `score:index:label`; raises ContractMismatch for any other answer."""
     entries = result.as_numpy(contract.TAGS.name)
     if entries is None or len(entries) != rows:
-        raise ContractMismatch(f"the server answered without {contract.TAGS.name} for {rows} rows")
+        raise ContractMismatch(f"the server's answer has no {contract.TAGS.name} for {rows} rows")
     return Answer(tuple(map(_read_row, entries)), result.get_response().model_version)
 
 
 def read_tensor(result: triton.InferResult, tensor: contract.Tensor) -> NDArray[np.float32]:
-    """A component's output [batch, *dims]; raises ContractMismatch."""
+    """Read a component's output [batch, *dims]; raises ContractMismatch."""
     array: NDArray[np.float32] | None = result.as_numpy(tensor.name)
     if array is None or array.shape[1:] != tensor.dims or array.dtype != np.float32:
-        raise ContractMismatch(f"the server answered without {tensor.name} {tensor.dtype} {list(tensor.dims)}")
+        raise ContractMismatch(f"the server's answer has no {tensor.name} {tensor.dtype} {list(tensor.dims)}")
     return array
 
 
@@ -75,14 +75,14 @@ def _read_row(entries: Sequence[bytes]) -> tuple[RankedClass, ...]:
 
 
 def vocabulary_size(model: str, metadata: Any) -> int:
-    """N, from the ensemble's metadata; raises ContractMismatch unless its tensors are those of the contract."""
+    """N from the ensemble's metadata; raises ContractMismatch if its tensors are not those of the contract."""
     served = {t.name: (t.datatype, list(t.shape)[1:]) for t in [*metadata.inputs, *metadata.outputs]}
     n = served.get(contract.TAGS.name, ("", [0]))[1][-1]
     for tensor in (*contract.TAG_RECOMMENDER.inputs, *contract.TAG_RECOMMENDER.outputs):
         expected = (tensor.dtype, [n if dim == -1 else dim for dim in tensor.dims])
         if served.get(tensor.name) != expected or n < 1:
             raise ContractMismatch(
-                f"model {model!r} serves {served}, but this client speaks {tensor.name} {expected[0]} {expected[1]}; "
-                "use the altreco-client that fits the server's release"
+                f"model {model!r} serves {served}, but this client expects {tensor.name} {expected[0]} {expected[1]}; "
+                "use the altreco-client version that fits the server's release"
             )
     return int(n)

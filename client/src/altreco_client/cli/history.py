@@ -1,8 +1,8 @@
-"""`altreco history`: a user's history in a JSON file. Needs no server.
+"""Show and change a user's history in a JSON file, without a server.
 
     altreco history add user.json sea beach
 
-Of two commands that change one file at the same time, the later one wins.
+If two commands change a file at the same time, the later one wins.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from .errors import InvalidHistory, InvalidRequest
-from .history import TagHistory
-from .history_checks import checked_count, checked_tag, shown
+from ..errors import InvalidHistory, InvalidRequest
+from ..history import TagHistory
+from ..history_checks import checked_count, checked_tag, shown
 
-HISTORY_HELP = "past tags: TAG:COUNT,... (such as sea:3,beach), or @FILE or FILE.json of `altreco history`"
-"""Of an argument that `load_history` reads."""
+HISTORY_HELP = "past tags: TAG:COUNT,... such as sea:3,beach, or FILE.json or @FILE written by `altreco history`"
+"""Help text of an argument for `load_history`."""
 
 
 def load_history(argument: str) -> Mapping[str, float]:
-    """A history from the command line: a file's, or a dict of what was typed. Raises InvalidHistory."""
+    """Read a history from a command line argument; raises InvalidHistory."""
     if argument.startswith("@"):
         return read_history(Path(argument[1:]))
     return read_history(Path(argument)) if argument.endswith(".json") else parse_history(argument)
 
 
 def parse_history(text: str) -> dict[str, float]:
-    """`sea:3,beach` to {"sea": 3, "beach": 1}; raises InvalidHistory. A tag named twice is added up."""
+    """Parse `sea:3,beach` to {"sea": 3, "beach": 1}. The counts of a repeated tag are added. Raises InvalidHistory."""
     history: dict[str, float] = {}
     for entry in filter(None, map(str.strip, text.split(","))):
         tag, _, count = map(str.strip, (entry if ":" in entry else f"{entry}:1").rpartition(":"))
@@ -45,7 +45,7 @@ def parse_history(text: str) -> dict[str, float]:
 
 
 def read_history(path: Path) -> TagHistory:
-    """What `write_history` wrote; raises InvalidHistory."""
+    """Read a file of `write_history`; raises InvalidHistory."""
     try:
         return TagHistory.from_json(path.read_bytes())
     except FileNotFoundError as error:
@@ -57,8 +57,8 @@ def read_history(path: Path) -> TagHistory:
 
 
 def write_history(path: Path, history: TagHistory) -> None:
-    """Write beside, then rename: whatever happens, the file is the old one or the new one. Raises InvalidRequest."""
-    path = Path(os.path.realpath(path))  # of a link, the file that it points to
+    """Write a new file, then rename it, so that an error leaves the old one. Raises InvalidRequest."""
+    path = Path(os.path.realpath(path))  # a link stays, and the file that it points to changes
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         with partial.open("w", encoding="ascii") as file:
@@ -71,17 +71,22 @@ def write_history(path: Path, history: TagHistory) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             partial.unlink()
-        raise InvalidRequest(f"cannot write the history {path}: {error.strerror}; it is as it was") from error
+        raise InvalidRequest(f"cannot write the history {path}: {error.strerror}; it is unchanged") from error
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """`history` among the commands."""
-    parser = commands.add_parser("history", help="show and change a user's history in a JSON file", description=__doc__)
+    """Add the `history` command."""
+    parser = commands.add_parser(
+        "history",
+        help="show and change a user's history in a JSON file",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     file = argparse.ArgumentParser(add_help=False)
     file.add_argument("file", type=Path, metavar="FILE", help="the user's history, JSON")
 
-    show = actions.add_parser("show", parents=[file], help="print counts and tags, most frequent first")
+    show = actions.add_parser("show", parents=[file], help="print the counts and tags, most frequent first")
     show.add_argument("--json", action="store_true", help='print {"tags": [{"name": ..., "count": ...}, ...]}')
     show.set_defaults(run_history=_show)
 
@@ -93,19 +98,21 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     merge.add_argument("other", metavar="HISTORY", help=HISTORY_HELP)
     merge.set_defaults(run_history=_merge)
 
-    subtract = actions.add_parser("subtract", parents=[file], help="take away a deleted picture's tags, or a history's")
+    subtract = actions.add_parser(
+        "subtract", parents=[file], help="remove a deleted picture's tags, or a history's counts"
+    )
     subtract.add_argument("tags", nargs="*", metavar="TAG", help="a tag of the deleted picture")
     subtract.add_argument("--history", metavar="HISTORY", help=HISTORY_HELP)
     subtract.set_defaults(run_history=_subtract)
 
-    prune = actions.add_parser("prune", parents=[file], help="keep the frequent tags only")
-    prune.add_argument("--keep", type=int, metavar="N", help="the N most frequent tags")
-    prune.add_argument("--min-count", type=float, metavar="C", help="tags counted C times or more")
+    prune = actions.add_parser("prune", parents=[file], help="keep only the frequent tags")
+    prune.add_argument("--keep", type=int, metavar="N", help="keep the N most frequent tags")
+    prune.add_argument("--min-count", type=float, metavar="C", help="keep tags with a count of C or more")
     prune.set_defaults(run_history=_prune)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Run what `add_parser` parsed; raises InvalidRequest, which leaves the file as it is."""
+    """Run the parsed `history` command. It raises InvalidRequest and leaves the file unchanged if it fails."""
     arguments.run_history(arguments)
 
 
@@ -131,7 +138,7 @@ def _merge(arguments: argparse.Namespace) -> None:
 
 def _subtract(arguments: argparse.Namespace) -> None:
     if bool(arguments.tags) == bool(arguments.history):
-        raise InvalidRequest("nothing or too much to subtract: expected a picture's tags, or --history HISTORY")
+        raise InvalidRequest("expected either a picture's tags or --history HISTORY")
     other = load_history(arguments.history) if arguments.history else arguments.tags
     _write(arguments.file, read_history(arguments.file).subtract(other))
 

@@ -1,0 +1,1 @@
+"""One call: its steps, what is sent and read, retries and reports. Both clients run it."""

@@ -1,0 +1,134 @@
+"""The state of a client and of one call, and requests to the server with a deadline and retries."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tritonclient.grpc as triton
+from tritonclient.utils import InferenceServerException
+
+from .. import contract
+from ..channel import check_headers
+from ..errors import ServerError, from_triton
+from ..settings import Request, Settings, checked_request
+from ..vocabulary import Vocabulary
+from .flow import Call, Deadline, Flow, Once, Pause
+from .observe import Telemetry
+from .retry import Retries
+from .vocabulary_cache import VocabularyCache
+from .wire import inputs, ranked, read_answer, vocabulary_size
+
+LOGGER = logging.getLogger("altreco_client")
+
+QUEUE_SHARE = 0.5
+"""Share of the remaining time that a request may wait in the server's queue. The rest is for its batch, which is a full
+one under overload. With a larger share an overloaded server would compute answers that come too late."""
+
+
+class ClientState:
+    """The settings of a client, and what its calls share. Raises InvalidRequest."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Send nothing; the vocabulary is not known yet."""
+        self.settings = settings
+        self.headers = check_headers(settings.headers)
+        self.vocabulary = VocabularyCache(settings.vocabulary_check_s)
+        self.retries = Retries(settings.channel)
+        self.telemetry = Telemetry(settings.url) if settings.opentelemetry else None
+
+
+@dataclass(frozen=True)
+class Context:
+    """One call of a client. All its requests share the deadline, the request id and the headers."""
+
+    client: ClientState
+    request: Request
+    deadline: Deadline
+    headers: dict[str, str]
+
+    @property
+    def settings(self) -> Settings:
+        """The client's settings."""
+        return self.client.settings
+
+
+def ask(context: Context, method: str, **arguments: Any) -> Flow[Any]:
+    """Call a method of tritonclient, and retry it where that is safe; raises ServerError."""
+    retries, attempt = context.client.retries, 1
+    while True:
+        left = context.deadline.left()
+        if method == "infer":
+            arguments["timeout"] = max(1, int(left * QUEUE_SHARE * 1e6))
+        try:
+            result = yield Call(method, {**arguments, "client_timeout": left, "headers": context.headers})
+        except InferenceServerException as error:
+            failure = from_triton(error, context.settings.url, context.deadline.seconds, context.request.id)
+            pause_s = retries.pause_s(failure, attempt)
+            if pause_s is None or pause_s >= context.deadline.left():
+                raise failure from error
+            LOGGER.info("attempt %d failed, next one in %.3f s: %s", attempt, pause_s, failure)
+            yield Pause(pause_s)
+            attempt += 1
+        else:
+            retries.answered()
+            return result
+
+
+def infer(
+    context: Context,
+    model: str,
+    tensors: list[triton.InferInput],
+    *,
+    outputs: list[triton.InferRequestedOutput] | None = None,
+    version: str = "",
+) -> Flow[triton.InferResult]:
+    """Run one inference. The server drops it from its queue before the deadline. Raises ServerError."""
+    return ask(
+        context,
+        "infer",
+        model_name=model,
+        model_version=version,
+        inputs=tensors,
+        outputs=outputs,
+        request_id=context.request.id,
+    )
+
+
+def internal_context(client: ClientState) -> Context:
+    """The context of a request that the client makes for itself."""
+    settings = client.settings
+    request = checked_request(1, settings.deadline_s)
+    return Context(client, request, Deadline(settings.deadline_s, settings.url), dict(client.headers))
+
+
+def ready(client: ClientState) -> Flow[bool]:
+    """Whether the ensemble is loaded; False if no server answers."""
+    try:
+        return bool((yield from ask(internal_context(client), "is_model_ready", model_name=client.settings.model_name)))
+    except ServerError:
+        return False
+
+
+def known_vocabulary(context: Context) -> Flow[Vocabulary]:
+    """The vocabulary in use. Ask the server for it if there is none yet."""
+    cache = context.client.vocabulary
+    if cache.current is not None:
+        return cache.current
+    vocabulary: Vocabulary = yield Once(lambda: learn(context), lambda: cache.current, context.deadline)
+    return vocabulary
+
+
+def learn(context: Context) -> Flow[Vocabulary]:
+    """Ask for the vocabulary's size N, then for the labels of all N classes for a blank picture."""
+    model = context.settings.model_name
+    metadata = yield from ask(context, "get_model_metadata", model_name=model)
+    n = vocabulary_size(model, metadata)
+    blank = inputs(
+        (contract.IMAGE, np.zeros((1, *contract.IMAGE.dims), dtype=np.uint8)),
+        (contract.USER_HISTORY, np.zeros((1, n), dtype=np.float32)),
+    )
+    result = yield from infer(context, model, blank, outputs=ranked(n))
+    return context.client.vocabulary.learn(read_answer(result, 1))

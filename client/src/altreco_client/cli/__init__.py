@@ -1,0 +1,1 @@
+"""The `altreco` command."""
