@@ -15,8 +15,8 @@ from benchmark.settings import Settings
 from deploy.local import on_free_ports, serve
 from export.config import vocabulary_size
 from export.full_size import VERSION, folded
+from export.graph.precision import apply_precision
 from export.manifest import PRECISIONS
-from export.precision import apply_precision
 from export.repository import model_files
 from export.served import DEADLINE_S, connected
 from measure.turns import by_turns

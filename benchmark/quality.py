@@ -7,12 +7,12 @@ from typing import Any
 from altreco_client import contract
 
 from benchmark.settings import Settings
+from export.graph.onnx_files import onnx_recommender
+from export.graph.onnx_model import export_onnx
+from export.graph.precision import apply_precision
+from export.graph.split import split
 from export.manifest import PRECISIONS
-from export.onnx_files import onnx_recommender
-from export.onnx_model import export_onnx
-from export.precision import apply_precision
 from export.quality import calibration_pictures, precision_at_5, torch_recommender
-from export.split import split
 from training.checkpoint import load_with_data
 from training.data.synthetic import generate
 from training.train import train_unless_done

@@ -14,10 +14,10 @@ from pathlib import Path
 from altreco_client import InvalidRequest
 
 from deploy.access import access_of, add_access_options
+from export.catalogue import diff_releases, list_releases, prune, rollback, show_release
 from export.config import released_version
 from export.errors import ExportError
 from export.manifest import PRECISIONS, to_json
-from export.releases import diff_releases, list_releases, prune, rollback, show_release
 from export.repository import find_manifest, find_version
 from training.errors import TrainingError
 from training.presets import SIZES

@@ -11,9 +11,9 @@ from torch import nn
 
 from export.config import CONFIG_FILE, ensemble_config, vocabulary_size
 from export.errors import ExportError
-from export.onnx_model import export_onnx
+from export.graph.onnx_model import export_onnx
+from export.graph.split import split
 from export.repository import label_lines, labels_file, model_files
-from export.split import split
 from training.model import ALTReco
 from training.presets import preset
 

@@ -17,10 +17,11 @@ from export.config import CONFIG_FILE, check_config, check_repository, check_voc
 from export.errors import ExportError, VocabularyError
 from export.gate import Gate
 from export.golden import GoldenSet, Recommender, save_golden_set
+from export.graph.onnx_files import onnx_recommender
+from export.graph.onnx_model import OPSET, export_onnx, make_names_unique
+from export.graph.precision import apply_precision
+from export.graph.split import split
 from export.manifest import Precision, ReleaseManifest, to_json
-from export.onnx_files import onnx_recommender
-from export.onnx_model import OPSET, export_onnx, make_names_unique
-from export.precision import apply_precision
 from export.quality import calibration_pictures, golden_inputs, precision_at_5, torch_recommender
 from export.repository import (
     discard_leftovers,
@@ -36,7 +37,6 @@ from export.repository import (
     staging,
     versions,
 )
-from export.split import split
 from training.checkpoint import Checkpoint, data_of, load_checkpoint
 from training.data.histories import Histories
 from training.data.manifest import MANIFEST_FILE, Manifest

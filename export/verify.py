@@ -7,7 +7,7 @@ from export.config import check_config, check_repository
 from export.errors import GoldenSetError, ServerFailure
 from export.gate import Gate
 from export.gates import SERVED, answers_gate, replay_gate, require
-from export.onnx_files import onnx_recommender
+from export.graph.onnx_files import onnx_recommender
 from export.repository import check_files, load_release, model_files
 from export.served import connected, served_version
 

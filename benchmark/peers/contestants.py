@@ -20,7 +20,7 @@ from deploy.local import on_free_ports, serve
 from deploy.local.process import piped
 from export.config import vocabulary_size
 from export.full_size import folded, random_model
-from export.split import split
+from export.graph.split import split
 from measure.callers import Load
 from measure.requests import new_arrays
 

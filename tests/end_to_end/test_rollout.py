@@ -20,12 +20,12 @@ from tritonclient.utils import InferenceServerException
 
 from deploy.local import Server
 from export.__main__ import main
+from export.catalogue import rollback
 from export.config import released_version
 from export.errors import ConfigError, ExportError, GateError, LoadRefused, ReleaseError, RepositoryBusy, ServerFailure
 from export.golden import Inputs, load_golden_set
-from export.onnx_files import onnx_recommender
+from export.graph.onnx_files import onnx_recommender
 from export.release import Options, release
-from export.releases import rollback
 from export.repository import golden_file, locked, manifest_file, model_files, restore, sha256, versions
 from export.rollout import rollout
 from export.served import connected, loaded_releases, ready_versions, served_version

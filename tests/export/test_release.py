@@ -14,15 +14,15 @@ import torch
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
+from export.catalogue import rollback
 from export.config import ensemble_config, read_config, released_version
 from export.errors import ConfigError, ExportError, GateError, RepositoryBusy, VocabularyError
 from export.gates import PYTORCH, QUALITY, SERVED, pytorch_gate, quality_gate, require
+from export.graph.onnx_files import onnx_recommender
+from export.graph.onnx_model import metadata_of
 from export.manifest import Precision, read_manifest
-from export.onnx_files import onnx_recommender
-from export.onnx_model import metadata_of
 from export.quality import golden_inputs, precision_at_5, torch_recommender
 from export.release import Options, release
-from export.releases import rollback
 from export.repository import locked, manifest_file, model_files, sha256
 from tests.full_disk import on_a_full_disk
 from tests.kept import FEW_TAGS, Kept

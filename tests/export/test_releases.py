@@ -8,12 +8,12 @@ import pytest
 
 from deploy.local import Server
 from export.__main__ import main
+from export.catalogue import diff_releases, list_releases, prune, rollback
 from export.config import released_version
 from export.errors import ConfigError, GateError, GoldenSetError, ReleaseError, ServerFailure
 from export.golden import GoldenSet, Inputs, load_golden_set, replay, save_golden_set
 from export.manifest import read_manifest
 from export.release import Options, release
-from export.releases import diff_releases, list_releases, prune, rollback
 from export.repository import golden_file, manifest_file, model_files, versions
 from export.verify import verify, verify_served
 from tests.kept import Kept

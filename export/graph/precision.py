@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from onnxruntime.transformers.float16 import convert_float_to_float16
 from onnxruntime.transformers.onnx_model import OnnxModel
 
+from export.graph.quantize import quantize
 from export.manifest import Precision
-from export.quantize import quantize
 
 
 def apply_precision(
