@@ -13,16 +13,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmark.cache import measure_cache
-from benchmark.client import measure_client
-from benchmark.images import measure_images
 from benchmark.peers.errors import PeerError
-from benchmark.peers_section import measure_peers
-from benchmark.precision import measure_precision
-from benchmark.quality import measure_quality, trained
 from benchmark.report import read_results, write_report, write_results
+from benchmark.sections.cache import measure_cache
+from benchmark.sections.client import measure_client
+from benchmark.sections.images import measure_images
+from benchmark.sections.peers import measure_peers
+from benchmark.sections.precision import measure_precision
+from benchmark.sections.quality import measure_quality, trained
+from benchmark.sections.split import measure_split
 from benchmark.settings import FULL, QUICK, SECTIONS, Settings
-from benchmark.split import measure_split
 from deploy.local import ServerError
 from export.errors import ExportError
 from measure.kept import ResultsError

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from benchmark.images import ImageSettings
 from benchmark.peers.settings import PeerSettings
+from benchmark.sections.images import ImageSettings
 from export.errors import ExportError
 from training.data.synthetic import SyntheticSettings
 from training.presets import preset

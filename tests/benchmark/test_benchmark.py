@@ -7,8 +7,8 @@ from PIL import Image
 
 from benchmark.__main__ import main
 from benchmark.peers.contestants import ENSEMBLE, RAW
-from benchmark.peers_section import render_peers
 from benchmark.report import COMMAND
+from benchmark.sections.peers import render_peers
 from benchmark.settings import QUICK, SECTIONS
 from measure.kept import mark
 from tests.benchmark.loads import assert_a_figure_a_round, assert_hit_rates

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmark.client import IMPORTS, render_client
+from benchmark.sections.client import IMPORTS, render_client
 
 UNWANTED = ("gevent", "geventhttpclient", "aiohttp", "opentelemetry", "tritonclient.http")
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from tqdm import tqdm
 
-from benchmark.image_race import plain, reduced
+from benchmark.sections.image_race import plain, reduced
 from export.quality import spread, torch_recommender
 from measure.markdown import cell, ratios, table
 from training.checkpoint import load_with_data
@@ -118,8 +118,8 @@ def _jpeg(picture: Image.Image, **options: Any) -> bytes:
 
 def _race(file: bytes, path: Path, rounds: int) -> dict[str, dict[str, list[float]]]:
     path.write_bytes(file)
-    command = [sys.executable, "-m", "benchmark.image_race", str(path), "--rounds", str(rounds)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, cwd=Path(__file__).parents[1])
+    command = [sys.executable, "-m", "benchmark.sections.image_race", str(path), "--rounds", str(rounds)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2])
     times: dict[str, dict[str, list[float]]] = json.loads(done.stdout)
     return times
 

@@ -1,4 +1,4 @@
-"""Time and memory of an import: `python -m training.data.importers.benchmark --lines 5000000 [--bz2]`.
+"""Time and memory of an import: `python -m benchmark.importing --lines 5000000 [--bz2]`.
 
 Generates lines in the layout of YFCC100M, imports them, then reads the manifest and builds the histories; each step in
 a process of its own. The lines are like the real ones where it matters for time and memory: 25 columns, 250,000 users

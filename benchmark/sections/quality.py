@@ -1,11 +1,13 @@
 """precision@5 of a trained model and of its ONNX files in every precision."""
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from altreco_client import contract
 
+from benchmark.sections.rows import layer_list
 from benchmark.settings import Settings
 from export.graph.onnx_files import onnx_recommender
 from export.graph.onnx_model import export_onnx
@@ -13,6 +15,7 @@ from export.graph.precision import apply_precision
 from export.graph.split import split
 from export.manifest import PRECISIONS
 from export.quality import calibration_pictures, precision_at_5, torch_recommender
+from measure.markdown import table
 from training.checkpoint import load_with_data
 from training.data.synthetic import generate
 from training.train import train_unless_done
@@ -47,3 +50,21 @@ def trained(settings: Settings, work: Path) -> tuple[Path, Path]:
     data, checkpoint = generate(work / "data", settings.data), work / "small.pt"
     train_unless_done(settings.training, data, checkpoint)
     return checkpoint, data
+
+
+def render_quality(section: Mapping[str, Any]) -> list[str]:
+    """The section's lines of Markdown."""
+    values = section["precision_at_5"]
+    reference = values["checkpoint"]
+    return [
+        f"Of a model trained on generated pictures (preset `{section['preset']}`), with the users' histories, on "
+        f"{section['pictures']:,} test pictures.",
+        "",
+        *table(
+            ["", "precision@5", "against the checkpoint"],
+            [[name, f"{value:.4f}", f"{value - reference:+.4f}"] for name, value in values.items()],
+        ),
+        "",
+        f"int8 keeps {layer_list(section['kept_in_float'])} in float.",
+        "",
+    ]

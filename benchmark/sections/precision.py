@@ -11,6 +11,7 @@ import numpy as np
 from altreco_client import contract
 
 from benchmark.loads import SERVER, phases, served, take_turns
+from benchmark.sections.rows import conditions_lines, layer_list, load_lines
 from benchmark.settings import Settings
 from deploy.local import on_free_ports, serve
 from export.config import vocabulary_size
@@ -19,6 +20,7 @@ from export.graph.precision import apply_precision
 from export.manifest import PRECISIONS
 from export.repository import model_files
 from export.served import DEADLINE_S, connected
+from measure.markdown import compared, table
 from measure.turns import by_turns
 
 SERVED = ("fp32", "int8")
@@ -64,3 +66,26 @@ def _loading(repositories: Mapping[str, Path], settings: Settings) -> dict[str, 
 
     contestants = {name: partial(load, repository) for name, repository in repositories.items()}
     return by_turns(contestants, settings.rounds, title="loading")
+
+
+def render_precision(section: Mapping[str, Any]) -> list[str]:
+    """The section's lines of Markdown."""
+    sizes, names = section["bytes"], list(section["bytes"])
+    lines = [[f"`{model}`", *(f"{sizes[name][model] / 1e6:.1f}" for name in names)] for model in sizes[names[0]]]
+    loads = [
+        *load_lines(section["load"], "fp32", "int8"),
+        compared("loading and warming, served, s", section["loading_s"], "fp32", "int8"),
+    ]
+    return [
+        *conditions_lines(section),
+        *table(["", "fp32", "int8", "int8 / fp32"], loads),
+        "",
+        *table(
+            ["file sizes, MB", *names],
+            [*lines, ["all", *(f"{sum(sizes[name].values()) / 1e6:.1f}" for name in names)]],
+        ),
+        "",
+        f"int8 keeps {layer_list(section['kept_in_float'])} in float. fp16 is for GPUs, and its speed was not "
+        "measured: a CPU computes it in fp32. Random weights say nothing of how well int8 tags; the next section does.",
+        "",
+    ]

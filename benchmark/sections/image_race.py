@@ -1,4 +1,4 @@
-"""Reduced against plain decoding of a JPEG, in a process that does nothing else: `python -m benchmark.image_race FILE`.
+"""Race between reduced and full decoding of a JPEG: `python -m benchmark.sections.image_race FILE`.
 
 A process of its own, since what full decoding costs hangs on the memory allocator: large blocks that went back to the
 system have to be mapped in again, page by page, for the next picture.

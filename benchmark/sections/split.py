@@ -1,5 +1,6 @@
 """The folded split against the unfolded one."""
 
+from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,14 @@ import tritonclient.grpc as triton
 from altreco_client import contract
 
 from benchmark.loads import ask_all, held_pictures, phases, served, take_turns
+from benchmark.sections.rows import conditions_lines, load_lines, ratio_line
 from benchmark.settings import Settings
 from benchmark.unfolded import unfolded
 from deploy.local import Server
 from export.config import vocabulary_size
 from export.full_size import folded
 from export.served import DEADLINE_S, connected
+from measure.markdown import table
 from measure.requests import Request, new_requests
 
 
@@ -56,3 +59,21 @@ def _cache(repository: Path, tags: int, settings: Settings, encoding_bytes: int)
     size = settings.capacity_encodings * encoding_bytes
     held = held_pictures(repository, tags, cache_size_bytes=size, encoding_bytes=encoding_bytes)
     return {"size_bytes": size, "pictures": held, "bytes_a_picture": size / held}
+
+
+def render_split(section: Mapping[str, Any]) -> list[str]:
+    """The section's lines of Markdown."""
+    passed, cache = section["bytes_between_models"], section["cache"]
+    a_picture = {name: of["bytes_a_picture"] for name, of in cache.items()}
+    lines = [
+        ratio_line("bytes between the models, a picture", passed),
+        ratio_line("bytes of cache, a picture (size over pictures held)", a_picture),
+        *load_lines(section["load"], "folded", "unfolded"),
+    ]
+    return [
+        *conditions_lines(section),
+        *table(["", "folded", "unfolded", "unfolded / folded"], lines),
+        "",
+        f"The answers of the two are at most {section['max_abs_difference']:.1e} apart in any tag's probability.",
+        "",
+    ]

@@ -1,0 +1,1 @@
+"""The sections of the benchmark; each measures, and renders what it measured."""
