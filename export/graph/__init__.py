@@ -1,1 +1,1 @@
-"""From the trained network to the three ONNX graphs that Triton serves."""
+"""The three ONNX graphs that Triton serves, made from the trained network."""

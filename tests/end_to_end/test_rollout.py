@@ -300,7 +300,7 @@ def test_a_server_that_dies_half_way(repository: Path, step: str) -> None:
             if name.startswith(step):
                 os.kill(server.pid, signal.SIGKILL)
 
-        with pytest.raises(ServerFailure, match=r"release 2 was not rolled out: .* release 1 is pinned again, start"):
+        with pytest.raises(ServerFailure, match=r"release 2 was not rolled out: .* release 1 is pinned again, restart"):
             rollout(server.grpc_url, repository, to=2, say=kill)
     assert released_version(repository) == 1
     with served(repository) as again, connected(again.grpc_url) as client:
