@@ -1,4 +1,4 @@
-"""From `benchmarks.json` to `benchmarks.md` and its picture."""
+"""Renders `benchmarks.json` to `benchmarks.md` and its picture."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -25,21 +25,21 @@ BASELINES = ("unfolded", "fp32")
 FORMAT = "altreco-benchmarks-1"
 
 Results = Mapping[str, Mapping[str, Any]]
-"""Section to what it measured, with its conditions."""
+"""The results of each section, with its conditions."""
 
 
 def read_results(folder: Path) -> dict[str, Any]:
-    """The results that are there already, none at first; raises ResultsError for a damaged file."""
+    """Read the existing results; empty if there are none. Raises ResultsError for a damaged file."""
     return read(folder / RESULTS, FORMAT)
 
 
 def write_results(folder: Path, results: Results) -> None:
-    """Write the results as JSON, whole or not at all."""
+    """Write the results as JSON, completely or not at all."""
     write(folder / RESULTS, FORMAT, results)
 
 
 def write_report(folder: Path) -> Path:
-    """Render the results in `folder` beside them, below what is written by hand. Raises ResultsError without any."""
+    """Render the results in `folder`, below the hand-written part. Raises ResultsError if there are none."""
     results = read_results(folder)
     if not results:
         raise ResultsError(f"no results in {folder / RESULTS}: measure first, with `{COMMAND}`")
@@ -71,7 +71,7 @@ RENDERERS: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {
 
 
 def _draw(results: Results, path: Path) -> None:
-    """Requests a second under several clients, a panel a section, the rounds as dots."""
+    """Draw requests a second with several clients: one panel per section, one dot per round."""
     panels = {name: _throughput(section["load"]) for name, section in results.items() if "load" in section}
     figure = new_figure(0.3 * sum(map(len, panels.values())) + 0.75 * max(1, len(panels)))
     if not panels:

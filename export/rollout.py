@@ -228,7 +228,8 @@ def _load_versions(client: triton.InferenceServerClient, model: str, versions: C
         raise
     if missing := set(versions) - ready_versions(client, model):
         raise ServerFailure(
-            f"the server finds no version {min(missing)} of {model}: does it read the same repository, in its current state?"
+            f"the server finds no version {min(missing)} of {model}: does it read the same repository, with its "
+            "latest files?"
         )
 
 

@@ -1,1 +1,1 @@
-"""The sections of the benchmark; each measures, and renders what it measured."""
+"""The sections of the benchmark. Each measures its part and renders the results as Markdown."""

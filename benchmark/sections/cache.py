@@ -1,4 +1,4 @@
-"""The cache of visual encodings: what repeat pictures save, and how many of them it holds."""
+"""The cache of visual encodings: time saved by repeat pictures, and number of pictures held."""
 
 import math
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ ENCODING_BYTES = 4 * math.prod(contract.ENCODING_SHAPE)
 
 
 def measure_cache(settings: Settings, configs: Path, folder: Path) -> dict[str, Any]:
-    """Load at several shares of repeat pictures, and the pictures that caches hold; raises ExportError, ServerError."""
+    """Measure load with several shares of repeat pictures, and capacities. Raises ExportError, ServerError."""
     tags = vocabulary_size(configs)
     repository = folded(settings.preset, configs, folder)
     loads = [
@@ -34,7 +34,7 @@ def measure_cache(settings: Settings, configs: Path, folder: Path) -> dict[str, 
 
 
 def render_cache(section: Mapping[str, Any]) -> list[str]:
-    """The section's lines of Markdown."""
+    """Render the section as lines of Markdown."""
     load = section["load"]["folded"]
     one = [name for name in load if name.endswith(", 1 client")]
     several = [name for name in load if name not in one]
@@ -43,7 +43,7 @@ def render_cache(section: Mapping[str, Any]) -> list[str]:
         *conditions_lines(section),
         *table(
             [
-                "asked for",
+                "load",
                 "hit rate",
                 "p50, ms, 1 client",
                 "p99, ms, 1 client",
@@ -59,7 +59,7 @@ def render_cache(section: Mapping[str, Any]) -> list[str]:
             ],
         ),
         "",
-        "The hit rate is Triton's own: `cache_hit` of the visual encoder's statistics over hits and misses.",
+        "The hit rate is from Triton's statistics of the visual encoder: `cache_hit` over hits and misses.",
         "",
         *table(
             ["size of the cache (`--cache-size`)", "pictures held", "bytes a picture"],

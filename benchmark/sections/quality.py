@@ -1,4 +1,4 @@
-"""precision@5 of a trained model and of its ONNX files in every precision."""
+"""Precision@5 of a trained model and of its ONNX files in every precision."""
 
 import shutil
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ from training.train import train_unless_done
 
 
 def measure_quality(settings: Settings, checkpoint_path: Path, data: Path, folder: Path) -> dict[str, Any]:
-    """On the test pictures, with their users' histories; raises ExportError, TrainingError."""
+    """Measure on the test pictures, with their users' histories. Raises ExportError, TrainingError."""
     checkpoint, manifest, histories = load_with_data(checkpoint_path, data)
     calibration = calibration_pictures(manifest, histories)
     recommenders, kept = {"checkpoint": torch_recommender(checkpoint.model)}, {}
@@ -46,22 +46,22 @@ def measure_quality(settings: Settings, checkpoint_path: Path, data: Path, folde
 
 
 def trained(settings: Settings, work: Path) -> tuple[Path, Path]:
-    """Checkpoint and data of the benchmark's own, made in `work` unless they are there; raises TrainingError."""
+    """The benchmark's own checkpoint and data, made in `work` unless they are there. Raises TrainingError."""
     data, checkpoint = generate(work / "data", settings.data), work / "small.pt"
     train_unless_done(settings.training, data, checkpoint)
     return checkpoint, data
 
 
 def render_quality(section: Mapping[str, Any]) -> list[str]:
-    """The section's lines of Markdown."""
+    """Render the section as lines of Markdown."""
     values = section["precision_at_5"]
     reference = values["checkpoint"]
     return [
-        f"Of a model trained on generated pictures (preset `{section['preset']}`), with the users' histories, on "
-        f"{section['pictures']:,} test pictures.",
+        f"Precision@5 of a model trained on generated pictures (preset `{section['preset']}`), with the users' "
+        f"histories, on {section['pictures']:,} test pictures.",
         "",
         *table(
-            ["", "precision@5", "against the checkpoint"],
+            ["", "precision@5", "difference to the checkpoint"],
             [[name, f"{value:.4f}", f"{value - reference:+.4f}"] for name, value in values.items()],
         ),
         "",

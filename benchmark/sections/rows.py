@@ -12,9 +12,9 @@ def conditions_lines(section: Mapping[str, Any]) -> list[str]:
     """State how the section's tables were measured."""
     of = section["conditions"]
     return [
-        f"Took {of['minutes']:.1f} minutes. Preset `{of['preset']}` with random weights, served by Triton, its cache "
-        f"{size_text(of['cache_size_bytes'])}. Each cell is the median over {of['rounds']} rounds, and their range; in "
-        f"a round, every contestant has {of['window_s']:g} s for each kind of load.",
+        f"Took {of['minutes']:.1f} minutes. Preset `{of['preset']}` with random weights, served by Triton with a cache "
+        f"of {size_text(of['cache_size_bytes'])}. Each cell is the median over {of['rounds']} rounds, and their range. "
+        f"In a round every contestant gets {of['window_s']:g} s for each kind of load.",
         "",
     ]
 

@@ -22,7 +22,7 @@ from measure.requests import Request, new_requests
 
 
 def measure_split(settings: Settings, configs: Path, folder: Path) -> dict[str, Any]:
-    """Bytes, cache, load and answers of both; raises ExportError, ServerError."""
+    """Measure bytes, cache, load and answers of both splits. Raises ExportError, ServerError."""
     tags = vocabulary_size(configs)
     repositories = {
         "folded": folded(settings.preset, configs, folder),
@@ -43,7 +43,7 @@ def measure_split(settings: Settings, configs: Path, folder: Path) -> dict[str, 
 
 
 def _encoding_bytes(server: Server, request: Request) -> int:
-    """What the visual encoder answers, on the wire, for one picture."""
+    """Size of the visual encoder's answer to one picture."""
     image = [entry for entry in request if entry.name() == contract.IMAGE.name]
     with connected(server.grpc_url) as client:
         answer: triton.InferResult = client.infer(contract.VISUAL_ENCODER.name, image, client_timeout=DEADLINE_S)
@@ -62,7 +62,7 @@ def _cache(repository: Path, tags: int, settings: Settings, encoding_bytes: int)
 
 
 def render_split(section: Mapping[str, Any]) -> list[str]:
-    """The section's lines of Markdown."""
+    """Render the section as lines of Markdown."""
     passed, cache = section["bytes_between_models"], section["cache"]
     a_picture = {name: of["bytes_a_picture"] for name, of in cache.items()}
     lines = [
@@ -74,6 +74,6 @@ def render_split(section: Mapping[str, Any]) -> list[str]:
         *conditions_lines(section),
         *table(["", "folded", "unfolded", "unfolded / folded"], lines),
         "",
-        f"The answers of the two are at most {section['max_abs_difference']:.1e} apart in any tag's probability.",
+        f"Their answers differ by at most {section['max_abs_difference']:.1e} in any tag's probability.",
         "",
     ]
