@@ -38,7 +38,7 @@ ablation: .venv/.installed ## train and evaluate every variant and comparison me
 
 bench: .venv/.installed ## split, precision, cache, images, client into docs/benchmarks.md; and an import of 5 million lines
 	$(BIN)/python -m benchmark
-	$(BIN)/python -m training.data.importers.benchmark --lines 5000000
+	$(BIN)/python -m benchmark.importing --lines 5000000
 
 test: .venv/.installed ## unit tests and end-to-end tests against a real Triton, within ten minutes
 	$(call tier,not slow)

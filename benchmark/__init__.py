@@ -1,1 +1,1 @@
-"""The benchmark: folded against unfolded, fp32 against int8, repeat against new pictures, served by a real Triton."""
+"""Benchmarks of the design choices (split, precision, cache, image decoding, client) and of other model servers."""

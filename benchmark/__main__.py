@@ -1,7 +1,7 @@
-"""Measure what each part is worth, served, and what other servers do: `python -m benchmark`.
+"""Measure what each design choice gains, and compare with other model servers: `python -m benchmark`.
 
-Each section is kept as soon as it is measured, in `benchmarks.json`, from which the report is rendered. Nothing else
-should run meanwhile.
+The results of each section are written to `benchmarks.json` as soon as it is measured; the report is rendered from this
+file. Run nothing else on the machine meanwhile.
 """
 
 import argparse
@@ -13,16 +13,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmark.cache import measure_cache
-from benchmark.client import measure_client
-from benchmark.images import measure_images
 from benchmark.peers.errors import PeerError
-from benchmark.peers_section import measure_peers
-from benchmark.precision import measure_precision
-from benchmark.quality import measure_quality, trained
 from benchmark.report import read_results, write_report, write_results
+from benchmark.sections.cache import measure_cache
+from benchmark.sections.client import measure_client
+from benchmark.sections.images import measure_images
+from benchmark.sections.peers import measure_peers
+from benchmark.sections.precision import measure_precision
+from benchmark.sections.quality import measure_quality, trained
+from benchmark.sections.split import measure_split
 from benchmark.settings import FULL, QUICK, SECTIONS, Settings
-from benchmark.split import measure_split
 from deploy.local import ServerError
 from export.errors import ExportError
 from measure.kept import ResultsError
@@ -32,17 +32,17 @@ from training.presets import SIZES
 
 PACKAGES = ("nvidia-pytriton", "onnxruntime", "onnx", "torch", "tritonclient", "numpy", "pillow")
 TRAINED = ("quality", "images")
-"""Sections that take a trained model, and its data."""
+"""Sections that need a trained model and its data."""
 
 QUICK_FOLDER = Path("build/benchmark-quick")
 
 
 def main(given: Sequence[str] | None = None) -> int:
-    """Measure and report; 0, or 1 with the reason on stderr."""
+    """Measure, write the report and return the exit code: 0, or 1 with the reason on stderr."""
     parser = _parser()
     arguments = parser.parse_args(given)
     if (arguments.checkpoint is None) != (arguments.data is None):
-        parser.error("--checkpoint and --data belong together: give both, or none")
+        parser.error("--checkpoint and --data belong together: give both or neither")
     out: Path = arguments.out or (QUICK_FOLDER if arguments.quick else Path("docs"))
     try:
         if not arguments.render:
@@ -52,7 +52,7 @@ def main(given: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("stopped; the sections that were finished are kept", file=sys.stderr)
+        print("stopped; finished sections are kept", file=sys.stderr)
         return 130
     return 0
 
@@ -95,7 +95,7 @@ def _section(section: str, settings: Settings, arguments: argparse.Namespace, fo
 
 
 def _conditions(section: str, settings: Settings, arguments: argparse.Namespace, minutes: float) -> dict[str, Any]:
-    """What the figures hold for, and the command that reproduces them."""
+    """The conditions of a measurement, and the command that repeats it."""
     given = {"--preset": arguments.preset, "--cache-size": arguments.cache_size}
     if section in TRAINED:
         given |= {"--checkpoint": arguments.checkpoint, "--data": arguments.data}
@@ -116,16 +116,25 @@ def _conditions(section: str, settings: Settings, arguments: argparse.Namespace,
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmark", description=__doc__)
     option = parser.add_argument
-    option("--only", action="append", choices=tuple(SECTIONS), help="a section; again for another (default: all)")
-    option("--render", action="store_true", help="measure nothing: write the report from the results that are there")
-    option("--quick", action="store_true", help="about a minute, for a look: a small model, short windows, into build/")
-    option("--preset", choices=tuple(SIZES), help="of the served model (default: paper)")
-    option("--cache-size", type=int, metavar="BYTES", help="of Triton's cache, under load (default: 64 MiB)")
-    option("--checkpoint", type=Path, help="trained, for precision@5 (default: trains one, once)")
-    option("--data", type=Path, help="the data set that it was trained on")
-    option("--repository", type=Path, default=Path("model_repository"), help="where the configs are (%(default)s)")
-    option("--work", type=Path, help="folder of the model that it trains (default: build/benchmark)")
-    option("--out", type=Path, help="folder of results and report (default: docs)")
+    option(
+        "--only", action="append", choices=tuple(SECTIONS), help="section to measure; may be repeated (default: all)"
+    )
+    option("--render", action="store_true", help="do not measure; write the report from existing results")
+    option("--quick", action="store_true", help="a short trial with a small model and short windows, written to build/")
+    option("--preset", choices=tuple(SIZES), help="size of the served model (default: paper)")
+    option("--cache-size", type=int, metavar="BYTES", help="size of Triton's cache under load (default: 64 MiB)")
+    option(
+        "--checkpoint", type=Path, help="trained checkpoint for precision@5 (default: train one and keep it in --work)"
+    )
+    option("--data", type=Path, help="data set that the checkpoint was trained on")
+    option(
+        "--repository",
+        type=Path,
+        default=Path("model_repository"),
+        help="repository to copy the configs from (%(default)s)",
+    )
+    option("--work", type=Path, help="folder for the model trained here (default: build/benchmark)")
+    option("--out", type=Path, help="folder for results and report (default: docs)")
     return parser
 
 

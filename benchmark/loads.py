@@ -1,4 +1,4 @@
-"""Servers that take turns under load, and what their cache makes of it."""
+"""Load on Triton servers in turn, and the hits of their caches."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -25,12 +25,12 @@ SERVER: Mapping[str, Any] = {"strict": True, "stop_timeout_s": 0}
 ANSWERED_TAGS = 5
 
 Figures = dict[str, list[float]]
-"""p50_ms, p99_ms, requests_per_s and hit_rate: a value a round."""
+"""p50_ms, p99_ms, requests_per_s and hit_rate, each with one value per round."""
 
 
 @dataclass(frozen=True)
 class Phase:
-    """A kind of load: so many clients, with a share of repeated pictures from 0 to 1."""
+    """A kind of load: the number of clients and the share of repeated pictures, 0 to 1."""
 
     name: str
     clients: int
@@ -38,7 +38,7 @@ class Phase:
 
 
 def phases(kind: str, repeated: float, settings: Settings) -> list[Phase]:
-    """One client, whose latency is that of the server alone, and several, who saturate it."""
+    """Phases with one client, for the latency of an idle server, and with several, which saturate it."""
     return [
         Phase(f"{kind}, {clients} client{'s' * (clients > 1)}", clients, repeated) for clients in (1, settings.clients)
     ]
@@ -46,7 +46,7 @@ def phases(kind: str, repeated: float, settings: Settings) -> list[Phase]:
 
 @contextmanager
 def served(repositories: Mapping[str, Path], cache_size_bytes: int) -> Iterator[dict[str, Server]]:
-    """A Triton for each, all at once: one without load takes nothing from the others. Raises ServerError."""
+    """Run one Triton per repository, all at once: an idle server takes no CPU time. Raises ServerError."""
     with ExitStack() as stack:
         yield {
             name: stack.enter_context(serve(on_free_ports(repository, cache_size_bytes=cache_size_bytes, **SERVER)))
@@ -57,7 +57,7 @@ def served(repositories: Mapping[str, Path], cache_size_bytes: int) -> Iterator[
 def take_turns(
     servers: Mapping[str, Server], loads: Sequence[Phase], tags: int, settings: Settings, title: str
 ) -> dict[str, dict[str, Figures]]:
-    """Load every contestant in turn, phase by phase and round by round; contestant to phase to figures."""
+    """Load every server in turn, phase by phase and round by round. Returns figures by server and phase."""
     figures: dict[str, dict[str, Figures]] = {name: {phase.name: {} for phase in loads} for name in servers}
     steps = settings.rounds * len(loads) * len(servers)
     with tqdm(total=steps, desc=title, unit="load") as bar:
@@ -99,14 +99,14 @@ def _caller(client: triton.InferenceServerClient, requests: Iterator[Request]) -
 
 
 def ask_all(client: triton.InferenceServerClient, requests: Sequence[Request]) -> list[np.ndarray]:
-    """TAGS [N] of each request, asked for one after the other."""
+    """TAGS [N] of each request, sent one after the other."""
     name = contract.TAG_RECOMMENDER.name
     answers = [client.infer(name, request, client_timeout=DEADLINE_S) for request in requests]
     return [answer.as_numpy(contract.TAGS.name)[0] for answer in answers]
 
 
 def held_pictures(repository: Path, tags: int, *, cache_size_bytes: int, encoding_bytes: int) -> int:
-    """How many pictures a cache holds: it is asked for more than can fit, then for the same, the latest first."""
+    """Number of pictures that a cache holds: request more than can fit, then the same from last to first."""
     count = cache_size_bytes // encoding_bytes + 2
     with served({"": repository}, cache_size_bytes) as servers, connected(servers[""].grpc_url) as client:
         requests = list(islice(new_requests(tags), count))

@@ -1,9 +1,9 @@
-"""How much is measured."""
+"""Settings of the benchmark."""
 
 from dataclasses import dataclass, field
 
-from benchmark.images import ImageSettings
 from benchmark.peers.settings import PeerSettings
+from benchmark.sections.images import ImageSettings
 from export.errors import ExportError
 from training.data.synthetic import SyntheticSettings
 from training.presets import preset
@@ -18,45 +18,45 @@ SECTIONS = {
     "client": "The client against bare tritonclient",
     "peers": "The ensemble against raw ONNX Runtime and other servers",
 }
-"""Name to title, in the order of the report."""
+"""Title of each section, in the order of the report."""
 
 SMALLEST_CACHE = 8 * 1024**2
-"""Bytes; the unfolded encodings of the pictures that are repeated take less than half of it."""
+"""Smallest cache in bytes. The unfolded encodings of the repeated pictures take less than half of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Of all sections; the defaults are those of the figures in the docs."""
+    """Settings of all sections. The figures in the docs were measured with the defaults."""
 
     training: TrainSettings
-    """Of the model whose precision@5 is compared."""
+    """Training of the model whose precision@5 is compared."""
     data: SyntheticSettings
-    """What it is trained and compared on."""
+    """Data for its training and comparison."""
     preset: str = "paper"
-    """Of the served model, whose weights are random: they do not change how long it takes."""
+    """Size of the served model. Its weights are random, which does not change its speed."""
     rounds: int = 5
-    """In each, all contestants take their turn, so that what happens to the machine meanwhile happens to all."""
+    """In each round all contestants take a turn, so that changes of the machine affect all of them."""
     warmup_s: float = 0.5
     window_s: float = 2.5
-    """Of measuring: one contestant, one phase, one round."""
+    """Measured time of one contestant in one phase and round."""
     clients: int = 4
-    """At once, where throughput is measured."""
+    """Concurrent clients where throughput is measured."""
     hit_rates: tuple[float, ...] = (0.0, 0.5, 0.9, 1.0)
     cache_size_bytes: int = 64 * 1024**2
     capacity_encodings: int = 100
-    """Size of the cache that is filled to see how many it holds, in visual encodings of the split."""
+    """Capacity of the cache that the section `split` fills, in visual encodings."""
     capacity_sizes: tuple[int, ...] = (1024**2, 4 * 1024**2)
-    """Bytes; of the caches that are filled to see how many pictures they hold."""
+    """Sizes in bytes of the caches that the section `cache` fills."""
     compared_pictures: int = 16
     calibration_pictures: int = 64
     quality_pictures: int = 1000
     client_calls: int = 400
-    """Of each contestant, in each round."""
+    """Calls per contestant and round."""
     images: ImageSettings = field(default_factory=ImageSettings)
     peers: PeerSettings = field(default_factory=PeerSettings)
 
     def __post_init__(self) -> None:
-        """Raise ExportError for a cache that cannot hold the pictures that are asked for again."""
+        """Raise ExportError for a cache that is too small for the repeated pictures."""
         if self.cache_size_bytes < SMALLEST_CACHE:
             raise ExportError(f"a cache of {self.cache_size_bytes} bytes: expected at least {SMALLEST_CACHE}")
 
@@ -79,4 +79,4 @@ QUICK = Settings(
     training=preset("small", epochs=1),
     data=SyntheticSettings(pictures=120, users=6),
 )
-"""Does everything, and measures nothing well."""
+"""Runs every section, but too briefly for reliable figures."""

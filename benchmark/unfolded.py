@@ -1,4 +1,4 @@
-"""A model repository without the folded split, for comparison: the same random weights and the committed configs."""
+"""A model repository without the folded split, for comparison, with the same random weights and configs."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,7 +15,7 @@ from training.model import Classifier
 
 
 class UnfoldedClassifier(nn.Module):
-    """C as it was trained: e [batch, channels, 7, 7] and u_p [batch, 128], which it tiles, to TAGS [batch, N]."""
+    """C as trained: e [batch, channels, 7, 7] and u_p [batch, 128], which it tiles, to TAGS [batch, N]."""
 
     def __init__(self, classifier: Classifier) -> None:
         """Share C's weights."""
@@ -23,12 +23,12 @@ class UnfoldedClassifier(nn.Module):
         self.classifier = classifier
 
     def forward(self, encoding: Tensor, preference: Tensor) -> Tensor:
-        """T_p as probabilities."""
+        """Return T_p as probabilities."""
         return torch.sigmoid(self.classifier(encoding, preference))
 
 
 def unfolded(preset_name: str, configs: Path, folder: Path) -> Path:
-    """A repository whose visual encoder ends in e, [channels, 7, 7]: the whole first convolution is in C."""
+    """Make a repository whose visual encoder returns e, [channels, 7, 7]; C has the whole first convolution."""
     repository = folder / "unfolded"
     model = random_model(preset_name, vocabulary_size(configs))
     copy_configs(configs, repository)

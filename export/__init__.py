@@ -1,1 +1,1 @@
-"""Export: from a checkpoint to a release in a Triton model repository."""
+"""Export: turns a checkpoint into a release in a Triton model repository."""

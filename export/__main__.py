@@ -1,10 +1,10 @@
-"""Releases of a Triton model repository: from a checkpoint to a running server, and back.
+"""Make, inspect, roll out and roll back the releases of a Triton model repository.
 
     python -m export release CHECKPOINT      export, check, publish as the next version
-    python -m export rollout --url HOST:PORT make a running server serve it, without a failed request
+    python -m export rollout --url HOST:PORT switch a running server to it, without a failed request
 
-What a gate refuses, and what goes wrong on the way, leaves the release that serves as it is. Exit code 1, and the
-reason on stderr.
+If a gate refuses a release or a command fails, the serving release stays as it is, the exit code is 1 and the reason
+is on stderr.
 """
 
 import argparse
@@ -14,17 +14,17 @@ from pathlib import Path
 from altreco_client import InvalidRequest
 
 from deploy.access import access_of, add_access_options
+from export.catalogue import diff_releases, list_releases, prune, rollback, show_release
 from export.config import released_version
 from export.errors import ExportError
 from export.manifest import PRECISIONS, to_json
-from export.releases import diff_releases, list_releases, prune, rollback, show_release
 from export.repository import find_manifest, find_version
 from training.errors import TrainingError
 from training.presets import SIZES
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; 0, or 1 with the reason on stderr."""
+    """Run one command and return the exit code: 0, or 1 with the reason on stderr."""
     arguments = _parser().parse_args(argv)
     try:
         print(arguments.run(arguments))
@@ -32,13 +32,13 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("stopped; the release that serves is as it was", file=sys.stderr)
+        print("stopped; the serving release is unchanged", file=sys.stderr)
         return 130
     return 0
 
 
 def _release(arguments: argparse.Namespace) -> str:
-    from export.release import Options, release  # noqa: PLC0415 - imports torch, which the other commands do without
+    from export.release import Options, release  # noqa: PLC0415 - imports torch, which most commands do not need
 
     options = Options(precision=arguments.precision, data=arguments.data, quality_pictures=arguments.quality_pictures)
     return str(release(arguments.checkpoint, arguments.repository, options))
@@ -136,60 +136,73 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("release", parents=[shared], help="publish a checkpoint as the next release")
     command.set_defaults(run=_release)
-    command.add_argument("checkpoint", type=Path, help="what `python -m training.train` wrote")
-    command.add_argument("--precision", choices=PRECISIONS, default="fp32", help="fp16: GPUs; int8: CPUs")
-    command.add_argument("--data", type=Path, help="data set to measure on (default: the one it was trained on)")
+    command.add_argument("checkpoint", type=Path, help="checkpoint written by `python -m training.train`")
     command.add_argument(
-        "--quality-pictures", type=int, default=1000, help="test pictures for precision@5, at most (%(default)s)"
+        "--precision", choices=PRECISIONS, default="fp32", help="fp16 is for GPUs, int8 for CPUs (%(default)s)"
+    )
+    command.add_argument("--data", type=Path, help="data set to measure on (default: the training data)")
+    command.add_argument(
+        "--quality-pictures",
+        type=int,
+        default=1000,
+        help="largest number of test pictures for precision@5 (%(default)s)",
     )
 
     command = commands.add_parser("init", help="write the configs of a new repository, for another vocabulary")
     command.set_defaults(run=_init)
-    command.add_argument("directory", type=Path, help="the repository to make")
-    command.add_argument("--vocabulary", type=Path, required=True, help="text file, one tag a line")
+    command.add_argument("directory", type=Path, help="the new repository")
+    command.add_argument("--vocabulary", type=Path, required=True, help="text file with one tag per line")
     command.add_argument(
-        "--like", type=Path, default=Path("model_repository"), help="repository whose configs to take (%(default)s)"
+        "--like", type=Path, default=Path("model_repository"), help="repository to copy the configs from (%(default)s)"
     )
 
-    command = commands.add_parser("list", parents=[shared], help="the releases, with their figures")
+    command = commands.add_parser("list", parents=[shared], help="list all releases with size, precision@5 and state")
     command.set_defaults(run=_list)
 
-    command = commands.add_parser("show", parents=[shared], help="one release's manifest")
+    command = commands.add_parser("show", parents=[shared], help="show a release's manifest")
     command.set_defaults(run=_show)
-    command.add_argument("version", type=int, nargs="?", help="default: the pinned one")
-    command.add_argument("--json", action="store_true", help="as it lies in release.json")
+    command.add_argument("version", type=int, nargs="?", help="release number (default: the pinned release)")
+    command.add_argument("--json", action="store_true", help="print release.json")
 
-    command = commands.add_parser("diff", parents=[shared], help="what differs between two releases")
+    command = commands.add_parser("diff", parents=[shared], help="show the differences between two releases")
     command.set_defaults(run=_diff)
     command.add_argument("first", type=int)
     command.add_argument("second", type=int)
 
     command = commands.add_parser("rollback", parents=[shared], help="pin an earlier release again")
     command.set_defaults(run=_rollback)
-    command.add_argument("--to", type=int, required=True, help="the release")
+    command.add_argument("--to", type=int, required=True, help="release to pin")
 
-    command = commands.add_parser("prune", parents=[shared], help="remove old releases' weights")
+    command = commands.add_parser("prune", parents=[shared], help="remove the weights of old releases")
     command.set_defaults(run=_prune)
-    command.add_argument("--keep", type=int, required=True, help="how many of the newest to keep")
+    command.add_argument("--keep", type=int, required=True, help="number of newest releases to keep")
     command.add_argument(
-        "--url", action="append", default=[], help="host:port of a server whose loaded releases stay; may be repeated"
+        "--url",
+        action="append",
+        default=[],
+        help="keep what the server at host:port has loaded; may be repeated",
     )
     add_access_options(command)
 
-    command = commands.add_parser("verify", parents=[shared], help="check a release's files, or a running server")
+    command = commands.add_parser("verify", parents=[shared], help="check the files of a release, or a running server")
     command.set_defaults(run=_verify)
     _add_allowed(command)
-    command.add_argument("--version", type=int, help="default: the pinned one")
-    command.add_argument("--url", help="host:port of Triton's gRPC: replay the golden set there")
+    command.add_argument("--version", type=int, help="release number (default: the pinned release)")
+    command.add_argument("--url", help="host:port of Triton's gRPC endpoint: replay the golden set on this server")
     add_access_options(command)
 
     command = commands.add_parser("rollout", parents=[shared], help="switch a running server without a failed request")
     command.set_defaults(run=_rollout)
     _add_allowed(command)
-    command.add_argument("--url", required=True, help="host:port of Triton's gRPC, in explicit model control mode")
-    command.add_argument("--to", type=int, help="the release (default: the pinned one)")
     command.add_argument(
-        "--drain-timeout-s", type=float, default=60.0, help="for requests of the old release (%(default)s)"
+        "--url", required=True, help="host:port of a Triton's gRPC endpoint, in explicit model control mode"
+    )
+    command.add_argument("--to", type=int, help="release to serve (default: the pinned release)")
+    command.add_argument(
+        "--drain-timeout-s",
+        type=float,
+        default=60.0,
+        help="seconds to wait for the old release's requests (%(default)s)",
     )
     add_access_options(command)
 
@@ -199,20 +212,25 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_probe(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    command = commands.add_parser("probe", help="write the golden set as the requests of the container's startup probe")
+    command = commands.add_parser("probe", help="write the golden set as requests for the container's startup probe")
     command.set_defaults(run=_probe)
     command.add_argument(
         "repository", type=Path, nargs="?", default=Path("model_repository"), metavar="MODEL_REPOSITORY"
     )
-    command.add_argument("--allowed", type=float, help="largest difference of a probability, if not the release's own")
+    command.add_argument(
+        "--allowed", type=float, help="largest accepted difference of a probability (default: the release's)"
+    )
 
 
 def _add_random(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    command = commands.add_parser("random", help="make a repository to load: random weights, the committed configs")
+    command = commands.add_parser("random", help="make a repository with random weights, for load tests")
     command.set_defaults(run=_random)
-    command.add_argument("directory", type=Path, help="the repository to make; one that is there is replaced")
+    command.add_argument("directory", type=Path, help="the new repository; an existing one is replaced")
     command.add_argument(
-        "--configs", type=Path, default=Path("model_repository"), help="repository whose configs to take (%(default)s)"
+        "--configs",
+        type=Path,
+        default=Path("model_repository"),
+        help="repository to copy the configs from (%(default)s)",
     )
     command.add_argument("--preset", choices=tuple(SIZES), default="paper", help="size of the model (%(default)s)")
 
@@ -221,7 +239,7 @@ def _add_allowed(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--allowed",
         type=float,
-        help="difference to the golden set (default: the release's own); TensorRT FP16 needs 0.02",
+        help="largest accepted difference to the golden set (default: the release's); TensorRT FP16 needs 0.02",
     )
 
 

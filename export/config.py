@@ -1,7 +1,7 @@
-"""Triton's model configs: reads and checks the platform team's, writes the ensemble's; protobuf, never strings.
+"""Triton's model configs: reads and checks those of the components, writes the ensemble's. All parsing is protobuf's.
 
-<model>/config.pbtxt         what Triton reads
-<model>/configs/NAME.pbtxt   what it reads instead when started with `--model-config-name NAME`, where there is one
+<model>/config.pbtxt         the config that Triton reads
+<model>/configs/NAME.pbtxt   a variant: Triton reads it instead if it was started with `--model-config-name NAME`
 """
 
 import re
@@ -24,24 +24,24 @@ ENSEMBLE_HEADER = """\
 
 ELEMENT_TYPES: dict[int, int] = {onnx.TensorProto.UINT8: pb.TYPE_UINT8, onnx.TensorProto.FLOAT: pb.TYPE_FP32}
 VOCABULARY_TENSORS = (contract.USER_HISTORY.name, contract.TAGS.name)
-"""Those of shape [N]."""
+"""Tensors of shape [N], where N is the size of the vocabulary."""
 
 Signature = dict[str, tuple[str, list[int]]]
-"""Tensor name to Triton dtype and dims without the batch."""
+"""Maps a tensor name to its Triton dtype and its dims without the batch."""
 
 
 def config_files(repository: Path, model: str) -> list[Path]:
-    """A model's `config.pbtxt`, then its variants."""
+    """A model's `config.pbtxt` and its variants, in this order."""
     return [repository / model / CONFIG_FILE, *sorted((repository / model).glob(VARIANTS))]
 
 
 def read_config(repository: Path, model: str) -> pb.ModelConfig:
-    """Parse a model's `config.pbtxt`; raises ConfigError when it is missing or no protobuf text."""
+    """Parse a model's `config.pbtxt`. Raises ConfigError if it is missing or not protobuf text."""
     return parse_config(repository / model / CONFIG_FILE)
 
 
 def parse_config(path: Path) -> pb.ModelConfig:
-    """Parse one file; raises ConfigError."""
+    """Parse one config file. Raises ConfigError."""
     try:
         return text_format.Parse(path.read_text(encoding="utf-8"), pb.ModelConfig())
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -49,11 +49,11 @@ def parse_config(path: Path) -> pb.ModelConfig:
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
     except (text_format.ParseError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is no valid model configuration: {error}") from error
+        raise ConfigError(f"{path} is not a valid model configuration: {error}") from error
 
 
 def vocabulary_size(repository: Path) -> int:
-    """N, as the preference encoder's `config.pbtxt` has it; raises ConfigError where it has none."""
+    """N, read from the preference encoder's `config.pbtxt`. Raises ConfigError if it is not there."""
     model, tensor = contract.PREFERENCE_ENCODER.name, contract.USER_HISTORY.name
     dims = [list(entry.dims) for entry in read_config(repository, model).input if entry.name == tensor]
     if len(dims) != 1 or len(dims[0]) != 1 or dims[0][0] < 1:
@@ -65,7 +65,7 @@ def vocabulary_size(repository: Path) -> int:
 
 
 def check_vocabulary_size(repository: Path, tags: int) -> None:
-    """Raise ConfigError unless N is `tags` in all configs, variants included."""
+    """Raise ConfigError unless N is `tags` in all configs, including variants."""
     for model in contract.COMPONENTS:
         for path in config_files(repository, model.name):
             config = parse_config(path)
@@ -74,15 +74,15 @@ def check_vocabulary_size(repository: Path, tags: int) -> None:
                     if entry.name in VOCABULARY_TENSORS and list(entry.dims) != [tags]:
                         raise ConfigError(
                             f"{path}: {kind} {entry.name} dims: expected [{tags}], the checkpoint's vocabulary, found "
-                            f"{list(entry.dims)}. Another vocabulary is another repository: `python -m export init` "
-                            "makes one"
+                            f"{list(entry.dims)}. Each vocabulary needs its own repository: make one with "
+                            "`python -m export init`"
                         )
 
 
 def check_config(repository: Path, model: str, onnx_file: Path) -> None:
-    """Compare a component's configs, variants included, with the ONNX signature.
+    """Compare a component's configs, including variants, with the ONNX signature.
 
-    Raises ConfigError at the first field that differs.
+    Raises ConfigError for the first field that differs.
     """
     graph = onnx.load(onnx_file, load_external_data=False).graph
     inputs, outputs = ({value.name: _of_onnx(value) for value in values} for values in (graph.input, graph.output))
@@ -91,10 +91,10 @@ def check_config(repository: Path, model: str, onnx_file: Path) -> None:
 
 
 def check_repository(repository: Path) -> None:
-    """Compare all configs, variants included, with the contract and with each other.
+    """Compare all configs, including variants, with the contract and with each other.
 
-    Raises ConfigError at the first field with which a release would not load, would not answer, or could not be rolled
-    out: without weights, and for hardware that is not there.
+    Raises ConfigError for the first field that would keep a release from loading, answering or being rolled out. Needs
+    neither weights nor the hardware that a variant is for.
     """
     tags = vocabulary_size(repository)
     request = min(read_config(repository, model.name).max_batch_size for model in contract.COMPONENTS)
@@ -110,12 +110,12 @@ def check_repository(repository: Path) -> None:
             _check_profiles(path, config)
     for path in config_files(repository, contract.TAG_RECOMMENDER.name)[1:]:
         raise ConfigError(
-            f"{path}: expected no variant of the ensemble, found one: Triton would not read the pinned one"
+            f"{path}: expected no variant of the ensemble, found one: Triton would read it instead of the pinned config"
         )
 
 
 def ensemble_config(repository: Path, version: int) -> str:
-    """The ensemble of release `version` as protobuf text; dims and batch size come from the components' configs."""
+    """The config of release `version`'s ensemble. Dims and batch size come from the configs of the components."""
     configs = {model.name: read_config(repository, model.name) for model in contract.COMPONENTS}
     ensemble = pb.ModelConfig(
         name=contract.TAG_RECOMMENDER.name,
@@ -141,14 +141,14 @@ def ensemble_config(repository: Path, version: int) -> str:
 
 
 def released_version(repository: Path) -> int | None:
-    """The version that the ensemble pins and whose weights are there; None before the first release."""
+    """The version that the ensemble pins, if it was published; None before the first release."""
     versions = read_config(repository, contract.TAG_RECOMMENDER.name).version_policy.specific.versions
     published = len(versions) == 1 and (repository / contract.TAG_RECOMMENDER.name / str(versions[0])).is_dir()
     return versions[0] if published else None
 
 
 def tensorrt_parameters(config: pb.ModelConfig) -> list[MutableMapping[str, str]]:
-    """What the config hands to TensorRT, keys as in Triton's onnxruntime backend; to be changed in place."""
+    """The config's parameters for TensorRT, with the keys of Triton's onnxruntime backend. They are not copies."""
     accelerators = config.optimization.execution_accelerators.gpu_execution_accelerator
     return [accelerator.parameters for accelerator in accelerators if accelerator.name == "tensorrt"]
 
@@ -162,12 +162,12 @@ def _check_signature(path: Path, config: pb.ModelConfig, model: str, inputs: Sig
 
 
 def _check_serving(path: Path, config: pb.ModelConfig, request: int) -> None:
-    """What no file of weights tells: the version policy, the labels, and batches up to the largest `request`."""
+    """Check what does not depend on the weights: version policy, labels, and batches of up to `request` pictures."""
     policy = config.version_policy.WhichOneof("policy_choice") or "none, which means latest"
-    _expect(path, "version_policy", "all", policy, because="the pinned release has to stay while the next one loads")
+    _expect(path, "version_policy", "all", policy, because="the pinned release must stay while the next one loads")
     for output in config.output:
         if output.name == contract.TAGS.name:
-            because = "without it no client can name a tag"
+            because = "without it clients get no tag names"
             _expect(path, f"output {output.name} label_filename", contract.LABELS_FILE, output.label_filename, because)
     if config.max_batch_size < request:
         raise ConfigError(
@@ -188,7 +188,7 @@ def _check_warmup(path: Path, config: pb.ModelConfig, inputs: Signature) -> None
 
 
 def _check_profiles(path: Path, config: pb.ModelConfig) -> None:
-    """TensorRT's profile must reach from one to the largest batch: it refuses, or builds anew, what lies outside."""
+    """Check that TensorRT's profile covers all batch sizes: it refuses or rebuilds for those outside."""
     for parameters in tensorrt_parameters(config):
         given = {name: parameters.get(f"trt_profile_{name}_shapes", "") for name in ("min", "opt", "max")}
         if not any(given.values()):
@@ -209,7 +209,7 @@ def _expect(path: Path, field: str, expected: object, found: object, because: st
 
 def _expect_batch(path: Path, config: pb.ModelConfig, field: str, found: int) -> None:
     if not 1 <= found <= config.max_batch_size:
-        raise ConfigError(f"{path}: {field}: expected 1 to {config.max_batch_size}, max_batch_size, found {found}")
+        raise ConfigError(f"{path}: {field}: expected 1 to {config.max_batch_size} (max_batch_size), found {found}")
 
 
 def _of_config(entries: Iterable[pb.ModelInput] | Iterable[pb.ModelOutput]) -> Signature:
@@ -221,7 +221,7 @@ def _of_contract(tensor: contract.Tensor, tags: int) -> tuple[str, list[int]]:
 
 
 def _of_onnx(value: onnx.ValueInfoProto) -> tuple[str, list[int]]:
-    """Dtype and dims of an ONNX tensor without its batch dimension; -1 for a dynamic one."""
+    """Dtype and dims of an ONNX tensor without its batch dimension; a dynamic dimension is -1."""
     tensor = value.type.tensor_type
     dtype = pb.DataType.Name(ELEMENT_TYPES.get(int(tensor.elem_type), pb.TYPE_INVALID))
     return dtype, [dim.dim_value if dim.HasField("dim_value") else -1 for dim in tensor.shape.dim][1:]

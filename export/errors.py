@@ -1,14 +1,14 @@
-"""What export refuses.
+"""Errors of this package.
 
 ExportError
-|- ConfigError        a `config.pbtxt` is missing or does not fit the model; names file, field, expected and found
-|- VocabularyError    a vocabulary is malformed, or not the one that is served
-|- GateError          a release over a tolerance; `gates` has all of them
-|- GoldenSetError     a golden set is missing, damaged, or another release's
-|- ReleaseError       a release is not there, or not whole
+|- ConfigError        a `config.pbtxt` is missing or does not fit the model
+|- VocabularyError    a vocabulary is malformed or differs from the served one
+|- GateError          a release gate exceeded its tolerance
+|- GoldenSetError     a golden set is missing, damaged or of another release
+|- ReleaseError       a release is missing or incomplete
 |- RepositoryBusy     another command is writing to the repository
-`- ServerFailure      a running server does not answer, or not as it should
-   `- LoadRefused     it refused to load a version of a model
+`- ServerFailure      a running server does not answer or answers wrongly
+   `- LoadRefused     a running server refused to load a version of a model
 """
 
 from export.gate import Gate
@@ -19,28 +19,28 @@ class ExportError(ValueError):
 
 
 class ConfigError(ExportError):
-    """A `config.pbtxt` is missing or does not fit the model; names file, field, expected and found."""
+    """A `config.pbtxt` is missing or does not fit the model. Names file, field, expected and found value."""
 
 
 class VocabularyError(ExportError):
-    """A vocabulary is malformed, or not the one that is served."""
+    """A vocabulary is malformed or differs from the served one."""
 
 
 class GateError(ExportError):
-    """The exported models are over a tolerance; `gates` has every gate that was measured."""
+    """A release gate exceeded its tolerance; `gates` holds every gate that was measured."""
 
     def __init__(self, message: str, gates: tuple[Gate, ...]) -> None:
-        """Keep the gates beside the message."""
+        """Store the message and the gates."""
         super().__init__(message)
         self.gates = gates
 
 
 class GoldenSetError(ExportError):
-    """A golden set is missing, damaged, or another release's."""
+    """A golden set is missing, damaged or of another release."""
 
 
 class ReleaseError(ExportError):
-    """A release is not there, or not whole."""
+    """A release is missing or incomplete."""
 
 
 class RepositoryBusy(ExportError):
@@ -48,7 +48,7 @@ class RepositoryBusy(ExportError):
 
 
 class ServerFailure(ExportError):
-    """A running server does not answer, or not as it should."""
+    """A running server does not answer or answers wrongly."""
 
 
 class LoadRefused(ServerFailure):

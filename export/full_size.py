@@ -1,4 +1,4 @@
-"""A model repository for load tests: random weights, which take as long as trained ones, and the committed configs."""
+"""A model repository for load tests: the committed configs and random weights, which run as fast as trained ones."""
 
 import shutil
 import tempfile
@@ -11,20 +11,20 @@ from torch import nn
 
 from export.config import CONFIG_FILE, ensemble_config, vocabulary_size
 from export.errors import ExportError
-from export.onnx_model import export_onnx
+from export.graph.onnx_model import export_onnx
+from export.graph.split import split
 from export.repository import label_lines, labels_file, model_files
-from export.split import split
 from training.model import ALTReco
 from training.presets import preset
 
 VERSION = 1
 DAMPING = 0.2
-"""The factor on the last normalization of each bottleneck of the random model."""
+"""Factor on the last normalization of each bottleneck of the random model."""
 STATISTICS_BATCHES, STATISTICS_BATCH = 3, 8
 
 
 def random_repository(folder: Path, configs: Path, preset_name: str) -> None:
-    """Make the repository, and put it in place of what is there once it is whole; raises ExportError."""
+    """Make the repository, and replace an existing one once it is complete. Raises ExportError."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as work:
@@ -36,7 +36,7 @@ def random_repository(folder: Path, configs: Path, preset_name: str) -> None:
 
 
 def random_model(preset_name: str, tags: int) -> ALTReco:
-    """The preset's model with random weights, in evaluation mode; `tags` is N."""
+    """The preset's model with random weights and N = `tags`, in evaluation mode."""
     torch.manual_seed(0)
     model = ALTReco(preset(preset_name).model, tags)
     for module in model.modules():
@@ -45,8 +45,8 @@ def random_model(preset_name: str, tags: int) -> ALTReco:
     with torch.no_grad():
         for _ in range(STATISTICS_BATCHES):
             model.visual_encoder(torch.randint(0, 256, (STATISTICS_BATCH, *contract.IMAGE.dims), dtype=torch.uint8))
-        # With all of each block's output, random weights amplify int8's rounding from block to block as trained ones do
-        # not: the export would keep layers in float, and what is timed would not be an int8 model.
+        # Undamped, random weights amplify int8's rounding errors from block to block, which trained weights do not do.
+        # The export would then keep layers in float, and the timed model would not be an int8 model.
         for name, weight in model.visual_encoder.named_parameters():
             if name.endswith("layer.2.normalization.weight"):
                 weight.mul_(DAMPING)
@@ -54,7 +54,7 @@ def random_model(preset_name: str, tags: int) -> ALTReco:
 
 
 def folded(preset_name: str, configs: Path, folder: Path) -> Path:
-    """A repository in `folder` with the split that is released; the sections of a run share it. Raises ExportError."""
+    """The repository with the released split in `folder`, made unless it is there. Raises ExportError."""
     repository = folder / "folded"
     if not repository.exists():
         model = random_model(preset_name, vocabulary_size(configs))
@@ -64,14 +64,14 @@ def folded(preset_name: str, configs: Path, folder: Path) -> Path:
 
 
 def copy_configs(configs: Path, repository: Path) -> None:
-    """Start a repository with the configs of another one."""
+    """Copy the configs of a repository to a new one."""
     for model in (*contract.COMPONENTS, contract.TAG_RECOMMENDER):
         (repository / model.name / str(VERSION)).mkdir(parents=True)
         shutil.copy(configs / model.name / CONFIG_FILE, repository / model.name)
 
 
 def write_models(repository: Path, models: Sequence[contract.Model], modules: Mapping[str, nn.Module]) -> None:
-    """Export the modules, label the tags `tag-0`, `tag-1` and so on, and pin the version."""
+    """Export the modules, name the tags `tag-0`, `tag-1` and so on, and pin the version."""
     tags = vocabulary_size(repository)
     labels_file(repository).write_text(label_lines([f"tag-{i}" for i in range(tags)]), encoding="utf-8")
     files = model_files(repository, VERSION)

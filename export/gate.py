@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Gate:
-    """One check of a release: `measured` may be at most `allowed`; `worst` names the input that decided it."""
+    """One check of a release: `measured` may be at most `allowed`. `worst` names the input with the largest value."""
 
     name: str
     measured: float
@@ -14,10 +14,10 @@ class Gate:
 
     @property
     def passed(self) -> bool:
-        """False for NaN too."""
+        """Whether `measured` is within `allowed`; NaN is not."""
         return self.measured <= self.allowed
 
     def __str__(self) -> str:
-        """For the terminal."""
+        """The result as a line for the terminal."""
         sign = "ok " if self.passed else "NO "
         return f"{sign} {self.name}: {self.measured:.2g} (allowed {self.allowed:g}) {self.worst}".rstrip()

@@ -1,6 +1,6 @@
-"""The gates that a release has to pass: what it answers, and how well, compared step by step with the checkpoint.
+"""The gates of a release: checks that it answers like the checkpoint and tags as well.
 
-PyTorch = ONNX Runtime = served ensemble over the golden set, and precision@5 on the test pictures.
+On the golden set PyTorch, ONNX Runtime and the served ensemble are compared; precision@5 is of the test pictures.
 """
 
 from collections.abc import Sequence
@@ -34,19 +34,19 @@ class Tolerance:
 TOLERANCES = {
     "fp32": Tolerance(1e-4, 1e-4),
     "fp16": Tolerance(2e-2, 2e-2),
-    # Rounding moves single scores; whether it costs tags, only the quality says. A wrong model is further off.
+    # Rounding moves single scores, and only the quality gate tells whether it costs tags. A wrong model differs more.
     "int8": Tolerance(0.5, 2e-2),
 }
 
 
 def pytorch_gate(pytorch: Recommender, inputs: Inputs, onnx: Recommender, precision: str) -> Gate:
-    """The ONNX files against the checkpoint."""
+    """Compare the ONNX files with the checkpoint."""
     expected = pytorch(inputs.image, inputs.history)
     return answers_gate(PYTORCH, inputs, expected, onnx, TOLERANCES[precision].pytorch)
 
 
 def served_gate(repository: Path, golden: GoldenSet, precision: str) -> Gate:
-    """A Triton over the repository (the staged one), in strict mode, against ONNX Runtime; raises ExportError."""
+    """Compare a Triton over the (staged) repository, in strict mode, with ONNX Runtime. Raises ExportError."""
     try:
         with serve(on_free_ports(repository, strict=True, stop_timeout_s=0)) as server:
             return replay_gate(server.grpc_url, golden, TOLERANCES[precision].served)
@@ -55,7 +55,7 @@ def served_gate(repository: Path, golden: GoldenSet, precision: str) -> Gate:
 
 
 def replay_gate(url: str, golden: GoldenSet, allowed: float, access: Access = PLAIN) -> Gate:
-    """Whatever server answers there against the golden set; raises ServerFailure."""
+    """Compare the server at host:port with the golden set. Raises ServerFailure."""
     with connected(url, access) as client:
         max_batch = client.get_model_config(contract.TAG_RECOMMENDER.name).config.max_batch_size
         recommend = ensemble_recommender(client, golden.version)
@@ -71,13 +71,13 @@ def answers_gate(
     *,
     max_batch: int = max(BATCH_SIZES),
 ) -> Gate:
-    """Answers against `expected` [G, N], by the largest difference."""
+    """Compare answers with `expected` [G, N] by the largest difference."""
     difference = replay(inputs, expected, recommend, max_batch=max_batch)
     return Gate(name=name, measured=difference.value, allowed=allowed, worst=difference.where)
 
 
 def quality_gate(checkpoint: float, release: float, pictures: int) -> Gate:
-    """Precision@5 of the checkpoint and of the ONNX files."""
+    """Compare precision@5 of the ONNX files with the checkpoint's."""
     return Gate(
         name=QUALITY,
         measured=max(0.0, checkpoint - release),
@@ -87,10 +87,10 @@ def quality_gate(checkpoint: float, release: float, pictures: int) -> Gate:
 
 
 def require(gates: Sequence[Gate]) -> None:
-    """Raise GateError, with the gates that failed, by how much and where, unless all passed."""
+    """Raise GateError unless all gates passed. The message says which failed, by how much and on which input."""
     failed = [gate for gate in gates if not gate.passed]
     if failed:
         reasons = "; ".join(
-            f"{gate.name}: {gate.measured:.2g}, allowed are {gate.allowed:g} ({gate.worst})" for gate in failed
+            f"{gate.name}: {gate.measured:.2g}, at most {gate.allowed:g} is allowed ({gate.worst})" for gate in failed
         )
         raise GateError(f"refused: {reasons}", tuple(gates))

@@ -1,4 +1,4 @@
-"""The golden set of a release: real inputs, and what its models answered when it was made."""
+"""The golden set of a release: real inputs, and the answers of its models at the time of the export."""
 
 import zipfile
 from collections.abc import Callable
@@ -13,15 +13,15 @@ from export.errors import GoldenSetError
 
 GOLDEN_FILE = "golden.npz"
 BATCH_SIZES = (1, 3, 8)
-"""None is the size that the export was traced with; 3 does not divide the set."""
+"""None of them is the size that the export was traced with. 3 does not divide the set, so its last batch is smaller."""
 
 Recommender = Callable[[NDArray[np.uint8], NDArray[np.float32]], NDArray[np.float32]]
-"""IMAGE uint8 [batch, 224, 224, 3] and USER_HISTORY float32 [batch, N] to TAGS float32 [batch, N]."""
+"""Maps IMAGE uint8 [batch, 224, 224, 3] and USER_HISTORY float32 [batch, N] to TAGS float32 [batch, N]."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """G inputs as they cross the wire: `image` uint8 [G, 224, 224, 3], `history` float32 [G, N], a name each."""
+    """G named inputs as sent over gRPC: `image` uint8 [G, 224, 224, 3] and `history` float32 [G, N]."""
 
     names: tuple[str, ...]
     image: NDArray[np.uint8]
@@ -30,7 +30,7 @@ class Inputs:
 
 @dataclass(frozen=True, kw_only=True)
 class GoldenSet:
-    """`tags`, float32 [G, N]: what release `version`'s ONNX files answered to `inputs`, one at a time."""
+    """Inputs and the answers `tags`, float32 [G, N], of release `version`'s ONNX files to each input alone."""
 
     version: int
     inputs: Inputs
@@ -39,7 +39,7 @@ class GoldenSet:
 
 @dataclass(frozen=True)
 class Difference:
-    """The largest absolute difference of any tag's probability (NaN counts as infinite), and where it was."""
+    """The largest absolute difference of any tag's probability, and its input. NaN counts as infinite."""
 
     value: float
     where: str
@@ -48,7 +48,7 @@ class Difference:
 def replay(
     inputs: Inputs, expected: NDArray[np.float32], recommend: Recommender, *, max_batch: int = max(BATCH_SIZES)
 ) -> Difference:
-    """Ask for all inputs one at a time and in batches of at most `max_batch`, and compare with `expected` [G, N]."""
+    """Run all inputs one by one and in batches of up to `max_batch`, and compare the answers with `expected` [G, N]."""
     worst = Difference(-1.0, "")
     for size in (size for size in BATCH_SIZES if size <= max_batch):
         for start in range(0, len(inputs.names), size):
@@ -63,7 +63,7 @@ def replay(
 
 
 def save_golden_set(path: Path, golden: GoldenSet) -> None:
-    """Write the file; the caller renames."""
+    """Write a golden set to `path`. Not atomic: write to a temporary place and rename."""
     inputs = golden.inputs
     np.savez_compressed(
         path,
@@ -76,7 +76,7 @@ def save_golden_set(path: Path, golden: GoldenSet) -> None:
 
 
 def load_golden_set(path: Path, *, version: int) -> GoldenSet:
-    """Read the golden set of a release; raises GoldenSetError for a missing, damaged or another release's file."""
+    """Read release `version`'s golden set. Raises GoldenSetError if it is missing, damaged or another release's."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             found = int(arrays["version"])
@@ -85,10 +85,10 @@ def load_golden_set(path: Path, *, version: int) -> GoldenSet:
     except FileNotFoundError as error:
         raise GoldenSetError(f"no golden set at {path}; was release {version} pruned?") from error
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise GoldenSetError(f"{path} is no readable golden set: {error}") from error
+        raise GoldenSetError(f"{path} is not a readable golden set: {error}") from error
     count = len(inputs.names)
     if inputs.image.shape != (count, *contract.IMAGE.dims) or inputs.history.shape != golden.tags.shape:
-        raise GoldenSetError(f"{path}: images {inputs.image.shape}, histories {inputs.history.shape}: they do not fit")
+        raise GoldenSetError(f"{path}: images {inputs.image.shape} and histories {inputs.history.shape} do not match")
     if found != version:
         raise GoldenSetError(f"{path} belongs to release {found}, expected release {version}'s")
     return golden

@@ -1,4 +1,4 @@
-"""A new model repository for another vocabulary: the configs of one that is there, with its tuning and comments."""
+"""A new model repository for another vocabulary, with the configs, tuning and comments of an existing one."""
 
 import re
 from collections.abc import Iterator
@@ -27,11 +27,11 @@ FIRST_VERSION = 1
 
 
 def init_repository(directory: Path, vocabulary: Path, *, like: Path) -> None:
-    """Make `directory` a model repository without a release, for the tags of a file (UTF-8, one a line).
+    """Make a model repository without a release for the tags in a file (UTF-8, one tag per line).
 
-    It has the configs of `like`, whose N alone is changed, variants included. Raises ConfigError for configs in which
-    that cannot be done, VocabularyError, and ExportError for a directory that is not empty or cannot be written; then
-    nothing is there.
+    The configs and their variants are copied from `like`; only N changes. Raises ConfigError if a config cannot be
+    changed so, VocabularyError, and ExportError if `directory` is not empty or cannot be written. On an error nothing
+    is written.
     """
     tags = read_tags(vocabulary)
     check_repository(like)
@@ -49,11 +49,13 @@ def init_repository(directory: Path, vocabulary: Path, *, like: Path) -> None:
 
 
 def read_tags(path: Path) -> list[str]:
-    """The tags of a file with one a line; raises VocabularyError with the line of one that is empty or repeated."""
+    """Read a file with one tag per line. Raises VocabularyError with the number of an empty or repeated line."""
     try:
         lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise VocabularyError(f"cannot read the vocabulary {path}: {error}; expected UTF-8, one tag a line") from error
+        raise VocabularyError(
+            f"cannot read the vocabulary {path}: {error}; expected UTF-8, one tag per line"
+        ) from error
     first: dict[str, int] = {}
     for number, tag in enumerate(lines, start=1):
         if not tag.strip():
@@ -66,9 +68,9 @@ def read_tags(path: Path) -> list[str]:
 
 
 def with_vocabulary(path: Path, old: int, new: int) -> str:
-    """The text of a config with `new` in place of `old` where it means the size of the vocabulary, and nowhere else.
+    """Replace `old` by `new` in the text of a config wherever it is the size of the vocabulary, and nowhere else.
 
-    Protobuf tells which places these are, and proves the result; raises ConfigError where it cannot be had so.
+    The parsed protobuf decides which places these are and verifies the result. Raises ConfigError if that fails.
     """
     wanted = _resized(parse_config(path), new)
     text = path.read_text(encoding="utf-8")
@@ -76,13 +78,13 @@ def with_vocabulary(path: Path, old: int, new: int) -> str:
         candidate = f"{text[: place.start()]}{new}{text[place.end() :]}"
         with suppress(text_format.ParseError):
             changed = _parsed(candidate)
-            # A comment changes no field, and another number than N a field that keeps its value in `wanted`.
+            # In a comment the number changes no field. Where it is not N, it changes a field that `wanted` keeps.
             if changed != _parsed(text) and _resized(changed, new) == wanted:
                 text = candidate
     if _parsed(text) != wanted:
         raise ConfigError(
             f"{path}: dims of the vocabulary: expected {old} as a plain number everywhere, found another notation; "
-            "write it so, or copy the file and set the dims by hand"
+            "write it as a plain number, or copy the file and set the dims by hand"
         )
     return text
 
@@ -92,7 +94,7 @@ def _parsed(text: str) -> pb.ModelConfig:
 
 
 def _resized(config: pb.ModelConfig, tags: int) -> pb.ModelConfig:
-    """A copy with N = `tags`: of the tensors, their warmup, and their TensorRT profiles."""
+    """A copy of the config with N = `tags` in tensors, warmup and TensorRT profiles."""
     resized = pb.ModelConfig()
     resized.CopyFrom(config)
     warmup = [(name, value) for sample in resized.model_warmup for name, value in sample.inputs.items()]
@@ -108,7 +110,7 @@ def _resized(config: pb.ModelConfig, tags: int) -> pb.ModelConfig:
 
 @contextmanager
 def _whole_or_absent(directory: Path) -> Iterator[Path]:
-    """A new folder beside `directory` that takes its name when everything is in it, and is removed otherwise."""
+    """Yield a temporary folder that is renamed to `directory` on success and removed on an error."""
     directory = directory.resolve()
     partial = directory.with_name(f".{directory.name}.init.partial")
     try:

@@ -1,4 +1,4 @@
-"""`release.json`: what a release is, what it was made from and by, and what its gates measured."""
+"""`release.json`: a release's contents, its origin and the results of its gates."""
 
 import json
 from collections.abc import Mapping
@@ -18,39 +18,39 @@ MANIFEST_FILE = "release.json"
 
 @dataclass(frozen=True, kw_only=True)
 class ReleaseManifest:
-    """A release; hashes are SHA-256 in hexadecimal."""
+    """The record of a release. Hashes are SHA-256 in hexadecimal."""
 
     version: int
     created: str
     """UTC, ISO 8601."""
     preset: str
-    """Of the training."""
+    """The preset that the model was trained with."""
     checkpoint_sha256: str
     vocabulary_sha256: str
-    """Of the label file."""
+    """Hash of the label file."""
     data_sha256: str
-    """Of the manifest of the data set that golden set, calibration and quality were taken from."""
+    """Hash of the manifest of the data set used for golden set, calibration and quality."""
     tags: int
     """N, the size of the vocabulary."""
     precision: Precision
     kept_in_float: tuple[str, ...]
-    """Layers of the visual encoder that int8 would have hurt."""
+    """Layers of the visual encoder that stay in float because int8 would hurt there."""
     opset: int
     tools: Mapping[str, str]
-    """Package to version."""
+    """Version of each package that took part in the export."""
     precision_at_5: Mapping[str, float]
-    """`checkpoint` and `release`, on the same test pictures."""
+    """Precision@5 of `checkpoint` and `release` on the same test pictures."""
     quality_pictures: int
     gates: tuple[Gate, ...]
     files: Mapping[str, str]
-    """Path in the repository to hash: the models, and the golden set."""
+    """Hash of each model file and the golden set, by the path in the repository."""
 
     def gate(self, name: str) -> Gate:
         """The gate of that name."""
         return next(gate for gate in self.gates if gate.name == name)
 
     def onnx_metadata(self) -> dict[str, str]:
-        """What the ONNX files say of themselves: all that is known before they are measured and hashed."""
+        """The metadata of the ONNX files: all that is known before they are measured and hashed."""
         names = ("version", "created", "preset", "checkpoint_sha256", "vocabulary_sha256", "precision", "opset")
         return {name: str(getattr(self, name)) for name in names} | {"tools": json.dumps(dict(self.tools))}
 
@@ -61,7 +61,7 @@ def to_json(manifest: ReleaseManifest) -> str:
 
 
 def read_manifest(path: Path) -> ReleaseManifest:
-    """The manifest that `to_json` wrote; raises ExportError for a missing, damaged or foreign file."""
+    """Read a manifest written by `to_json`. Raises ExportError if it is missing, damaged or of another format."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         if values.pop("format") != FORMAT:
@@ -71,4 +71,4 @@ def read_manifest(path: Path) -> ReleaseManifest:
     except FileNotFoundError as error:
         raise ExportError(f"no release manifest at {path}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ExportError(f"{path} is no release manifest of this version of the project: {error}") from error
+        raise ExportError(f"{path} is not a release manifest of this version of the project: {error}") from error

@@ -1,10 +1,14 @@
-"""Write a release's golden set as HTTP requests, which the container's startup probe sends with nothing but curl.
+"""Write a release's golden set as HTTP requests, which the container's startup probe sends with curl.
 
     python -m export probe [MODEL_REPOSITORY]
 
-They go to tag_recommender/V/probe of the pinned release V: `I-J.request` is input I, its JSON J bytes long, `I-J.tags`
-what release V answered, one probability a line, and `allowed` by how much an answer may differ from that. Run it after
-`python -m export release`, before the folder is copied to where the cluster reads it.
+The files are in tag_recommender/V/probe of the pinned release V:
+
+    I-J.request    input I; its JSON is J bytes long
+    I-J.tags       the answer of release V, one probability per line
+    allowed        the largest accepted difference of a probability
+
+Run it after `python -m export release`, before the repository is copied to the cluster's storage.
 """
 
 import json
@@ -23,9 +27,9 @@ FOLDER = "probe"
 
 
 def write_requests(repository: Path, *, allowed: float | None = None) -> Path:
-    """Write the pinned release's requests, and return their folder; raises ExportError.
+    """Write the pinned release's requests and return their folder. Raises ExportError.
 
-    `allowed`: what a probability may differ by, if not what the release's own gate allows.
+    `allowed`: the largest accepted difference of a probability, by default that of the release's gate.
     """
     try:
         return _write(repository, allowed)
@@ -51,7 +55,7 @@ def _write(repository: Path, allowed: float | None) -> Path:
 
 
 def _request(image: NDArray[np.uint8], history: NDArray[np.float32]) -> tuple[bytes, bytes]:
-    """JSON and tensors of Triton's binary data extension; the answer is JSON alone."""
+    """JSON and tensors of a request in Triton's binary data extension; its answer is plain JSON."""
     tensors: dict[contract.Tensor, NDArray] = {contract.IMAGE: image, contract.USER_HISTORY: history}
     head = {
         "inputs": [

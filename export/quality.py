@@ -1,4 +1,4 @@
-"""The pictures that a release is measured on, and how well models tag them."""
+"""The pictures that a release is measured on, and the precision@5 of models on them."""
 
 from collections.abc import Mapping
 
@@ -21,10 +21,10 @@ CALIBRATION_PICTURES = 128
 
 
 def golden_inputs(manifest: Manifest, histories: Histories) -> Inputs:
-    """Test pictures with their users' histories, then some of them again without: cold start."""
+    """Test pictures with their users' histories, then some of them again without a history (cold start)."""
     rows = spread(manifest.rows("test"), GOLDEN_PICTURES)
     if len(rows) == 0:
-        raise ExportError(f"{manifest.root} has no test pictures: give some rows of the manifest the split test")
+        raise ExportError(f"{manifest.root} has no test pictures: mark some rows of its manifest with the split `test`")
     pictures = EvaluationPictures(manifest, histories, rows)
     items = [pictures[i] for i in range(len(rows))]
     image, history = np.stack([item[0] for item in items]), np.stack([item[1] for item in items])
@@ -38,14 +38,14 @@ def golden_inputs(manifest: Manifest, histories: Histories) -> Inputs:
 
 
 def calibration_pictures(manifest: Manifest, histories: Histories) -> NDArray[np.uint8]:
-    """Training pictures as they cross the wire, uint8 [pictures, 224, 224, 3]."""
+    """Training pictures as sent over gRPC, uint8 [pictures, 224, 224, 3]."""
     rows = spread(manifest.rows("train"), CALIBRATION_PICTURES)
     pictures = EvaluationPictures(manifest, histories, rows)
     return np.stack([pictures[i][0] for i in range(len(rows))])
 
 
 def torch_recommender(model: ALTReco) -> Recommender:
-    """The checkpoint's model, on the CPU."""
+    """A recommender that runs the checkpoint's model on the CPU."""
 
     @torch.inference_mode()
     def recommend(image: NDArray[np.uint8], history: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -57,7 +57,7 @@ def torch_recommender(model: ALTReco) -> Recommender:
 def precision_at_5(
     recommenders: Mapping[str, Recommender], manifest: Manifest, histories: Histories, *, pictures: int, quiet: bool
 ) -> dict[str, float]:
-    """Precision@5 of each model on the same test pictures, at most so many, spread over the split."""
+    """Precision@5 of each model on the same test pictures: at most `pictures`, spread over the split."""
     rows = spread(manifest.rows("test"), pictures)
     ranked: dict[str, list[Ranked]] = {name: [] for name in recommenders}
     batches = evaluation_batches(manifest, histories, rows, workers=0, batch_size=25)
@@ -69,5 +69,5 @@ def precision_at_5(
 
 
 def spread(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """At most `count` of them, evenly."""
+    """At most `count` rows at even distances."""
     return rows[np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(np.int64))] if len(rows) else rows

@@ -1,4 +1,4 @@
-"""A release: the next version of the three models, checked, then the ensemble that pins exactly those."""
+"""Makes a release: exports and checks the next version of the three models, then pins it in the ensemble."""
 
 import hashlib
 import platform
@@ -17,10 +17,11 @@ from export.config import CONFIG_FILE, check_config, check_repository, check_voc
 from export.errors import ExportError, VocabularyError
 from export.gate import Gate
 from export.golden import GoldenSet, Recommender, save_golden_set
+from export.graph.onnx_files import onnx_recommender
+from export.graph.onnx_model import OPSET, export_onnx, make_names_unique
+from export.graph.precision import apply_precision
+from export.graph.split import split
 from export.manifest import Precision, ReleaseManifest, to_json
-from export.onnx_files import onnx_recommender
-from export.onnx_model import OPSET, export_onnx, make_names_unique
-from export.precision import apply_precision
 from export.quality import calibration_pictures, golden_inputs, precision_at_5, torch_recommender
 from export.repository import (
     discard_leftovers,
@@ -36,7 +37,6 @@ from export.repository import (
     staging,
     versions,
 )
-from export.split import split
 from training.checkpoint import Checkpoint, data_of, load_checkpoint
 from training.data.histories import Histories
 from training.data.manifest import MANIFEST_FILE, Manifest
@@ -46,8 +46,9 @@ TOOLS = ("torch", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "trans
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How to export, and what to measure on: a data set (default: the one that the checkpoint was trained on) and the
-    number of its test pictures.
+    """How to export and what to measure on.
+
+    `data` defaults to the data set that the checkpoint was trained on. `quality_pictures` come from its test split.
     """
 
     precision: Precision = "fp32"
@@ -61,14 +62,14 @@ DEFAULT = Options()
 
 @dataclass(frozen=True)
 class Release:
-    """What is published now; `new` is False when it was there already."""
+    """The published release; `new` is False if it existed before."""
 
     repository: Path
     manifest: ReleaseManifest
     new: bool
 
     def __str__(self) -> str:
-        """For the terminal."""
+        """The result for the terminal."""
         if not self.new:
             return f"{self.repository} serves this checkpoint already, as release {self.manifest.version}"
         return "\n".join(
@@ -80,10 +81,10 @@ class Release:
 
 
 def release(checkpoint_path: Path, repository: Path, options: Options = DEFAULT) -> Release:
-    """Publish the checkpoint as the repository's next release, unless it is the current one already.
+    """Publish the checkpoint as the repository's next release, unless it is the current release already.
 
     Raises ExportError (config, vocabulary, a gate, a repository that is full, read-only or busy) and training's
-    CheckpointError and DataError; then the repository is as before.
+    CheckpointError and DataError. On an error the repository stays as it was.
     """
     checkpoint = load_checkpoint(checkpoint_path)
     modules = split(checkpoint.model)
@@ -109,7 +110,7 @@ def release(checkpoint_path: Path, repository: Path, options: Options = DEFAULT)
 
 @dataclass(frozen=True)
 class Source:
-    """What a release is made from."""
+    """The checkpoint and the data that a release is made from."""
 
     checkpoint: Checkpoint
     checkpoint_sha256: str
@@ -118,19 +119,19 @@ class Source:
 
 
 def _data(checkpoint: Checkpoint, path: Path, options: Options) -> tuple[Manifest, Histories]:
-    """The data set to measure on; raises ExportError, DataError, and CheckpointError for another vocabulary's."""
+    """The data set to measure on. Raises ExportError, DataError, and CheckpointError for another vocabulary."""
     root = options.data or checkpoint.data
     if root is None:
         raise ExportError("the checkpoint does not say which data it was trained on: name it with --data")
     if not root.exists():
-        raise ExportError(f"no data set at {root}, which golden set and quality are taken from: name one with --data")
+        raise ExportError(f"no data set at {root} for the golden set and the quality gate: name one with --data")
     return data_of(checkpoint, path, root)
 
 
 def _stage(
     source: Source, modules: dict[str, nn.Module], version: int, repository: Path, staged: Path, options: Options
 ) -> ReleaseManifest:
-    """Make the release as a model repository of its own, and check it there; raises GateError and ConfigError."""
+    """Make the release in a separate model repository and check it there. Raises GateError and ConfigError."""
     manifest = _draft(source, version, options)
     labels_file(staged).write_text(label_lines(source.checkpoint.vocabulary.tags), encoding="utf-8")
     files = model_files(staged, version)
@@ -167,7 +168,7 @@ def _stage(
 def _measure(
     source: Source, staged: Path, golden: GoldenSet, onnx: Recommender, pictures: int, options: Options
 ) -> tuple[dict[str, float], tuple[Gate, ...]]:
-    """Precision@5 of checkpoint and release, and all gates, cheap ones first; raises GateError."""
+    """Measure precision@5 of checkpoint and release, and all gates, cheap ones first. Raises GateError."""
     _say(options, f"compare the answers to {len(golden.inputs.names)} golden inputs: PyTorch, ONNX Runtime, Triton")
     model = torch_recommender(source.checkpoint.model)
     pytorch = gates.pytorch_gate(model, golden.inputs, onnx, options.precision)
@@ -191,7 +192,7 @@ def _say(options: Options, step: str) -> None:
 
 
 def _draft(source: Source, version: int, options: Options) -> ReleaseManifest:
-    """The manifest as far as it is known before anything is made."""
+    """The manifest with the fields that are known before the export."""
     settings = source.checkpoint.settings
     return ReleaseManifest(
         version=version,
@@ -213,17 +214,17 @@ def _draft(source: Source, version: int, options: Options) -> ReleaseManifest:
 
 
 def _installed(packages: Sequence[str]) -> dict[str, str]:
-    """Those that are there, with their versions."""
+    """Versions of the packages that are installed."""
     return {each.name: each.version for each in metadata.distributions() if each.name in packages}
 
 
 def _check_labels(repository: Path, checkpoint: Checkpoint) -> None:
-    """Labels are per model in Triton, not per version: another vocabulary must not be published over this one."""
+    """Raise VocabularyError for another vocabulary: Triton's label file is per model, not per version."""
     if any("\n" in tag or not tag for tag in checkpoint.vocabulary.tags):
-        raise VocabularyError("a tag is empty or holds a line break: Triton's label file has one tag a line")
+        raise VocabularyError("a tag is empty or contains a line break: Triton's label file has one tag per line")
     labels = labels_file(repository)
     if labels.exists() and labels.read_text(encoding="utf-8") != label_lines(checkpoint.vocabulary.tags):
         raise VocabularyError(
             f"{labels} holds another vocabulary than the checkpoint's ({len(checkpoint.vocabulary)} tags). "
-            "A different vocabulary is a different repository: `python -m export init` makes one"
+            "Each vocabulary needs its own repository: make one with `python -m export init`"
         )

@@ -1,12 +1,12 @@
-"""The releases of a Triton model repository as files: which there are, which one is pinned, and how that changes.
+"""The files of the releases in a Triton model repository, and every change to them.
 
     <component>/<version>/model.onnx     the weights
     classifier/tags.txt                  the vocabulary, the same for all releases
     tag_recommender/<version>/           release.json and golden.npz
-    tag_recommender/config.pbtxt         pins one version: the only switch
+    tag_recommender/config.pbtxt         pins one version and is the only switch
 
-A release is staged in a folder that Triton does not look into, as a model repository of its own, and every file gets
-its place by a rename, the switch last. A version number is never used twice: a server's cache may know the old one.
+A release is staged as a separate model repository in a folder that Triton ignores. Then every file is renamed to its
+place, the switch last. A version number is never used twice, because a server's cache may hold answers of the old one.
 """
 
 import fcntl
@@ -31,22 +31,30 @@ STAGING = ".staging"
 LOCK_FILE = ".lock"
 
 State = Literal["current", "ready", "withdrawn", "pruned", "unfinished", "foreign"]
-"""Pinned; whole; whole, but where no server looks; only its manifest is left; a publish was cut off; no manifest."""
+"""State of a version.
+
+current       pinned by the ensemble
+ready         complete
+withdrawn     complete, but moved to where no server looks
+pruned        only the manifest is left
+unfinished    publishing was interrupted
+foreign       has no manifest
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Version:
-    """A version number in the repository."""
+    """A version in the repository."""
 
     number: int
     state: State
     manifest: ReleaseManifest | None
-    """None of a foreign one."""
+    """None for a foreign version."""
 
 
 @contextmanager
 def locked(repository: Path) -> Iterator[None]:
-    """Hold the repository for writing; raises RepositoryBusy while another process does, ExportError if unwritable."""
+    """Lock the repository for writing. Raises RepositoryBusy if another process has it, ExportError if unwritable."""
     path = ensemble_folder(repository) / LOCK_FILE
     try:
         file = path.open("w")
@@ -63,13 +71,13 @@ def locked(repository: Path) -> Iterator[None]:
 
 
 def versions(repository: Path) -> list[Version]:
-    """All that stand in the repository, oldest first; raises ExportError for a damaged manifest."""
+    """All versions in the repository, oldest first. Raises ExportError for a damaged manifest."""
     current = released_version(repository)
     return [_version(repository, number, current) for number in sorted(_numbers(repository))]
 
 
 def find_version(repository: Path, number: int) -> Version:
-    """One of them; raises ReleaseError that lists what there is."""
+    """The version with this number. Raises ReleaseError, which lists the releases, if there is none."""
     if number not in _numbers(repository):
         known = ", ".join(str(version.number) for version in versions(repository) if version.manifest) or "none"
         raise ReleaseError(f"{repository} has no release {number}; its releases: {known}")
@@ -77,7 +85,7 @@ def find_version(repository: Path, number: int) -> Version:
 
 
 def load_release(repository: Path, number: int | None = None) -> tuple[ReleaseManifest, GoldenSet]:
-    """A release (default: the pinned one) and its golden set; raises ReleaseError and GoldenSetError."""
+    """A release (default: the pinned one) and its golden set. Raises ReleaseError and GoldenSetError."""
     if number is None:
         number = released_version(repository)
     if number is None:
@@ -86,7 +94,7 @@ def load_release(repository: Path, number: int | None = None) -> tuple[ReleaseMa
 
 
 def find_manifest(repository: Path, number: int) -> ReleaseManifest:
-    """A release's manifest; raises ReleaseError where there is none."""
+    """The manifest of a release. Raises ReleaseError if it has none."""
     manifest = find_version(repository, number).manifest
     if manifest is None:
         raise ReleaseError(f"release {number} has no {MANIFEST_FILE}: it was not published by this project's export")
@@ -94,15 +102,15 @@ def find_manifest(repository: Path, number: int) -> ReleaseManifest:
 
 
 def next_version(repository: Path) -> int:
-    """One above every number that was ever used."""
+    """The next version number, above all that were ever used."""
     return max(_numbers(repository), default=0) + 1
 
 
 @contextmanager
 def staging(repository: Path) -> Iterator[Path]:
-    """A copy of the configs and labels, for a new version's files to be checked in; gone afterwards."""
+    """Yield a temporary copy of the configs and labels, in which a new version is made and checked."""
     folder = ensemble_folder(repository) / STAGING
-    shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
+    shutil.rmtree(folder, ignore_errors=True)  # left by a process that was killed
     try:
         for model in (*contract.COMPONENTS, contract.TAG_RECOMMENDER):
             source, target = repository / model.name, folder / model.name
@@ -117,9 +125,9 @@ def staging(repository: Path) -> Iterator[Path]:
 
 
 def publish(repository: Path, staged: Path, version: int) -> None:
-    """Give everything its place, the pin last: until then the old release is whole, and the one that is served.
+    """Move a staged version to its place and pin it last. Until then the old release is complete and served.
 
-    Raises OSError; then the version is taken away again.
+    Removes the version again if it raises OSError.
     """
     _synchronize(staged)
     name = contract.TAG_RECOMMENDER.name
@@ -128,7 +136,7 @@ def publish(repository: Path, staged: Path, version: int) -> None:
     try:
         if not (repository / labels).exists():
             (staged / labels).rename(repository / labels)
-        for folder in folders:  # the manifest first: it tells whose the others are
+        for folder in folders:  # the manifest first: it marks the others as a release of ours
             (staged / folder).rename(repository / folder)
         pin(repository, version)
     except OSError:
@@ -138,7 +146,7 @@ def publish(repository: Path, staged: Path, version: int) -> None:
 
 
 def pin(repository: Path, version: int) -> None:
-    """Make the ensemble's config name this version; what a server loads from then on. One rename."""
+    """Make the ensemble pin this version, with one rename. Servers load it from then on."""
     path = ensemble_folder(repository) / CONFIG_FILE
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(ensemble_config(repository, version), encoding="utf-8")
@@ -149,32 +157,32 @@ def pin(repository: Path, version: int) -> None:
 
 
 def withdraw(repository: Path, version: int) -> None:
-    """Put a version's weights where no server looks: one that does not load would keep a server from starting."""
+    """Move a version's weights to where no server looks: weights that do not load keep a server from starting."""
     for model in contract.COMPONENTS:
         (repository / model.name / str(version)).rename(_withdrawn(repository, model, version))
 
 
 def restore(repository: Path, version: int) -> None:
-    """Take back a `withdraw`, if there was one."""
+    """Undo `withdraw`, if there was one."""
     for model in contract.COMPONENTS:
         if _withdrawn(repository, model, version).exists():
             _withdrawn(repository, model, version).rename(repository / model.name / str(version))
 
 
 def discard(repository: Path, version: int) -> None:
-    """Remove a version's weights and golden set; its manifest stays, as a record and to keep the number taken."""
+    """Remove a version's weights and golden set. The manifest stays as a record and reserves the number."""
     restore(repository, version)
     for model in contract.COMPONENTS:
         folder = repository / model.name / str(version)
         if folder.exists():
-            # A rename first: a server that looks meanwhile finds the version whole, or not at all.
+            # Renamed first, so that a server finds the version either complete or not at all.
             gone = folder.rename(folder.with_name(f".{version}.gone"))
             shutil.rmtree(gone)
     (ensemble_folder(repository) / str(version) / GOLDEN_FILE).unlink(missing_ok=True)
 
 
 def discard_leftovers(repository: Path) -> None:
-    """What commands that were killed left behind."""
+    """Remove what killed commands left behind."""
     for version in versions(repository):
         if version.state == "unfinished":
             discard(repository, version.number)
@@ -184,38 +192,38 @@ def discard_leftovers(repository: Path) -> None:
 
 
 def model_files(folder: Path, version: int) -> dict[str, Path]:
-    """Model name to ONNX file, in a repository or a staged one."""
+    """The ONNX file of each model, in a repository or a staged copy."""
     return {model.name: folder / model.name / str(version) / MODEL_FILE for model in contract.COMPONENTS}
 
 
 def manifest_file(repository: Path, version: int) -> Path:
-    """Where a release's manifest is."""
+    """Path of a release's manifest."""
     return ensemble_folder(repository) / str(version) / MANIFEST_FILE
 
 
 def golden_file(repository: Path, version: int) -> Path:
-    """Where a release's golden set is."""
+    """Path of a release's golden set."""
     return ensemble_folder(repository) / str(version) / GOLDEN_FILE
 
 
 def labels_file(repository: Path) -> Path:
-    """Where the vocabulary is."""
+    """Path of the label file, which holds the vocabulary."""
     return repository / contract.CLASSIFIER.name / contract.LABELS_FILE
 
 
 def label_lines(tags: Sequence[str]) -> str:
-    """What that file holds: one tag a line, in the order of the TAGS tensor."""
+    """Contents of the label file: one tag per line, in the order of the TAGS tensor."""
     return "".join(f"{tag}\n" for tag in tags)
 
 
 def ensemble_folder(repository: Path) -> Path:
-    """Of the ensemble; raises ConfigError where there is no repository."""
+    """Folder of the ensemble. Raises ConfigError if `repository` is not a model repository."""
     read_config(repository, contract.TAG_RECOMMENDER.name)
     return repository / contract.TAG_RECOMMENDER.name
 
 
 def check_files(repository: Path, manifest: ReleaseManifest) -> None:
-    """Raise ReleaseError unless every file of the release, and the vocabulary, is what the manifest says."""
+    """Raise ReleaseError unless the files of the release and the vocabulary have the hashes in the manifest."""
     expected = {**manifest.files, str(labels_file(Path())): manifest.vocabulary_sha256}
     for name, digest in expected.items():
         path = repository / name
@@ -229,7 +237,7 @@ def check_files(repository: Path, manifest: ReleaseManifest) -> None:
 
 
 def sha256(path: Path) -> str:
-    """Of a file, in hexadecimal."""
+    """SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -265,7 +273,7 @@ def _numbers(repository: Path) -> set[int]:
 
 
 def _synchronize(path: Path) -> None:
-    """A rename must not reach the disk before what it names."""
+    """Write files to the disk, so that a later rename cannot reach it before their contents."""
     for each in (path, *path.rglob("*")):
         _synchronize_one(each)
 

@@ -1,7 +1,7 @@
-"""A running Triton from one release to another, under load: no request fails, and none is answered by both.
+"""Switch a running Triton to another release under load. No request fails, and none is answered by both releases.
 
-The server is in explicit model control mode and reads the same repository. Up to the switch, whatever goes wrong leaves
-the old release serving, on disk as well; after it, the new one has answered its golden set.
+The server runs in explicit model control mode and reads the same repository. Until the new release has answered its
+golden set, any error leaves the old release serving and pinned.
 """
 
 import time
@@ -34,15 +34,15 @@ from export.served import (
 
 POLL_S = 0.02
 LOAD_DEADLINE_S = 1800.0
-"""For one model: TensorRT builds its engines while it loads."""
+"""Deadline for loading one model: TensorRT builds its engines meanwhile."""
 NOT_EXPLICIT = "explicit model load / unload is not allowed"
-"""What Triton says in the other control modes."""
+"""Triton's error message in the other control modes."""
 ENSEMBLE = contract.TAG_RECOMMENDER.name
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rollout:
-    """What was done; `old` is None where nothing was served before, and `version` where it was this one already."""
+    """The result of a rollout. `old` is None if nothing was served, and equals `version` if there was nothing to do."""
 
     url: str
     old: int | None
@@ -51,7 +51,7 @@ class Rollout:
     seconds: float
 
     def __str__(self) -> str:
-        """For the terminal."""
+        """The result for the terminal."""
         before = "nothing" if self.old is None else f"release {self.old}"
         done = f"{self.url}: {before} -> release {self.version}, {self.seconds:.1f} s"
         return (
@@ -69,10 +69,10 @@ def rollout(
     access: Access = PLAIN,
     say: Callable[[str], None] = print,
 ) -> Rollout:
-    """Make the server at host:port serve the pinned release, or `to`, which is pinned then.
+    """Switch the server at host:port to the pinned release, or pin `to` and switch to that.
 
-    `allowed`: difference to the golden set, if not the release's own. Raises GateError, ServerFailure, ReleaseError,
-    ConfigError, GoldenSetError and RepositoryBusy; unless the message says otherwise, the old release serves.
+    `allowed` defaults to the release's tolerance. Raises GateError, ServerFailure, ReleaseError, ConfigError,
+    GoldenSetError and RepositoryBusy. Then the old release goes on serving, unless the message says otherwise.
     """
     with locked(repository), connected(url, access) as client:
         started = time.monotonic()
@@ -103,19 +103,19 @@ def rollout(
 
 
 def _check_old_release(repository: Path, old: int) -> None:
-    """A model is loaded with all that the repository has of the wanted versions: one that it lacks is unloaded."""
+    """Raise ReleaseError if files of the serving release are gone: Triton would unload it with the next load."""
     for path in model_files(repository, old).values():
         if not path.is_file():
             raise ReleaseError(
-                f"release {old} serves, but {path} is gone: loading another release beside it would end it. Nothing "
-                f"was changed; restore the file, or start the server anew, which then serves the pinned release"
+                f"release {old} serves, but {path} is gone: loading another release would unload it. Nothing was "
+                f"changed; restore the file, or restart the server, which then serves the pinned release"
             )
 
 
 def _check_running(client: triton.InferenceServerClient, repository: Path) -> None:
-    """Raise ConfigError where the server runs with other configs than the repository has, whence the ensemble's comes.
+    """Raise ConfigError if the server's configs differ from the repository's, from which the ensemble's is generated.
 
-    Triton takes an ensemble down that does not fit: the old one, too.
+    Triton unloads an ensemble that does not fit its components, and that includes the old release's.
     """
     batch = min(read_config(repository, model.name).max_batch_size for model in contract.COMPONENTS)
     for model in contract.COMPONENTS:
@@ -125,7 +125,7 @@ def _check_running(client: triton.InferenceServerClient, repository: Path) -> No
             raise ConfigError(
                 f"{repository / model.name / CONFIG_FILE}: expected what the server runs with, max_batch_size "
                 f"{runs.max_batch_size} and dims {_dims(runs)}, found max_batch_size {written.max_batch_size} and dims "
-                f"{_dims(written)}: undo the change, or start the server anew before the rollout"
+                f"{_dims(written)}: undo the change, or restart the server before the rollout"
             )
 
 
@@ -137,20 +137,20 @@ def _dims(config: pb.ModelConfig) -> dict[str, list[int]]:
 def _old_release_kept(
     client: triton.InferenceServerClient, repository: Path, old: int | None, version: int
 ) -> Iterator[None]:
-    """Whatever goes wrong inside, the old release serves, and is pinned where the new one was."""
+    """On any error inside, make the server serve the old release and pin it again."""
     withdrawn = find_version(repository, version).state == "withdrawn"
     try:
         yield
     except BaseException as error:
         if isinstance(error, InferenceServerException) and NOT_EXPLICIT in error.message():
             raise ServerFailure(
-                "the server does not take loads: start it with --model-control-mode=explicit. Nothing was changed; "
-                "started anew in any mode, it serves the pinned release"
+                "the server refuses to load models: start it with --model-control-mode=explicit. Nothing was changed; "
+                "after a restart in any mode, it serves the pinned release"
             ) from error
         if old is None or old == version:
             raise
         unpinned, gone = _pin_again(repository, old, version), _go_back(client, old)
-        # An older release has been loaded before: it is not its files' fault.
+        # An older release has been loaded before, so its files are not the cause.
         if withdrawn or (isinstance(error, LoadRefused) and version > old):
             withdraw(repository, version)
         message = _refusal(error, version, old, unpinned=unpinned, gone=gone)
@@ -164,7 +164,7 @@ def _old_release_kept(
 
 
 def _pin_again(repository: Path, old: int, version: int) -> str | None:
-    """First of all, in case that the server is gone; what went wrong, if anything."""
+    """Pin the old release, before anything needs the server. Returns the error, if there was one."""
     try:
         if released_version(repository) == version:
             pin(repository, old)
@@ -174,7 +174,7 @@ def _pin_again(repository: Path, old: int, version: int) -> str | None:
 
 
 def _go_back(client: triton.InferenceServerClient, old: int) -> str | None:
-    """What went wrong, if anything."""
+    """Load the old release on the server again. Returns the error, if there was one."""
     try:
         if served_version(client) != old:
             client.load_model(ENSEMBLE, client_timeout=LOAD_DEADLINE_S)
@@ -190,32 +190,32 @@ def _refusal(error: BaseException, version: int, old: int, *, unpinned: str | No
     if unpinned is not None:
         return (
             f"{refused}: {_reason(error)}. Release {old} could not be pinned again ({unpinned}): "
-            f"`python -m export rollback --to {old}` before the server starts anew"
+            f"run `python -m export rollback --to {old}` before the server restarts"
         )
     if gone is not None:
         return (
-            f"{refused}: {_reason(error)}. The server cannot be taken back ({gone}); "
-            f"release {old} is pinned again, start the server anew"
+            f"{refused}: {_reason(error)}. The server could not be switched back ({gone}); "
+            f"release {old} is pinned again, restart the server"
         )
     return f"{refused}, release {old} goes on serving and is pinned: {_reason(error)}"
 
 
 def _reason(error: BaseException) -> str:
-    """Without the Python backend's traceback."""
+    """The error's message without the Python backend's traceback."""
     text = error.message() if isinstance(error, InferenceServerException) else str(error)
     return text.partition("\n\nAt:")[0].strip()
 
 
 def _load_versions(client: triton.InferenceServerClient, model: str, versions: Collection[int]) -> None:
-    """Make exactly these versions of a model loaded; those that are stay as they are while others load.
+    """Load exactly these versions of a model. Those that are loaded already keep serving meanwhile.
 
-    By an override of the policy: with the repository's own, `all`, every release that was ever made would be loaded.
+    The request overrides the version policy: with the repository's `all`, every release would be loaded.
     """
     try:
         if not ready_versions(client, model):
             client.load_model(model, client_timeout=LOAD_DEADLINE_S)
-        # The server's own config, which may be a variant (--model-config-name), and not the repository's. Without
-        # what Triton adds to it after loading: it would take that for a change, and load the old release once more.
+        # The server's config may be a variant (--model-config-name), so it is not read from the repository. `runtime`,
+        # which Triton adds after loading, would look like a change and make it load the old release once more.
         config = client.get_model_config(model, client_timeout=DEADLINE_S).config
         config.ClearField("runtime")
         config.version_policy.Clear()
@@ -224,11 +224,12 @@ def _load_versions(client: triton.InferenceServerClient, model: str, versions: C
         client.load_model(model, config=text, client_timeout=LOAD_DEADLINE_S)
     except InferenceServerException as error:
         if error.status() == "StatusCode.INVALID_ARGUMENT":
-            raise LoadRefused(f"Triton does not load it: {_reason(error)}") from error
+            raise LoadRefused(f"Triton refused to load it: {_reason(error)}") from error
         raise
     if missing := set(versions) - ready_versions(client, model):
         raise ServerFailure(
-            f"the server finds no version {min(missing)} of {model}: does it read the same repository, as it is now?"
+            f"the server finds no version {min(missing)} of {model}: does it read the same repository, with its "
+            "latest files?"
         )
 
 
@@ -241,10 +242,10 @@ def _require(golden: GoldenSet, client: triton.InferenceServerClient, recommend:
 
 
 def _retire_others(client: triton.InferenceServerClient, version: int, timeout_s: float) -> None:
-    """Unload all but this version once no ensemble but this one has a request under way, and see it gone.
+    """Unload all other versions once their ensembles have no request in progress, and wait until they are gone.
 
-    A request holds the models of all its steps from its first one on, so that Triton keeps an unloaded model until the
-    last such request has been answered: also one of an ensemble that was loaded again meanwhile, which no index shows.
+    A request holds the models of all its steps from its start, so Triton keeps an unloaded model until the last such
+    request is answered. This includes requests of an ensemble that was loaded again since, which no index shows.
     """
     deadline = time.monotonic() + timeout_s
     try:
@@ -256,14 +257,14 @@ def _retire_others(client: triton.InferenceServerClient, version: int, timeout_s
     except (InferenceServerException, ServerFailure) as error:
         raise ServerFailure(
             f"release {version} serves and is pinned, but the others are not unloaded: {_reason(error)}; "
-            f"the same command again unloads them"
+            f"run the same command again to unload them"
         ) from error
 
 
 def _wait_until_gone(client: triton.InferenceServerClient, model: str, version: int, deadline: float) -> None:
     while others := _not_gone(client, model, version):
         if time.monotonic() > deadline:
-            raise ServerFailure(f"{model} {others[0]} still has requests under way")
+            raise ServerFailure(f"{model} {others[0]} still has requests in progress")
         time.sleep(POLL_S)
 
 

@@ -1,4 +1,4 @@
-"""A running Triton, asked over gRPC: what it serves, and what its models answer."""
+"""The releases and the answers of a running Triton, over gRPC."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,14 +14,14 @@ from export.errors import ServerFailure
 from export.golden import Recommender
 
 DEADLINE_S = 60.0
-"""For one answer: a release's first ones, on a CPU that is busy with the old release."""
+"""Deadline of one call. Long enough for a release's first answers on a CPU that is busy with the old release."""
 
 
 @contextmanager
 def connected(url: str, access: Access = PLAIN) -> Iterator[triton.InferenceServerClient]:
-    """A client for host:port; whatever Triton or gRPC raises meanwhile becomes a ServerFailure.
+    """Yield a client for host:port. Errors of Triton and gRPC inside become ServerFailure.
 
-    Raises InvalidRequest for files of `access` that cannot be used.
+    Raises InvalidRequest if files of `access` cannot be used.
     """
     if "/" in url:
         raise ServerFailure(f"url {url!r}: expected host:port of the gRPC endpoint, such as localhost:8001")
@@ -35,26 +35,26 @@ def connected(url: str, access: Access = PLAIN) -> Iterator[triton.InferenceServ
 
 
 def loaded_releases(url: str, access: Access = PLAIN) -> set[int]:
-    """Every version of any of the models that the server at host:port has loaded; raises ServerFailure."""
+    """All versions that the server at host:port has loaded, of any model. Raises ServerFailure."""
     with connected(url, access) as client:
         models = (*contract.COMPONENTS, contract.TAG_RECOMMENDER)
         return {version for model in models for version in ready_versions(client, model.name)}
 
 
 def served_version(client: triton.InferenceServerClient) -> int | None:
-    """The release that clients are answered by; None when no ensemble is ready."""
+    """The release that answers clients; None if no ensemble is ready."""
     ready = ready_versions(client, contract.TAG_RECOMMENDER.name)
     return max(ready, default=None)
 
 
 def ready_versions(client: triton.InferenceServerClient, model: str) -> set[int]:
-    """The versions of a model that are loaded."""
+    """The loaded versions of a model."""
     index = client.get_model_repository_index(client_timeout=DEADLINE_S).models
     return {int(entry.version) for entry in index if entry.name == model and entry.state == "READY"}
 
 
 def ensemble_recommender(client: triton.InferenceServerClient, version: int) -> Recommender:
-    """The ensemble; raises ServerFailure when another release than `version` answers."""
+    """A recommender that calls the ensemble. Raises ServerFailure if a release other than `version` answers."""
 
     def recommend(image: NDArray[np.uint8], history: NDArray[np.float32]) -> NDArray[np.float32]:
         tensors: dict[str, NDArray] = {contract.IMAGE.name: image, contract.USER_HISTORY.name: history}
@@ -67,7 +67,7 @@ def ensemble_recommender(client: triton.InferenceServerClient, version: int) -> 
 
 
 def component_recommender(client: triton.InferenceServerClient, version: int) -> Recommender:
-    """The components of one version, one after the other: what the ensemble will do once it pins them."""
+    """A recommender that calls the components of one version in turn, as the ensemble will once it pins them."""
 
     def recommend(image: NDArray[np.uint8], history: NDArray[np.float32]) -> NDArray[np.float32]:
         tensors: dict[str, NDArray] = {contract.IMAGE.name: image, contract.USER_HISTORY.name: history}
@@ -80,7 +80,7 @@ def component_recommender(client: triton.InferenceServerClient, version: int) ->
 
 
 def infer_input(tensor: contract.Tensor, array: NDArray) -> triton.InferInput:
-    """The array, with a batch first, as it goes to the server."""
+    """The array (batch first) as an input of a request."""
     entry = triton.InferInput(tensor.name, array.shape, tensor.dtype)
     entry.set_data_from_numpy(np.ascontiguousarray(array))
     return entry

@@ -1,4 +1,4 @@
-"""Check a release where it lies, and where it is served."""
+"""Checks of a release: its files in the repository, and a running server."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from export.config import check_config, check_repository
 from export.errors import GoldenSetError, ServerFailure
 from export.gate import Gate
 from export.gates import SERVED, answers_gate, replay_gate, require
-from export.onnx_files import onnx_recommender
+from export.graph.onnx_files import onnx_recommender
 from export.repository import check_files, load_release, model_files
 from export.served import connected, served_version
 
@@ -15,9 +15,9 @@ FILES = "ONNX files to golden set"
 
 
 def verify(repository: Path, number: int | None = None, *, allowed: float | None = None) -> Gate:
-    """A release's files (default: the pinned one) have their hashes, fit the configs, and answer the golden set.
+    """Check the hashes of a release's files, their fit with the configs, and their answers to the golden set.
 
-    `allowed`: what it may differ by, if not the release's own.
+    `number` defaults to the pinned release, `allowed` to the release's tolerance.
 
     Raises ReleaseError, GoldenSetError, ConfigError and GateError.
     """
@@ -36,7 +36,7 @@ def verify(repository: Path, number: int | None = None, *, allowed: float | None
 def verify_served(
     repository: Path, url: str, number: int | None = None, *, allowed: float | None = None, access: Access = PLAIN
 ) -> Gate:
-    """The server at host:port serves this release (default: the pinned one) and answers its golden set.
+    """Check that the server at host:port serves this release (default: the pinned one) and answers its golden set.
 
     Raises ServerFailure, GoldenSetError and GateError.
     """

@@ -1,1 +1,1 @@
-"""The ensemble against raw ONNX Runtime and against other ways to serve the same model, in turn on the same cores."""
+"""Servers and clients for the comparison with raw ONNX Runtime and other model servers."""

@@ -1,4 +1,4 @@
-"""How every contestant is asked: a connection that is kept, a picture and a history in, five tags out."""
+"""Clients of the contestants: each keeps a connection, sends picture and history, and reads five tags."""
 
 import http
 import json
@@ -17,20 +17,20 @@ from benchmark.peers.errors import PeerError
 from export.served import DEADLINE_S, connected
 
 Ask = Callable[[np.ndarray, np.ndarray], Answer]
-"""Image uint8 [1, 224, 224, 3] and history float32 [1, N] to the answer."""
+"""Maps image uint8 [1, 224, 224, 3] and history float32 [1, N] to the answer."""
 
 Connect = Callable[[str], AbstractContextManager[Ask]]
-"""A connection to host:port."""
+"""Opens a connection to host:port."""
 
 PATH = "/predict"
 BOUNDARY = "----a-picture-and-a-history"
 SHOWN = 200
-"""Bytes of an answer that is no answer."""
+"""Number of bytes that are shown of an unexpected response."""
 
 
 @contextmanager
 def ensemble(address: str) -> Iterator[Ask]:
-    """One call of the ensemble, by gRPC. Raises ServerFailure."""
+    """Call the ensemble over gRPC. Raises ServerFailure."""
     outputs = ranked(ANSWERED_TAGS)
     with connected(address) as client:
 
@@ -45,7 +45,7 @@ def ensemble(address: str) -> Iterator[Ask]:
 
 @contextmanager
 def three_calls(address: str) -> Iterator[Ask]:
-    """A call for each of the three models, one after the other, by gRPC. Raises ServerFailure."""
+    """Call the three models one after the other over gRPC. Raises ServerFailure."""
     outputs = ranked(ANSWERED_TAGS)
     with connected(address) as client:
 
@@ -65,7 +65,7 @@ def three_calls(address: str) -> Iterator[Ask]:
 
 @contextmanager
 def raw_post(address: str) -> Iterator[Ask]:
-    """A POST of raw bytes, answered in JSON. Raises HTTPError, PeerError."""
+    """POST raw bytes and read JSON. Raises HTTPError, PeerError."""
     with _pool(address) as pool:
 
         def ask(image: np.ndarray, history: np.ndarray) -> Answer:
@@ -76,7 +76,7 @@ def raw_post(address: str) -> Iterator[Ask]:
 
 @contextmanager
 def form_post(address: str) -> Iterator[Ask]:
-    """The same bytes as a file in a form, answered in a list of one. Raises HTTPError, PeerError."""
+    """POST the same bytes as a file in a form and read a list with one answer. Raises HTTPError, PeerError."""
     before = (
         f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="bodies"; filename="body"\r\n'
         "Content-Type: application/octet-stream\r\n\r\n"

@@ -1,4 +1,4 @@
-"""Who takes part: how each is started, asked and tuned."""
+"""The contestants: how each is started, called and tuned."""
 
 import json
 import os
@@ -20,20 +20,20 @@ from deploy.local import on_free_ports, serve
 from deploy.local.process import piped
 from export.config import vocabulary_size
 from export.full_size import folded, random_model
-from export.split import split
+from export.graph.split import split
 from measure.callers import Load
 from measure.requests import new_arrays
 
 RAW, ENSEMBLE, THREE_CALLS = "raw ONNX Runtime", "ensemble", "three calls"
 PEERS = ("fastapi_pytorch", "litserve", "bentoml")
-"""Those with an environment of their own."""
+"""Contestants with their own Python environment."""
 BATCH = 8
-"""The largest that is tried: on a CPU, larger ones gain nothing and wait longer."""
+"""Largest batch that is tried. On a CPU, larger batches gain nothing and wait longer."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Files:
-    """What all of them serve, and where they may write."""
+    """The models that all contestants serve, and folders to write to."""
 
     repository: Path
     modules: Path
@@ -48,7 +48,7 @@ Serve = Callable[[Files], AbstractContextManager[Served]]
 
 @dataclass(frozen=True, kw_only=True)
 class Contestant:
-    """A server and its client; `ways` to run it, by what the report calls them: the best takes part."""
+    """A server and its client. `ways` maps labels to ways to run it; the fastest takes part."""
 
     name: str
     connect: Connect
@@ -56,7 +56,7 @@ class Contestant:
 
 
 def make_files(preset: str, configs: Path, environments: Path, folder: Path, cache_size_bytes: int) -> Files:
-    """The model as a repository and as PyTorch modules, and the peers' environments; raises ExportError."""
+    """Make the repository, the PyTorch modules and the peers' environments. Raises ExportError."""
     tags = vocabulary_size(configs)
     modules = folder / "modules.pt"
     torch.save(split(random_model(preset, tags)), modules)
@@ -73,13 +73,13 @@ def make_files(preset: str, configs: Path, environments: Path, folder: Path, cac
 
 
 def raw_tunings(cores: int) -> list[Tuning]:
-    """Of ONNX Runtime alone; a worker is a thread that calls it."""
+    """Tunings of raw ONNX Runtime. A worker is a thread that calls it."""
     alone = [Tuning(workers=1, threads=cores, batch=batch, spin=spin) for batch in (1, BATCH) for spin in (False, True)]
     return alone + [Tuning(workers=cores, threads=threads, batch=1) for threads in (1, cores)]
 
 
 def contestants(cores: int) -> list[Contestant]:
-    """All that have a server."""
+    """All contestants that have a server."""
     spread = Tuning(workers=cores, threads=1, batch=1)
     whole = Tuning(workers=1, threads=cores, batch=1)
     batching = [whole, Tuning(workers=1, threads=cores, batch=BATCH), spread]
@@ -110,7 +110,7 @@ def _triton(files: Files) -> Iterator[Served]:
 def _fastapi(tuning: Tuning, files: Files) -> AbstractContextManager[Served]:
     app = ["benchmark.peers.fastapi_pytorch.server:app", "--no-access-log", "--workers", str(tuning.workers)]
     command = [sys.executable, "-m", "uvicorn", *app, "--port", PORT]
-    # This environment, which has PyTorch, and uvicorn's own extras: without uvloop, several workers answer 40 ms late.
+    # This environment has PyTorch, the peer's has uvicorn's extras: without uvloop, several workers answer 40 ms late.
     extras = peer_packages("fastapi_pytorch", files.environments)
     variables = {"PEER_MODULES": str(files.modules), "PYTHONPATH": f"{ROOT}{os.pathsep}{extras}"}
     return _http("fastapi", raw_post, command, files, tuning, variables)
@@ -145,15 +145,15 @@ def _http(
 
 
 class RawProcess:
-    """ONNX Runtime in a process that does nothing else."""
+    """ONNX Runtime in a process of its own."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        """As `raw` starts it."""
+        """Wrap the process started by `raw`."""
         self._process = process
         self.pid = process.pid
 
     def load(self, tuning: Tuning, seconds: float) -> Load:
-        """Call it for so many seconds."""
+        """Call ONNX Runtime for `seconds`."""
         asked = {"streams": tuning.workers, "threads": tuning.threads, "batch": tuning.batch, "spin": tuning.spin}
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -164,7 +164,7 @@ class RawProcess:
 
 @contextmanager
 def raw(files: Files) -> Iterator[RawProcess]:
-    """Until it is left."""
+    """Run the process inside the context."""
     command = [sys.executable, "-m", "benchmark.peers.raw", str(files.tags)]
     variables = peer_variables(files.repository, Tuning(workers=1, threads=1, batch=1))
     with piped(command, env=variables, cwd=ROOT) as process:

@@ -1,4 +1,4 @@
-"""Environments of Python for peers whose dependencies do not belong in ours."""
+"""Python environments for peers, whose dependencies do not belong in ours."""
 
 import subprocess
 import venv
@@ -13,7 +13,7 @@ SHOWN = ("litserve", "bentoml", "onnxruntime", "uvloop", "httptools")
 
 
 def peer_python(name: str, environments: Path, *, sources: Path = SOURCES) -> Path:
-    """The Python of the peer's environment, which is made at first, or when its requirements changed."""
+    """The Python of the peer's environment, which is made if it is missing or its requirements changed."""
     requirements = sources / name / "requirements.txt"
     wanted = requirements.read_text(encoding="utf-8")
     home = (environments / name).resolve()
@@ -27,20 +27,20 @@ def peer_python(name: str, environments: Path, *, sources: Path = SOURCES) -> Pa
     if done.returncode:
         raise PeerError(
             f"{name} cannot be installed into {home}; pip says:\n{done.stderr[-1000:]}\n"
-            f"It needs a package index: look at {requirements}"
+            f"It needs a package index; the packages are in {requirements}"
         )
     write_text(made, wanted)
     return python
 
 
 def peer_packages(name: str, environments: Path) -> Path:
-    """The folder of the environment's packages."""
+    """The folder with the environment's packages."""
     (folder,) = (peer_python(name, environments).parents[1] / "lib").glob("python*/site-packages")
     return folder
 
 
 def peer_versions(name: str) -> dict[str, str]:
-    """Of the peer and of what it runs on, as its requirements pin them."""
+    """Versions of the peer and its main dependencies, as pinned by its requirements."""
     lines = (SOURCES / name / MADE).read_text(encoding="utf-8").splitlines()
     pinned = dict(line.split("==") for line in lines)
     return {package: version for package, version in pinned.items() if package in SHOWN}

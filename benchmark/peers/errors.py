@@ -1,7 +1,7 @@
-"""What can go wrong with a peer."""
+"""Errors of the peers."""
 
 from export.errors import ExportError
 
 
 class PeerError(ExportError):
-    """A peer cannot be installed, did not start, or answered something else; names it, with its last words."""
+    """A peer cannot be installed, did not start or answered wrongly. Has the peer's name and the end of its log."""

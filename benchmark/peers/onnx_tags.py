@@ -1,4 +1,4 @@
-"""The three ONNX models one after the other in one process. Imported by servers in other environments too."""
+"""The three ONNX models run in turn in one process. Servers in other environments import this too."""
 
 from pathlib import Path
 
@@ -11,10 +11,10 @@ VERSION = "1"
 
 
 class OnnxTags:
-    """A model repository's files on ONNX Runtime; the two small models on one thread, as in the committed configs."""
+    """A repository's models on ONNX Runtime. The two small models use one thread, as in the committed configs."""
 
     def __init__(self, repository: Path, *, threads: int, spin: bool) -> None:
-        """`threads` are the visual encoder's; `spin`: they wait for work with the core in hand."""
+        """Load the models. `threads` are the visual encoder's; with `spin`, waiting threads keep their core."""
         self._encode = _session(repository, "visual_encoder", threads, spin)
         self._prefer = _session(repository, "preference_encoder", 1, spin)
         self._classify = _session(repository, "classifier", 1, spin)
@@ -22,7 +22,7 @@ class OnnxTags:
         self.image_dims: list[int] = self._encode.get_inputs()[0].shape[1:]
 
     def answer(self, images: np.ndarray, histories: np.ndarray) -> list[Answer]:
-        """Images uint8 [batch, 224, 224, 3], histories float32 [batch, N]; the best tags of each."""
+        """The best tags for each of images uint8 [batch, 224, 224, 3] and histories float32 [batch, N]."""
         (encoding,) = self._encode.run(None, {"IMAGE": images})
         (preference,) = self._prefer.run(None, {"USER_HISTORY": histories})
         (scores,) = self._classify.run(None, {"VISUAL_ENCODING": encoding, "USER_PREFERENCE": preference})

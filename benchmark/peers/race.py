@@ -1,4 +1,4 @@
-"""One turn of one contestant: it is started, compared, loaded, weighed, and ended."""
+"""One turn of a contestant: start it, check its answers, load it, measure memory and bytes, and end it."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -20,13 +20,13 @@ from measure.requests import Arrays, known, new_arrays
 from measure.server import footprint
 
 TOLERANCE = 1e-5
-"""Of a score that several engines compute."""
+"""Largest accepted difference of a score between engines."""
 SEED = 0
 
 
 @dataclass(frozen=True)
 class Turn:
-    """Loads by the number of clients, of new pictures; of repeat ones where there is a cache; and what it takes."""
+    """Results of a turn. Loads are by number of clients; `repeat`, of repeat pictures, is empty without a cache."""
 
     new: dict[int, Load]
     repeat: dict[int, Load]
@@ -36,7 +36,7 @@ class Turn:
 
 
 def reference(files: Files, count: int) -> list[tuple[Arrays, Answer]]:
-    """So many pictures, and what ONNX Runtime answers to them here."""
+    """`count` pictures and the answers of ONNX Runtime in this process."""
     model = OnnxTags(files.repository, threads=1, spin=False)
     return [(arrays, model.answer(*arrays)[0]) for arrays in islice(new_arrays(files.tags, SEED), count)]
 
@@ -48,7 +48,7 @@ def take_turn(
     expected: Sequence[tuple[Arrays, Answer]],
     settings: PeerSettings,
 ) -> Turn:
-    """Of a server; raises PeerError, ServerError, ServerFailure."""
+    """Take the turn of a server. Raises PeerError, ServerError, ServerFailure."""
     with serve(files) as server:
         with contestant.connect(server.address) as ask:
             difference = _difference(contestant.name, ask, expected)
@@ -66,7 +66,7 @@ def take_turn(
 
 
 def take_raw_turn(alone: Tuning, saturated: Tuning, files: Files, settings: PeerSettings) -> Turn:
-    """Of ONNX Runtime without a server: `alone` in place of one client, `saturated` in place of several."""
+    """Take the turn of raw ONNX Runtime, tuned `alone` in place of one client and `saturated` in place of several."""
     with raw(files) as process:
         new = {}
         for clients in settings.clients:
@@ -77,7 +77,7 @@ def take_raw_turn(alone: Tuning, saturated: Tuning, files: Files, settings: Peer
 
 
 def try_way(contestant: Contestant, serve: Serve, files: Files, settings: PeerSettings) -> float:
-    """Requests a second when saturated."""
+    """Requests a second of a server under the saturating load."""
     with (
         serve(files) as server,
         _connections(contestant.connect, server.address, settings.clients[-1]) as asks,
@@ -86,7 +86,7 @@ def try_way(contestant: Contestant, serve: Serve, files: Files, settings: PeerSe
 
 
 def try_raw_tuning(tuning: Tuning, files: Files, settings: PeerSettings) -> float:
-    """Arrayss a second."""
+    """Requests a second of raw ONNX Runtime."""
     with raw(files) as process:
         process.load(tuning, settings.warmup_s)
         return process.load(tuning, settings.tuning_s).per_second
@@ -127,7 +127,7 @@ def _spread(ask: Ask) -> Callable[[Arrays], Answer]:
 
 
 def _difference(name: str, ask: Ask, expected: Sequence[tuple[Arrays, Answer]]) -> float:
-    """The largest of any score; raises PeerError where the tags are not the same."""
+    """The largest difference of a score. Raises PeerError if the tags differ."""
     largest = 0.0
     for arrays, wanted in expected:
         answer = ask(*arrays)

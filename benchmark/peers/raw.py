@@ -1,7 +1,7 @@
 """ONNX Runtime in one process, without a server: `python -m benchmark.peers.raw TAGS`, then a line for each load.
 
-JSON: {"streams": threads that call it, "batch": pictures a call, "threads", "spin", "seconds"}. It answers with a line,
-the load, whose latencies are those of the calls, one for each picture.
+A line is JSON: {"streams": calling threads, "batch": pictures per call, "threads", "spin", "seconds"}. The answer is a
+line with the load; each picture has the latency of its call.
 """
 
 import itertools
@@ -21,7 +21,7 @@ from measure.requests import Arrays, new_arrays
 
 
 def main() -> None:
-    """Until its input ends."""
+    """Run the loads until the input ends."""
     tags = int(sys.argv[1])
     opened: dict[tuple[int, int, bool], list[OnnxTags]] = {}
     for line in sys.stdin:
@@ -47,7 +47,7 @@ def _ask(model: OnnxTags, arrays: Arrays) -> Answer:
 
 
 def _batches(size: int, tags: int) -> Iterator[Arrays]:
-    """Images uint8 [size, 224, 224, 3], histories float32 [size, N]."""
+    """Yield batches of images uint8 [size, 224, 224, 3] and histories float32 [size, N]."""
     stream = new_arrays(tags)
     while True:
         images, histories = zip(*itertools.islice(stream, size), strict=True)

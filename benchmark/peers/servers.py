@@ -1,4 +1,4 @@
-"""Runs a peer's server as a context manager: it has answered when entered, and every process is gone when left."""
+"""Runs a peer's server in a context: ready on entry, and all its processes ended on exit."""
 
 import contextlib
 import os
@@ -18,12 +18,12 @@ ROOT = Path(__file__).parents[2]
 START_S, STOP_S = 120.0, 10.0
 LOG_BYTES = 2000
 PORT = "PORT"
-"""Stands for the port in a server's command."""
+"""Placeholder for the port in a server's command."""
 
 
 @dataclass(frozen=True)
 class Served:
-    """A server that is ready: host:port, and the process that all of its others are below."""
+    """A ready server: host:port, and the pid of the root of its processes."""
 
     address: str
     pid: int
@@ -40,7 +40,7 @@ def http_server(
     *,
     start_s: float = START_S,
 ) -> Iterator[Served]:
-    """The command's server, once it answers the picture; raises PeerError."""
+    """Run the command and yield its server once it answers `picture`. Raises PeerError."""
     port = free_port()
     address = f"127.0.0.1:{port}"
     with running(
@@ -55,7 +55,7 @@ def http_server(
 
 
 def peer_variables(repository: Path, tuning: Tuning) -> dict[str, str]:
-    """What a peer's server is told. OpenMP's threads are PyTorch's; while they spin, they take the server's cores."""
+    """Environment of a peer's server. OpenMP (PyTorch's threads) must not spin, as that takes the server's cores."""
     return {
         **tuning.environment(),
         "PEER_REPOSITORY": str(repository.resolve()),
@@ -65,7 +65,7 @@ def peer_variables(repository: Path, tuning: Tuning) -> dict[str, str]:
 
 
 def _problem(connect: Connect, address: str, picture: Arrays) -> str | None:
-    """What is wrong; None once it answers."""
+    """Why the server does not answer; None once it does."""
     try:
         with connect(address) as ask:
             ask(*picture)

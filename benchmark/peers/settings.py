@@ -1,4 +1,4 @@
-"""How much is measured of the peers."""
+"""Settings of the peers' section."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,18 +6,18 @@ from pathlib import Path
 
 @dataclass(frozen=True, kw_only=True)
 class PeerSettings:
-    """The defaults are those of the figures in the docs."""
+    """Settings of the peers' section. The figures in the docs were measured with the defaults."""
 
     rounds: int = 5
-    """In each, every contestant is started, loaded and ended, in changing order: nothing else runs meanwhile."""
+    """In each round every contestant is started, loaded and ended alone, in changing order."""
     warmup_s: float = 1.0
-    """Before each window."""
+    """Warmup before each window."""
     window_s: float = 4.0
-    """Of measuring: one contestant, one load, one round."""
+    """Measured time of one contestant in one load and round."""
     clients: tuple[int, ...] = (1, 4, 16)
-    """At once; the last saturate every contestant."""
+    """Numbers of concurrent clients; the last saturates every contestant."""
     tuning_s: float = 3.0
-    """A window under the last of `clients` for each tuning that is tried."""
+    """Measured time of each tuning, with the last of `clients`."""
     compared_pictures: int = 4
-    """Whose tags have to be the same from all."""
+    """Pictures for which all contestants must return the same tags."""
     environments: Path = Path("build/peers")

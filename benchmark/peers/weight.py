@@ -1,4 +1,4 @@
-"""What requests and answers weigh on the wire."""
+"""Size of requests and answers on the wire."""
 
 import select
 import socket
@@ -15,7 +15,7 @@ CHUNK = 1 << 18
 
 
 def wire_bytes(connect: Connect, address: str, tags: int) -> dict[str, float]:
-    """What crosses the socket for a request and for an answer, headers and frames included, on a warm connection."""
+    """Mean bytes of a request and of an answer on a warm connection, with headers and frames."""
     with _relay(address) as relay, connect(relay.address) as ask:
         stream = new_arrays(tags)
         ask(*next(stream))
@@ -33,7 +33,7 @@ class _Relay:
 
 @contextmanager
 def _relay(address: str) -> Iterator[_Relay]:
-    """One connection to it, counted in between."""
+    """Relay one connection to `address` and count its bytes."""
     host, port = address.split(":")
     with socket.create_server(("127.0.0.1", 0)) as listening:
         relay = _Relay("{}:{}".format(*listening.getsockname()))

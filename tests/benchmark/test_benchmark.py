@@ -7,8 +7,8 @@ from PIL import Image
 
 from benchmark.__main__ import main
 from benchmark.peers.contestants import ENSEMBLE, RAW
-from benchmark.peers_section import render_peers
 from benchmark.report import COMMAND
+from benchmark.sections.peers import render_peers
 from benchmark.settings import QUICK, SECTIONS
 from measure.kept import mark
 from tests.benchmark.loads import assert_a_figure_a_round, assert_hit_rates
@@ -119,7 +119,7 @@ def test_the_peers_ratios_are_taken_round_by_round(committed: dict[str, Any]) ->
         of["new picture, 16 clients"] |= {"all_p50_ms": 98.76, "requests": 4321, "client_cores": [0.1, 0.2, 0.3]}
     lines = render_peers(changed)
     text = "\n".join(lines)
-    assert "Saturated (16 clients), the ensemble does 0.8 (0.5 to 1) of what raw ONNX Runtime does" in text
+    assert "Saturated (16 clients), the ensemble reaches 0.8 (0.5 to 1) of the rate of raw ONNX Runtime" in text
     assert "1 (1 to 2) of LitServe" in text
     assert f"| {ENSEMBLE} | 20 (20 to 40) | 98.8 | 1,234 | 4,321 | 0.20 |" in lines
     assert f"| {RAW} | 40 (20 to 50) | 98.8 | 1,234 | 4,321 |  |" in lines

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmark.client import IMPORTS, render_client
+from benchmark.sections.client import IMPORTS, render_client
 
 UNWANTED = ("gevent", "geventhttpclient", "aiohttp", "opentelemetry", "tritonclient.http")
 
@@ -24,7 +24,7 @@ def test_the_report_shows_what_the_client_costs_round_by_round(committed: dict[s
     lines = render_client({**committed["client"], "conditions": conditions, "ms": times, "in_flight": flight})
     assert "| ms a call | 4.5 (4 to 5) | 4.65 (4.2 to 5.1) | 3.5 (2 to 5) |" in lines
     text = "\n".join(lines)
-    assert "256 requests were in flight on one thread (7 more than before them)" in text
-    assert "all were answered, in 3.2 s" in text
+    assert "256 requests were in flight at once" in text
+    assert "They needed 7 additional threads; all were answered, in 3.2 s" in text
     assert all(f"| `{program}` |" in text for program in IMPORTS)
     assert lines[-1] == ""

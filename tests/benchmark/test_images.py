@@ -1,6 +1,6 @@
 from typing import Any
 
-from benchmark.images import render_images
+from benchmark.sections.images import render_images
 
 
 def test_the_report_shows_medians_ratios_round_by_round_and_differences(committed: dict[str, Any]) -> None:

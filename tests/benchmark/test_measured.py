@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark.client import IMPORTS, IN_FLIGHT
 from benchmark.peers.contestants import ENSEMBLE, RAW, THREE_CALLS
+from benchmark.sections.client import IMPORTS, IN_FLIGHT
 from benchmark.settings import QUICK, SECTIONS
 from tests.benchmark.loads import assert_a_figure_a_round, assert_hit_rates
 

@@ -20,12 +20,12 @@ from tritonclient.utils import InferenceServerException
 
 from deploy.local import Server
 from export.__main__ import main
+from export.catalogue import rollback
 from export.config import released_version
 from export.errors import ConfigError, ExportError, GateError, LoadRefused, ReleaseError, RepositoryBusy, ServerFailure
 from export.golden import Inputs, load_golden_set
-from export.onnx_files import onnx_recommender
+from export.graph.onnx_files import onnx_recommender
 from export.release import Options, release
-from export.releases import rollback
 from export.repository import golden_file, locked, manifest_file, model_files, restore, sha256, versions
 from export.rollout import rollout
 from export.served import connected, loaded_releases, ready_versions, served_version
@@ -300,7 +300,7 @@ def test_a_server_that_dies_half_way(repository: Path, step: str) -> None:
             if name.startswith(step):
                 os.kill(server.pid, signal.SIGKILL)
 
-        with pytest.raises(ServerFailure, match=r"release 2 was not rolled out: .* release 1 is pinned again, start"):
+        with pytest.raises(ServerFailure, match=r"release 2 was not rolled out: .* release 1 is pinned again, restart"):
             rollout(server.grpc_url, repository, to=2, say=kill)
     assert released_version(repository) == 1
     with served(repository) as again, connected(again.grpc_url) as client:

@@ -78,7 +78,7 @@ GROUPED = "preferred_batch_size: [ 32 ]"
     [
         ("classifier", DEFAULT, 'name: "classifier"', 'name: "other"', "name: expected 'classifier', found 'other'"),
         ("classifier", GPU, '"onnxruntime"', '"python"', "backend: expected 'onnxruntime', found 'python'"),
-        ("classifier", TENSORRT, "max_batch_size:", "max_batch:", "is no valid model configuration: .*max_batch"),
+        ("classifier", TENSORRT, "max_batch_size:", "max_batch:", "is not a valid model configuration: .*max_batch"),
         ("visual_encoder", DEFAULT, "UINT8 dims", "FP32 dims", "input: expected .*TYPE_UINT8.* found .*TYPE_FP32"),
         ("visual_encoder", GPU, "[ 64, 7, 7 ]", "[ 64, 14, 14 ]", r"output: expected .*\[64, 7, 7\].* found .*14, 14"),
         ("classifier", GPU, "[ 64, 7, 7 ]", "[ 2048, 7, 7 ]", r"input: expected .*\[64, 7, 7\].* found .*\[2048, 7, 7"),
@@ -177,7 +177,7 @@ def test_what_is_no_repository(tmp_path: Path, repository: Path) -> None:
     with pytest.raises(ConfigError, match="expected a Triton model repository with visual_encoder, "):
         check_repository(tmp_path)
     (repository / "classifier" / DEFAULT).write_bytes(b"\xff")
-    with pytest.raises(ConfigError, match=r"classifier/config\.pbtxt is no valid model configuration: .*utf-8"):
+    with pytest.raises(ConfigError, match=r"classifier/config\.pbtxt is not a valid model configuration: .*utf-8"):
         check_repository(repository)
 
 

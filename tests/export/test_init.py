@@ -85,7 +85,7 @@ def test_configs_that_do_not_fit_are_not_copied(tmp_path: Path, repository: Path
         (b"sea\n \n", "line 2: expected a tag"),
         (b"", "line 1: expected a tag"),
         (b"sea\nsky\ndog\nsky\n", "line 4: expected each tag once, found 'sky' as in line 2"),
-        (b"sea\n\xff\n", "cannot read the vocabulary .* expected UTF-8, one tag a line"),
+        (b"sea\n\xff\n", "cannot read the vocabulary .* expected UTF-8, one tag per line"),
         (None, "cannot read the vocabulary .*No such file"),
     ],
 )

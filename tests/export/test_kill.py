@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from export.catalogue import prune, rollback
 from export.config import released_version
 from export.gates import replay_gate
 from export.golden import load_golden_set
 from export.release import Options, release
-from export.releases import prune, rollback
 from export.repository import check_files, find_version, golden_file, versions
 from tests.servers import serving
 

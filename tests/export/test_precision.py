@@ -11,11 +11,11 @@ from onnx import TensorProto
 from export.config import check_config
 from export.errors import ExportError
 from export.gates import TOLERANCES
+from export.graph.onnx_files import onnx_recommender
+from export.graph.onnx_model import OPSET, export_onnx, metadata_of
+from export.graph.precision import apply_precision
+from export.graph.split import split
 from export.manifest import PRECISIONS, Precision
-from export.onnx_files import onnx_recommender
-from export.onnx_model import OPSET, export_onnx, metadata_of
-from export.precision import apply_precision
-from export.split import split
 from tests.tiny import REPOSITORY, TAGS, tiny_model
 from training.model import ALTReco
 

@@ -14,15 +14,15 @@ import torch
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
+from export.catalogue import rollback
 from export.config import ensemble_config, read_config, released_version
 from export.errors import ConfigError, ExportError, GateError, RepositoryBusy, VocabularyError
 from export.gates import PYTORCH, QUALITY, SERVED, pytorch_gate, quality_gate, require
+from export.graph.onnx_files import onnx_recommender
+from export.graph.onnx_model import metadata_of
 from export.manifest import Precision, read_manifest
-from export.onnx_files import onnx_recommender
-from export.onnx_model import metadata_of
 from export.quality import golden_inputs, precision_at_5, torch_recommender
 from export.release import Options, release
-from export.releases import rollback
 from export.repository import locked, manifest_file, model_files, sha256
 from tests.full_disk import on_a_full_disk
 from tests.kept import FEW_TAGS, Kept
@@ -169,7 +169,7 @@ def test_a_model_that_answers_nonsense_is_refused(repository: Path, other: Path,
         broken.model.classifier.fc2.weight[3] = float("nan")
     save_checkpoint(tmp_path / "broken.pt", broken)
     before = tree(repository)
-    with pytest.raises(GateError, match=rf"refused: {PYTORCH}: inf, allowed are 0\.0001 \(at \d+\.jpg"):
+    with pytest.raises(GateError, match=rf"refused: {PYTORCH}: inf, at most 0\.0001 is allowed \(at \d+\.jpg"):
         release(tmp_path / "broken.pt", repository, QUIET)
     assert tree(repository) == before
 
@@ -196,7 +196,7 @@ def test_the_quality_gate_compares_on_the_same_pictures(checkpoint: Path) -> Non
     recommenders = {"all": lambda image, _: truth[: len(image)], "one less": lambda image, _: one_less[: len(image)]}
     found = precision_at_5(recommenders, data, histories, pictures=1000, quiet=True)
     assert found == {"all": pytest.approx(0.6), "one less": pytest.approx(0.575)}
-    with pytest.raises(GateError, match=rf"{QUALITY}: 0\.025, allowed are 0\.005 \(0\.600 to 0\.575 on 8 test"):
+    with pytest.raises(GateError, match=rf"{QUALITY}: 0\.025, at most 0\.005 is allowed \(0\.600 to 0\.575 on 8 test"):
         require([quality_gate(found["all"], found["one less"], 8)])
     require([quality_gate(0.5, 0.496, 8), quality_gate(0.5, 0.6, 8)])
 

@@ -8,12 +8,12 @@ import pytest
 
 from deploy.local import Server
 from export.__main__ import main
+from export.catalogue import diff_releases, list_releases, prune, rollback
 from export.config import released_version
 from export.errors import ConfigError, GateError, GoldenSetError, ReleaseError, ServerFailure
 from export.golden import GoldenSet, Inputs, load_golden_set, replay, save_golden_set
 from export.manifest import read_manifest
 from export.release import Options, release
-from export.releases import diff_releases, list_releases, prune, rollback
 from export.repository import golden_file, manifest_file, model_files, versions
 from export.verify import verify, verify_served
 from tests.kept import Kept
@@ -128,7 +128,7 @@ def test_a_golden_set_of_another_release(repository: Path) -> None:
     with pytest.raises(GoldenSetError, match="belongs to release 1, expected release 3's"):
         verify(repository)
     golden_file(repository, 3).write_bytes(b"PK\x03\x04 but no archive")
-    with pytest.raises(GoldenSetError, match="no readable golden set"):
+    with pytest.raises(GoldenSetError, match="not a readable golden set"):
         verify(repository)
     golden_file(repository, 3).unlink()
     with pytest.raises(GoldenSetError, match="no golden set at"):
@@ -176,7 +176,7 @@ def test_verify_a_server_that_answers_otherwise(repository: Path, server: Server
     golden.tags[2, 7] += 0.01
     golden_file(repository, 3).unlink()
     save_golden_set(golden_file(repository, 3), golden)
-    with pytest.raises(GateError, match=rf"0\.01, allowed are 0\.0001 \(at {golden.inputs.names[2]}, alone\)"):
+    with pytest.raises(GateError, match=rf"0\.01, at most 0\.0001 is allowed \(at {golden.inputs.names[2]}, alone\)"):
         verify_served(repository, server.grpc_url)
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from export.errors import ExportError
-from export.split import split
+from export.graph.split import split
 from tests.tiny import tiny_model, tiny_settings
 from training.model import ALTReco
 

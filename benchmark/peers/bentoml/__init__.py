@@ -1,1 +1,1 @@
-"""BentoML, in an environment of its own."""
+"""BentoML, in its own environment."""

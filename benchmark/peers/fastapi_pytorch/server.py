@@ -1,4 +1,4 @@
-"""FastAPI and PyTorch, as one would write it first: `python -m uvicorn benchmark.peers.fastapi_pytorch.server:app`."""
+"""A simple server with FastAPI and PyTorch: `python -m uvicorn benchmark.peers.fastapi_pytorch.server:app`."""
 
 import asyncio
 import os
@@ -15,14 +15,14 @@ from benchmark.peers.tuning import given, repository
 torch.set_num_threads(given().threads)
 modules = torch.load(os.environ["PEER_MODULES"], weights_only=False)
 tags = (repository() / contract.CLASSIFIER.name / contract.LABELS_FILE).read_text(encoding="utf-8").splitlines()
-# One request at a time has all threads; several at once would only take them from one another.
+# One request at a time uses all threads; several at once would only compete for them.
 one_at_a_time = ThreadPoolExecutor(1)
 app = FastAPI()
 
 
 @app.post("/predict")
 async def predict(request: Request) -> JSONResponse:
-    """The bytes of picture and history."""
+    """Answer a request with the bytes of picture and history."""
     body = await request.body()
     return JSONResponse(await asyncio.get_running_loop().run_in_executor(one_at_a_time, _answer, body))
 

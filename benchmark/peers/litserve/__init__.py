@@ -1,1 +1,1 @@
-"""LitServe, in an environment of its own."""
+"""LitServe, in its own environment."""

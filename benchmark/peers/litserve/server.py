@@ -1,4 +1,4 @@
-"""LitServe with its own batching, on ONNX Runtime: `python -m benchmark.peers.litserve.server PORT`."""
+"""LitServe with its own batching and ONNX Runtime: `python -m benchmark.peers.litserve.server PORT`."""
 
 import os
 import signal
@@ -20,42 +20,42 @@ async def _body(request: Request) -> bytes:
 
 
 class TagAPI(litserve.LitAPI):
-    """POST /predict with the bytes of picture and history; LitServe by itself reads JSON or forms only."""
+    """POST /predict with the bytes of picture and history. By default LitServe reads only JSON and forms."""
 
     def setup(self, device: Any) -> None:
-        """In each worker."""
+        """Load the models in a worker."""
         tuning = given()
         self._tags = OnnxTags(repository(), threads=tuning.threads, spin=tuning.spin)
 
     def decode_request(self, request: Annotated[bytes, Depends(_body)]) -> bytes:
-        """As they came."""
+        """Return the bytes unchanged."""
         return request
 
     def batch(self, inputs: list[bytes]) -> list[bytes]:
-        """Put together when they are read."""
+        """Return the bodies unchanged: `predict` stacks them."""
         return inputs
 
     def predict(self, x: Any) -> Any:
-        """A list of bodies where batches are on, else one."""
+        """Answer a list of bodies if batches are on, otherwise one body."""
         answers = self._tags.answer(*read_bodies(x if isinstance(x, list) else [x], self._tags.image_dims))
         return answers if isinstance(x, list) else answers[0]
 
     def unbatch(self, output: list[Answer]) -> list[Answer]:
-        """An answer each."""
+        """Return the answers unchanged, one per body."""
         return output
 
     def encode_response(self, output: Answer) -> list[list[Any]]:
-        """As JSON."""
+        """Convert an answer to JSON values."""
         return [[tag, score] for tag, score in output]
 
 
 def _end(*_: object) -> None:
-    """Of all processes at once: LitServe ends its workers after Ctrl-C only, and may wait for one for ever."""
+    """Kill all processes at once: LitServe ends its workers only on Ctrl-C, and may wait for one forever."""
     os.killpg(os.getpid(), signal.SIGKILL)
 
 
 def main() -> None:
-    """Serve until it is ended; the process leads a group of its own."""
+    """Serve until terminated. The process leads its own group."""
     signal.signal(signal.SIGTERM, _end)
     tuning = given()
     api = TagAPI(max_batch_size=tuning.batch, batch_timeout=BATCH_TIMEOUT_S if tuning.batch > 1 else 0.0)

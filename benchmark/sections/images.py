@@ -1,4 +1,4 @@
-"""Decoding at reduced scale against decoding whole: time, difference of the tensors, precision@5."""
+"""Decoding at reduced scale against full decoding: time, difference of the tensors, precision@5."""
 
 import io
 import json
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from tqdm import tqdm
 
-from benchmark.image_race import plain, reduced
+from benchmark.sections.image_race import plain, reduced
 from export.quality import spread, torch_recommender
 from measure.markdown import cell, ratios, table
 from training.checkpoint import load_with_data
@@ -25,11 +25,11 @@ from training.data.manifest import Manifest
 from training.metrics import Ranked, merge, rank, summarize
 
 ROUGHNESS = {"much detail": 1.2, "some detail": 1.4, "little detail": 1.6}
-"""Amplitude of a photo's detail falls with its frequency to this power; files of about 3.8, 2.2 and 1.5 MB."""
+"""The amplitude of detail falls with its frequency to this power. The files have about 3.8, 2.2 and 1.5 MB."""
 QUALITY = 88
-"""Of the JPEGs, with 4:2:0 chroma as cameras have it."""
+"""JPEG quality; the chroma is 4:2:0, as in cameras."""
 GRAIN = 8
-"""Standard deviation, grey levels, of the noise on enlarged pictures, which without it would have no detail to lose."""
+"""Standard deviation in grey levels of the noise on enlarged pictures, which otherwise have no detail to lose."""
 BATCH = 25
 PHOTO_HEADS = (
     "photo",
@@ -45,7 +45,7 @@ PHOTO_HEADS = (
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSettings:
-    """How much is measured; 12 megapixels."""
+    """Settings of the section. Photos have 12 megapixels by default."""
 
     rounds: int = 5
     photo: tuple[int, int] = (4000, 3000)
@@ -54,7 +54,7 @@ class ImageSettings:
 
 
 def measure_images(settings: ImageSettings, checkpoint_path: Path, data: Path, folder: Path) -> dict[str, Any]:
-    """Of made-up photos the time and difference, of enlarged test pictures the precision@5; raises TrainingError."""
+    """Time and compare made-up photos, and measure precision@5 of enlarged test pictures. Raises TrainingError."""
     checkpoint, manifest, histories = load_with_data(checkpoint_path, data)
     photos = {}
     for name, file in tqdm(photo_files(settings.photo), "images", total=len(ROUGHNESS) + 2, unit="photo"):
@@ -76,7 +76,7 @@ def measure_images(settings: ImageSettings, checkpoint_path: Path, data: Path, f
 
 
 def photo_files(size: tuple[int, int]) -> Iterator[tuple[str, bytes]]:
-    """Name and JPEG file: baseline of every detail, one progressive, and one of four times the pixels."""
+    """Yield names and JPEG files: one per level of detail, a progressive one, and one with four times the pixels."""
     for name, roughness in ROUGHNESS.items():
         picture = photo(*size, roughness)
         yield name, _jpeg(picture)
@@ -86,7 +86,7 @@ def photo_files(size: tuple[int, int]) -> Iterator[tuple[str, bytes]]:
 
 
 def photo(width: int, height: int, roughness: float) -> Image.Image:
-    """Noise of all frequencies, as in the texture of a photo, over flat polygons with sharp edges, and grain."""
+    """A made-up photo: noise of all frequencies like texture, polygons with sharp edges, and grain."""
     rng = np.random.default_rng(0)
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width))
     frequency[0, 0] = 1
@@ -106,7 +106,7 @@ def photo(width: int, height: int, roughness: float) -> Image.Image:
 
 
 def _four(picture: Image.Image) -> Image.Image:
-    """Two by two of it."""
+    """Tile the picture 2 x 2."""
     return Image.fromarray(np.tile(np.asarray(picture), (2, 2, 1)))
 
 
@@ -118,14 +118,14 @@ def _jpeg(picture: Image.Image, **options: Any) -> bytes:
 
 def _race(file: bytes, path: Path, rounds: int) -> dict[str, dict[str, list[float]]]:
     path.write_bytes(file)
-    command = [sys.executable, "-m", "benchmark.image_race", str(path), "--rounds", str(rounds)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, cwd=Path(__file__).parents[1])
+    command = [sys.executable, "-m", "benchmark.sections.image_race", str(path), "--rounds", str(rounds)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2])
     times: dict[str, dict[str, list[float]]] = json.loads(done.stdout)
     return times
 
 
 def _precision(settings: ImageSettings, model: Any, manifest: Manifest, histories: Histories) -> dict[str, Any]:
-    """Precision@5 on the same test pictures as they are, and enlarged to noisy JPEGs, read in both ways."""
+    """Precision@5 on original test pictures, and on the same ones enlarged to noisy JPEGs and decoded in both ways."""
     rows = spread(manifest.rows("test"), settings.enlarged_pictures)
     pictures, recommend = EvaluationPictures(manifest, histories, rows), torch_recommender(model)
     side = settings.enlarged_side
@@ -156,23 +156,23 @@ def _enlarged(path: Path, grain: NDArray[np.int16]) -> bytes:
 
 
 def render_images(section: Mapping[str, Any]) -> list[str]:
-    """The section's lines of Markdown."""
+    """Render the section as lines of Markdown."""
     enlarged = section["enlarged"]
     values = enlarged["precision_at_5"]
     return [
-        f"JPEGs of quality {QUALITY}, 4:2:0, to the tensor of 224 x 224: `prepare`, which decodes at reduced scale, "
-        "against decoding all of it and then the same resize. Milliseconds, median over "
-        f"{section['rounds']} rounds and range, both in turn, in a process that does nothing else. In a worker thread "
-        "full decoding gets its memory back sooner and is quicker. Difference: largest and mean, grey levels.",
+        f"JPEGs of quality {QUALITY}, 4:2:0, are turned into the tensor of 224 x 224 in two ways: reduced (`prepare`, "
+        "which decodes at reduced scale) and plain (full decoding, then the same resize). Times are milliseconds: "
+        f"median over {section['rounds']} rounds and range, both in turn, in their own process. In a worker thread "
+        "full decoding gets its memory back sooner and is faster. Difference: largest and mean, in grey levels.",
         "",
         *table(PHOTO_HEADS, [_photo_line(name, of) for name, of in section["photos"].items()]),
         "",
-        "What is left is mostly the decoding of the file's Huffman codes, which no scale saves: the more bits a pixel, "
-        "the smaller the ratio.",
+        "Most of the remaining time decodes the file's Huffman codes, which a reduced scale does not save: the more "
+        "bits a pixel, the smaller the ratio.",
         "",
-        f"Tags of a model trained on generated pictures (preset `{section['preset']}`), with the users' histories, on "
-        f"{enlarged['pictures']:,} test pictures, enlarged to {enlarged['side']} x {enlarged['side']} with noise: "
-        f"JPEGs of {enlarged['mean_bytes'] / 1e6:.1f} MB.",
+        f"Precision@5 of a model trained on generated pictures (preset `{section['preset']}`), with the users' "
+        f"histories, on {enlarged['pictures']:,} test pictures, enlarged to {enlarged['side']} x {enlarged['side']} "
+        f"with noise: JPEGs of {enlarged['mean_bytes'] / 1e6:.1f} MB.",
         "",
         *table(
             ["picture", "precision@5"],

@@ -1,4 +1,4 @@
-"""From a PyTorch module to an ONNX file with the contract's names, a dynamic batch, and its origin in the metadata."""
+"""Exports PyTorch modules to ONNX files with the contract's names, a dynamic batch and metadata about their origin."""
 
 import contextlib
 import io
@@ -13,14 +13,14 @@ from altreco_client import contract
 from torch import nn
 
 OPSET = 18
-"""Old enough for the ONNX Runtime of every Triton container since 23.04, new enough for all that the graphs use."""
+"""Supported by the ONNX Runtime of every Triton container since 23.04, and has every operator of the graphs."""
 
 TORCH_DTYPES = {"UINT8": torch.uint8, "FP32": torch.float32}
 
 
 def export_onnx(module: nn.Module, model: contract.Model, tags: int, path: Path, metadata: Mapping[str, str]) -> None:
-    """Write `module` as the contract's `model`; `tags` is N, `metadata` goes into the file as it is."""
-    # Traced with two examples: with one, the exporter would take the batch dimension for a constant.
+    """Write `module` as the contract's `model` with N = `tags`, and `metadata` into the file."""
+    # Traced with two examples: with one, the exporter would make the batch dimension a constant.
     arguments = tuple(
         torch.zeros(2, *(tags if dim == -1 else dim for dim in tensor.dims), dtype=TORCH_DTYPES[tensor.dtype])
         for tensor in model.inputs
@@ -46,7 +46,7 @@ def export_onnx(module: nn.Module, model: contract.Model, tags: int, path: Path,
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter prints its steps, and warns of its own internals and of an absent torchvision."""
+    """Silence the exporter, which prints its steps and warns about its own internals and a missing torchvision."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -61,8 +61,8 @@ def _quiet() -> Iterator[None]:
 def make_names_unique(path: Path, prefix: str) -> None:
     """Put `prefix/` before the name of every tensor inside the graph.
 
-    ONNX Runtime's TensorRT provider finds a cached engine by the names in the graph and not by the weights: without
-    this, a release would answer with the engine of the one before.
+    ONNX Runtime's TensorRT provider looks up cached engines by the names in the graph, not by the weights. With equal
+    names a release would answer with the engine of the previous one.
     """
     proto = onnx.load(path)
     graph = proto.graph
@@ -83,5 +83,5 @@ def make_names_unique(path: Path, prefix: str) -> None:
 
 
 def metadata_of(path: Path) -> dict[str, str]:
-    """What `export_onnx` was given as metadata."""
+    """The metadata that `export_onnx` wrote."""
     return {entry.key: entry.value for entry in onnx.load(path, load_external_data=False).metadata_props}

@@ -1,4 +1,4 @@
-"""The ensemble against raw ONNX Runtime, against its models called one by one, and against other servers."""
+"""The ensemble against raw ONNX Runtime, its three models called separately, and other model servers."""
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -28,7 +28,7 @@ LOAD_COLUMNS = ("requests a second", "p50, ms", "p99, ms", "requests", "clients,
 def measure_peers(
     settings: PeerSettings, preset: str, cache_size_bytes: int, configs: Path, folder: Path
 ) -> dict[str, Any]:
-    """Tune each, then let them take turns; raises ExportError, ServerError."""
+    """Tune every contestant, then measure all in turn. Raises ExportError, ServerError."""
     cores = len(os.sched_getaffinity(0))
     files = make_files(preset, configs, settings.environments, folder, cache_size_bytes)
     expected = reference(files, settings.compared_pictures)
@@ -62,7 +62,7 @@ def measure_peers(
 def _tuned_raw(
     cores: int, files: Files, settings: PeerSettings, tried: dict[str, dict[str, float]]
 ) -> tuple[str, Tuning, Tuning]:
-    """In words; for one picture after the other; for as many as it can."""
+    """The best tunings of raw ONNX Runtime: a label for both, that for one client, and that for several."""
     of = {tuning.label(): tuning for tuning in raw_tunings(cores)}
     rates = {label: try_raw_tuning(tuning, files, settings) for label, tuning in _shown(RAW, of)}
     one = [label for label, tuning in of.items() if tuning.workers == 1 and tuning.batch == 1]
@@ -76,7 +76,7 @@ def _shown(name: str, ways: Mapping[str, T]) -> Iterable[tuple[str, T]]:
 
 
 def _figures(rounds: Sequence[Mapping[int, Load]], kind: str) -> dict[str, dict[str, Any]]:
-    """By load: a value a round, and the percentiles of all rounds' requests together."""
+    """Figures by load: values per round, and percentiles over the requests of all rounds."""
     return {_phase(kind, clients): _of_loads([loads[clients] for loads in rounds]) for clients in rounds[0]}
 
 
@@ -102,36 +102,35 @@ def _each(rounds: Sequence[Mapping[str, int]]) -> dict[str, list[int]]:
 
 
 def render_peers(section: Mapping[str, Any]) -> list[str]:
-    """The section's lines of Markdown."""
+    """Render the section as lines of Markdown."""
     of, load = section["settings"], section["load"]
     last = list(load[RAW])[-1]
     against = [name for name in load if name not in (RAW, ENSEMBLE)]
     rate = {name: load[name][last]["requests_per_s"] for name in load}
     share = {name: cell(ratios(rate[name], rate[ENSEMBLE])) for name in load}
     return [
-        "The same model and pictures on the same cores, each contestant alone on the machine: started, warmed, "
-        f"loaded and ended in turn, {of['rounds']} rounds, {of['window_s']:g} s for each load, a closed load of new "
-        "pictures. All answer the same five tags, their scores at most "
-        f"{section['max_abs_difference']:.0e} apart. Requests a second: median over the rounds, and range; p50 and "
-        "p99: of all rounds' requests. The clients' CPU time comes off the same cores; it is in the last column.",
+        "All contestants serve the same model to the same pictures on the same cores. Each runs alone: it is started, "
+        f"warmed up, loaded and ended, in {of['rounds']} rounds, with {of['window_s']:g} s for each closed load of new "
+        "pictures. All answer the same five tags; their scores differ by at most "
+        f"{section['max_abs_difference']:.0e}. Requests a second are the median over the rounds and the range, p50 and "
+        "p99 those of all rounds' requests. The clients use the same cores; the last column is their CPU time.",
         "",
-        f"Saturated ({last.partition(', ')[2]}), the ensemble does {share[RAW]} of what raw "
-        f"ONNX Runtime does, and {', '.join(f'{share[name]} of {name}' for name in against)}: "
-        "ratios round by round.",
+        f"Saturated ({last.partition(', ')[2]}), the ensemble reaches {share[RAW]} of the rate of raw ONNX Runtime, "
+        f"{', '.join(f'{share[name]} of {name}' for name in against)}. Ratios are taken round by round.",
         "",
         *chain(*(_load_table(phase, {name: of[phase] for name, of in load.items()}) for phase in load[RAW])),
-        f"`{RAW}` has no server and no queue: with one client it is one picture after the other, with several as many "
-        "as it can, and its latency is that of a call. `three calls`: the ensemble's server, whose three models the "
-        "client asks one after the other.",
+        f"`{RAW}` has neither server nor queue. In place of one client it processes pictures one by one, in place of "
+        "several as many at once as is fastest; its latency is that of a call. `three calls` is the ensemble's server; "
+        "the client calls its three models one after the other.",
         "",
-        "Repeat pictures, which only the ensemble's cache knows:",
+        "Repeat pictures, which only the ensemble has a cache for:",
         "",
         *_load_table(f"`{ENSEMBLE}`", section["repeat"][ENSEMBLE]),
         *table(STATIC_COLUMNS, [_static_line(section, name) for name in load]),
         "",
-        "Memory is of all processes of a server after the saturating load, median over the rounds; "
-        "pages that processes share count in each one's resident, once in proportional. Bytes are those of the socket. "
-        "Over HTTP the picture goes as raw bytes, to BentoML as a file in a form.",
+        "Memory is the sum over a server's processes after the saturating load, median over the rounds. Shared pages "
+        "count once per process in resident memory, and once in all in proportional memory. Bytes are counted at the "
+        "socket. HTTP requests carry the picture as raw bytes; BentoML's carry it as a file in a form.",
         "",
         *table(
             ["tuning, saturated", "requests a second"],
@@ -142,7 +141,7 @@ def render_peers(section: Mapping[str, Any]) -> list[str]:
             ],
         ),
         "",
-        "LitServe and BentoML run the same ONNX files on ONNX Runtime, each in an environment of its own; FastAPI, on "
+        "LitServe and BentoML run the same ONNX files on ONNX Runtime, each in its own environment. FastAPI, on "
         f"uvicorn, runs PyTorch with the same weights. {'; '.join(map(_versions, section['versions'].values()))}.",
         "",
     ]
@@ -157,7 +156,7 @@ def _load_table(first: str, figures: Mapping[str, Mapping[str, Any]]) -> list[st
 
 
 def _load_line(name: str, of: Mapping[str, Any]) -> list[str]:
-    # Raw ONNX Runtime is called in the clients' process: it has no clients.
+    # Raw ONNX Runtime runs in the measuring process and has no clients.
     cores = "" if name == RAW else f"{median(of['client_cores']):.2f}"
     latency = [number(of["all_p50_ms"]), number(of["all_p99_ms"])]
     return [name, cell(of["requests_per_s"]), *latency, f"{of['requests']:,}", cores]

@@ -1,4 +1,4 @@
-"""What the client costs over bare tritonclient, how its ways to ask compare, and how long its import takes."""
+"""The client: its overhead over bare tritonclient, its methods for many users, and the time of its import."""
 
 import asyncio
 import statistics
@@ -43,7 +43,7 @@ Ask = Callable[[], object]
 
 
 def measure_client(settings: Settings, configs: Path, folder: Path) -> dict[str, Any]:
-    """On one served model, whose cache has the pictures; raises ExportError, ServerError."""
+    """Measure on one server whose cache holds the pictures. Raises ExportError, ServerError."""
     repository = folded(settings.preset, configs, folder)
     with served({"": repository}, settings.cache_size_bytes) as servers:
         url = servers[""].grpc_url
@@ -62,7 +62,7 @@ def measure_client(settings: Settings, configs: Path, folder: Path) -> dict[str,
 
 
 def _overhead(recommender: TagRecommender, url: str, settings: Settings) -> dict[str, list[float]]:
-    """Median ms a call, a value a round, of one cached picture; the two take turns call by call."""
+    """Median ms per call for one cached picture, per round. The two clients alternate call by call."""
     picture, counts = next(_pictures()), history(recommender.vocabulary.tags, 0)
     with triton.InferenceServerClient(**Channel().client_arguments(url)) as client:
         bare = _bare(client, picture, history_vector(counts, recommender.vocabulary))
@@ -75,7 +75,7 @@ def _overhead(recommender: TagRecommender, url: str, settings: Settings) -> dict
 
 
 def _bare(client: triton.InferenceServerClient, picture: PreparedImage, vector: np.ndarray) -> Ask:
-    """The same request: same channel, deadline, timeout and kind of id; the history is a vector already."""
+    """A call of tritonclient with the same channel, deadline, timeout and kind of id, and a ready-made vector."""
     image, row = picture.tensor[np.newaxis], vector[np.newaxis]
 
     def ask() -> np.ndarray:
@@ -93,7 +93,7 @@ def _bare(client: triton.InferenceServerClient, picture: PreparedImage, vector: 
 
 
 def _many_users(recommender: TagRecommender, settings: Settings) -> dict[str, list[float]]:
-    """ms for one new picture and USERS users, asked for in three ways; a value a round."""
+    """ms per round for one new picture and USERS users, with three methods of the client."""
     histories = [history(recommender.vocabulary.tags, user) for user in range(USERS)]
     pictures = _pictures()
 
@@ -110,7 +110,7 @@ def _many_users(recommender: TagRecommender, settings: Settings) -> dict[str, li
 
 
 async def _in_flight(url: str, vocabulary: Vocabulary) -> dict[str, Any]:
-    """IN_FLIGHT requests at once on one event loop, a quarter of them for new pictures."""
+    """Send IN_FLIGHT requests at once from one event loop, a quarter of them for new pictures."""
     pictures = _pictures()
     again = known(pictures)
     asked = [next(pictures) if i % 4 == 0 else again[i % len(again)] for i in range(IN_FLIGHT)]
@@ -129,7 +129,7 @@ async def _in_flight(url: str, vocabulary: Vocabulary) -> dict[str, Any]:
 
 
 def _import_times(rounds: int) -> dict[str, list[float]]:
-    """Seconds of a fresh Python, a value a round."""
+    """Seconds per round that a new Python process takes for each import."""
 
     def run(program: str) -> float:
         started = time.perf_counter()
@@ -140,7 +140,7 @@ def _import_times(rounds: int) -> dict[str, list[float]]:
 
 
 def _in_turn(asks: Mapping[str, Ask], times: int) -> dict[str, list[float]]:
-    """Milliseconds of each call, after one that is not counted."""
+    """Milliseconds of each call, after an uncounted one."""
     for ask in asks.values():
         ask()
     return by_turns({name: partial(_ms, ask) for name, ask in asks.items()}, times)
@@ -157,24 +157,24 @@ def _pictures() -> Iterator[PreparedImage]:
 
 
 def render_client(section: Mapping[str, Any]) -> list[str]:
-    """The section's lines of Markdown."""
+    """Render the section as lines of Markdown."""
     of, flight = section["conditions"], section["in_flight"]
     bare, ours = section["ms"]["tritonclient"], section["ms"]["altreco_client"]
     over = [100 * (ratio - 1) for ratio in ratios(bare, ours)]
     return [
-        f"Preset `{of['preset']}` with random weights, served by Triton. One client asks for a picture that is cached, "
-        f"with a history of {TAGS_IN_HISTORY} tags, for {K} tags; the two in turn, call by call. Each cell is the "
+        f"Preset `{of['preset']}` with random weights, served by Triton. A client requests {K} tags for a cached "
+        f"picture and a history of {TAGS_IN_HISTORY} tags; the two clients alternate call by call. Each cell is the "
         f"median over {of['rounds']} rounds of the median of {section['calls']} calls, and the range of the rounds. "
-        "The bare call sends the same request, and has the history's vector ready-made.",
+        "The bare call sends the same request, with a ready-made history vector.",
         "",
-        *table(["", "tritonclient", "altreco_client", "more, %"], [["ms a call", *map(cell, (bare, ours, over))]]),
+        *table(["", "tritonclient", "altreco_client", "overhead, %"], [["ms a call", *map(cell, (bare, ours, over))]]),
         "",
         *table([f"one new picture for {USERS} users", "ms"], _lines(section["users_ms"])),
         "",
-        f"With asyncio, {flight['requests']} requests were in flight on one thread ({flight['threads_more']} more than "
-        f"before them), a quarter of them for new pictures; all were answered, in {flight['seconds']:.1f} s.",
+        f"With asyncio, {flight['requests']} requests were in flight at once, a quarter of them for new pictures. They "
+        f"needed {flight['threads_more']} additional threads; all were answered, in {flight['seconds']:.1f} s.",
         "",
-        *table(["a fresh Python", "s"], _lines(section["import_s"])),
+        *table(["a new Python process that runs", "s"], _lines(section["import_s"])),
         "",
     ]
 

@@ -1,4 +1,4 @@
-"""fp32 against int8, and fp16, which a CPU can only check: sizes, loading, load."""
+"""fp32 against int8: file sizes, loading time and load. Of fp16 only the file size."""
 
 import shutil
 import time
@@ -11,29 +11,31 @@ import numpy as np
 from altreco_client import contract
 
 from benchmark.loads import SERVER, phases, served, take_turns
+from benchmark.sections.rows import conditions_lines, layer_list, load_lines
 from benchmark.settings import Settings
 from deploy.local import on_free_ports, serve
 from export.config import vocabulary_size
 from export.full_size import VERSION, folded
+from export.graph.precision import apply_precision
 from export.manifest import PRECISIONS
-from export.precision import apply_precision
 from export.repository import model_files
 from export.served import DEADLINE_S, connected
+from measure.markdown import compared, table
 from measure.turns import by_turns
 
 SERVED = ("fp32", "int8")
-"""A CPU computes fp16 in fp32: its speed there says nothing."""
+"""Served precisions. fp16 is not measured, because a CPU computes it in fp32."""
 
 
 def measure_precision(settings: Settings, configs: Path, folder: Path) -> dict[str, Any]:
-    """Of a model with random weights, for which any pictures do as calibration; raises ExportError, ServerError."""
+    """Measure a model with random weights, for which any calibration pictures do. Raises ExportError, ServerError."""
     tags = vocabulary_size(configs)
     repositories: dict[str, Path] = {
         precision: shutil.copytree(folded(settings.preset, configs, folder), folder / precision)
         for precision in PRECISIONS
     }
     files = {precision: model_files(repositories[precision], VERSION) for precision in PRECISIONS}
-    # Patches, since noise of single pixels is all the same to a convolution.
+    # Patches of noise: to a convolution, noise of single pixels all looks the same.
     small = np.random.default_rng(0).integers(0, 256, (settings.calibration_pictures, 14, 14, 3), np.uint8)
     pictures = small.repeat(16, 1).repeat(16, 2)
     kept = {precision: apply_precision(files[precision], precision, lambda: pictures) for precision in PRECISIONS}
@@ -53,7 +55,7 @@ def measure_precision(settings: Settings, configs: Path, folder: Path) -> dict[s
 
 
 def _loading(repositories: Mapping[str, Path], settings: Settings) -> dict[str, list[float]]:
-    """Seconds until a running server has loaded and warmed the ensemble and its models, a value a round."""
+    """Seconds per round until a running server has loaded and warmed the ensemble and its models."""
 
     def load(repository: Path) -> float:
         explicit = on_free_ports(repository, model_control="explicit", **SERVER)
@@ -64,3 +66,26 @@ def _loading(repositories: Mapping[str, Path], settings: Settings) -> dict[str, 
 
     contestants = {name: partial(load, repository) for name, repository in repositories.items()}
     return by_turns(contestants, settings.rounds, title="loading")
+
+
+def render_precision(section: Mapping[str, Any]) -> list[str]:
+    """Render the section as lines of Markdown."""
+    sizes, names = section["bytes"], list(section["bytes"])
+    lines = [[f"`{model}`", *(f"{sizes[name][model] / 1e6:.1f}" for name in names)] for model in sizes[names[0]]]
+    loads = [
+        *load_lines(section["load"], "fp32", "int8"),
+        compared("loading and warming, served, s", section["loading_s"], "fp32", "int8"),
+    ]
+    return [
+        *conditions_lines(section),
+        *table(["", "fp32", "int8", "int8 / fp32"], loads),
+        "",
+        *table(
+            ["file sizes, MB", *names],
+            [*lines, ["all", *(f"{sum(sizes[name].values()) / 1e6:.1f}" for name in names)]],
+        ),
+        "",
+        f"int8 keeps {layer_list(section['kept_in_float'])} in float. fp16 is for GPUs, and its speed was not "
+        "measured: a CPU computes it in fp32. Random weights say nothing of how well int8 tags; the next section does.",
+        "",
+    ]

@@ -1,7 +1,7 @@
-"""Reduced against plain decoding of a JPEG, in a process that does nothing else: `python -m benchmark.image_race FILE`.
+"""Race between reduced and full decoding of a JPEG: `python -m benchmark.sections.image_race FILE`.
 
-A process of its own, since what full decoding costs hangs on the memory allocator: large blocks that went back to the
-system have to be mapped in again, page by page, for the next picture.
+It runs in its own process because the cost of full decoding depends on the memory allocator: large blocks that were
+returned to the system must be mapped again, page by page, for the next picture.
 """
 
 import argparse
@@ -23,18 +23,18 @@ from measure.turns import by_turns
 
 
 def plain(file: bytes) -> NDArray[np.uint8]:
-    """All of it decoded, turned upright and made RGB, then the same resize; uint8 [224, 224, 3]."""
+    """Decode the whole picture, turn it upright, convert it to RGB and resize it as the client does."""
     with Image.open(io.BytesIO(file)) as image:
         return crop(ImageOps.exif_transpose(image).convert("RGB"))
 
 
 def reduced(file: bytes) -> NDArray[np.uint8]:
-    """What the client does; uint8 [224, 224, 3]."""
+    """Decode at reduced scale, as the client does."""
     return prepare(file).tensor
 
 
 def main() -> None:
-    """Print as JSON: milliseconds of both, a value a round, in the main thread and in a worker thread."""
+    """Print the milliseconds of both per round, in the main thread and in a worker thread, as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("file", type=Path)
     parser.add_argument("--rounds", type=int, default=5)
@@ -52,7 +52,7 @@ def _race(
     file: bytes, rounds: int, measured: Callable[[Callable[[bytes], object], bytes], float]
 ) -> dict[str, list[float]]:
     contestants = {read.__name__: partial(measured, read, file) for read in (plain, reduced)}
-    # The first round is for imports and caches.
+    # The first round is not counted: it imports modules and fills caches.
     return {name: times[1:] for name, times in by_turns(contestants, rounds + 1).items()}
 
 

@@ -1,9 +1,9 @@
-"""Time and memory of an import: `python -m training.data.importers.benchmark --lines 5000000 [--bz2]`.
+"""Measure time and memory of an import: `python -m benchmark.importing --lines 5000000 [--bz2]`.
 
-Generates lines in the layout of YFCC100M, imports them, then reads the manifest and builds the histories; each step in
-a process of its own. The lines are like the real ones where it matters for time and memory: 25 columns, 250,000 users
-by a power law, URL-encoded tags of which 7 in 10 are in a vocabulary of 1,540, three lines in ten without tags, and
-here and there a video, a broken line or a duplicate.
+Generates lines in the layout of YFCC100M, imports them, reads the manifest and builds the histories, each step in its
+own process. The lines resemble the real ones where it matters for time and memory: 25 columns, 250,000 users with a
+power law, URL-encoded tags of which 70 % are in a vocabulary of 1,540, 30 % of lines without tags, and a few videos,
+broken lines and duplicates.
 """
 
 import argparse
@@ -35,7 +35,7 @@ print(f"{len(manifest.images):,} pictures, {len(histories):,} users, {len(histor
 
 
 def generate(folder: Path, lines: int) -> Path:
-    """`lines.tsv` and `tags.txt`; the same for the same number of lines."""
+    """Write `lines.tsv` and `tags.txt`, which depend only on the number of lines; return the path of the lines."""
     (folder / "tags.txt").write_text("".join(f"{tag}\n" for tag in build_vocabulary(TAGS)), encoding="ascii")
     with duckdb.connect() as database:
         database.execute("CREATE TABLE tags AS SELECT unnest(?) AS tag", [list(build_vocabulary(TAGS))])
@@ -78,10 +78,16 @@ _LINES = """
 
 
 def main() -> int:
-    """Run the steps and print what they took."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--lines", type=int, default=5_000_000, help="how many (default: %(default)s)")
-    parser.add_argument("--bz2", action="store_true", help="import a .bz2 file, as YFCC100M comes")
+    """Run the steps and print the time and memory of each."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmark.importing",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--lines", type=int, default=5_000_000, help="number of lines to generate (default: %(default)s)"
+    )
+    parser.add_argument("--bz2", action="store_true", help="compress the lines before the import, as YFCC100M is")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="altreco-import-") as name:
         folder = Path(name)

@@ -1,4 +1,4 @@
-"""The releases of a repository, for people: list, show, compare, go back to an earlier one, remove old ones."""
+"""The commands list, show, diff, rollback and prune."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -26,20 +26,20 @@ from export.repository import (
 )
 
 HASH = 12
-"""Characters of a hash that tell two apart."""
+"""Number of characters that are shown of a hash."""
 
 EXPLAINED = {
     "current": "the ensemble pins it",
     "ready": "can be rolled back to",
-    "withdrawn": "a server could not load it; rollback or rollout to it tries again",
+    "withdrawn": "a server could not load it; a rollback or rollout to it tries again",
     "pruned": "only its manifest is left",
-    "unfinished": "its publish was cut off; the next release or prune removes it",
-    "foreign": "it has no release.json: not published by this project, left alone",
+    "unfinished": "its publishing was interrupted; the next release or prune removes it",
+    "foreign": "it has no release.json: this project did not publish it and leaves it alone",
 }
 
 
 def list_releases(repository: Path) -> str:
-    """A table, newest last."""
+    """A table of all releases, newest last."""
     found = versions(repository)
     if not found:
         return f"{repository} has no release yet: `python -m export release CHECKPOINT` makes one"
@@ -53,7 +53,7 @@ def list_releases(repository: Path) -> str:
 
 
 def show_release(manifest: ReleaseManifest, state: str) -> str:
-    """All that its manifest says."""
+    """The contents of a release's manifest, and its state."""
     values = {name: value for name, value in asdict(manifest).items() if name not in ("gates", "files", "tools")}
     values["state"] = f"{state}: {EXPLAINED[state]}"
     lines = [f"{name:18} {_text(value)}" for name, value in values.items()]
@@ -64,14 +64,14 @@ def show_release(manifest: ReleaseManifest, state: str) -> str:
 
 
 def diff_releases(repository: Path, first: int, second: int) -> str:
-    """What differs: manifest fields, files' hashes, and the answers to the golden inputs that both have."""
+    """The differences of manifest fields, file hashes and answers to the golden inputs."""
     old, new = find_manifest(repository, first), find_manifest(repository, second)
     lines = [*_differences(_flat(old), _flat(new)), *_answers(repository, first, second)]
     return "\n".join([f"release {first} -> {second}", *lines])
 
 
 def rollback(repository: Path, to: int) -> str:
-    """Pin an earlier (or later) whole release; raises ReleaseError. A running server follows by `rollout`."""
+    """Pin another complete release. A running server changes with `rollout`. Raises ReleaseError."""
     with locked(repository):
         version = find_version(repository, to)
         if version.state == "current":
@@ -83,12 +83,12 @@ def rollback(repository: Path, to: int) -> str:
             check_files(repository, version.manifest)
             pin(repository, to)
         except OSError as error:
-            raise ExportError(f"cannot write to {repository}: {error}; the pinned release is the same") from error
-    return f"{repository} pins release {to} now; a running server follows by `python -m export rollout`"
+            raise ExportError(f"cannot write to {repository}: {error}; the pinned release is unchanged") from error
+    return f"{repository} pins release {to} now; to switch a running server, use `python -m export rollout`"
 
 
 def prune(repository: Path, keep: int, in_use: frozenset[int] = frozenset()) -> str:
-    """Remove the weights of all but the newest `keep` releases; never the pinned one, nor those `in_use`."""
+    """Remove the weights of all but the newest `keep` releases, the pinned release and those `in_use`."""
     if keep < 1:
         raise ReleaseError(f"keep is {keep}: expected at least 1")
     with locked(repository):
@@ -101,7 +101,7 @@ def prune(repository: Path, keep: int, in_use: frozenset[int] = frozenset()) -> 
             for number in removed:
                 discard(repository, number)
         except OSError as error:
-            raise ExportError(f"cannot write to {repository}: {error}; the pinned release is whole") from error
+            raise ExportError(f"cannot write to {repository}: {error}; the pinned release is complete") from error
     names = ", ".join(map(str, removed)) or "none"
     return f"removed: {names}; kept: {', '.join(str(number) for number in whole if number not in removed)}"
 
@@ -124,7 +124,7 @@ def _row(repository: Path, version: Version) -> tuple[str, ...]:
 
 
 def _flat(manifest: ReleaseManifest) -> dict[str, str]:
-    """Fields as text, one level deep; versions left out of the paths, so that files compare."""
+    """Fields as text, one level deep. Paths are without the version, so that the files of two releases compare."""
     flat: dict[str, str] = {}
     for name, value in asdict(manifest).items():
         if name == "gates":

@@ -1,10 +1,10 @@
-"""What a release's ONNX files compute in: float32, float16 for GPUs, int8 for CPUs with VNNI.
+"""The precision of a release's ONNX files: float32, float16 for GPUs, int8 for CPUs with VNNI.
 
-Whatever the precision, what ONNX Runtime can do ahead of time to a file that stays portable is done ahead: level BASIC,
-constants folded, what does nothing removed, batch normalization merged into convolutions. PyTorch's exporter does most
-of that itself: of the present models no node is left to remove. The levels above, EXTENDED and ALL, put operators of
-ONNX Runtime's own in place, for one execution provider, this CPU's vector width (blocked layout) and this version of
-ONNX Runtime: TensorRT or an older container would refuse the file. ONNX Runtime does those when it loads it.
+In every precision the files are first optimized as far as they stay portable, which is ONNX Runtime's level BASIC: it
+folds constants, removes nodes without effect and merges batch normalization into convolutions. PyTorch's exporter does
+most of this itself, so that in the present models no node is left to remove. The higher levels, EXTENDED and ALL, use
+ONNX Runtime's own operators for one execution provider, one vector width (blocked layout) and one version of ONNX
+Runtime. TensorRT or an older container would refuse such a file. ONNX Runtime applies these levels when it loads it.
 """
 
 import tempfile
@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from onnxruntime.transformers.float16 import convert_float_to_float16
 from onnxruntime.transformers.onnx_model import OnnxModel
 
+from export.graph.quantize import quantize
 from export.manifest import Precision
-from export.quantize import quantize
 
 
 def apply_precision(
@@ -29,11 +29,11 @@ def apply_precision(
 ) -> tuple[str, ...]:
     """Optimize the float32 files (model name to file) and convert them in place, all of them or, on an error, none.
 
-    `calibration` gives training pictures, uint8 [pictures, 224, 224, 3]; only int8 asks for them. Answers with the
-    names of the nodes that int8 kept in float as quantization hurts there. Raises ExportError for too few pictures.
+    `calibration` returns training pictures, uint8 [pictures, 224, 224, 3]; only int8 calls it. Returns the names of the
+    nodes that int8 kept in float because quantization hurts there. Raises ExportError for too few pictures.
 
-    Names, types and shapes of inputs and outputs stay, and so does the metadata. int8 is the visual encoder's alone,
-    which is 95 % of the time; the other models stay float32.
+    Metadata and the names, types and shapes of inputs and outputs stay. int8 applies only to the visual encoder, which
+    takes 95 % of the time; the other models stay float32.
     """
     models = {name: _optimized(path) for name, path in files.items()}
     kept_in_float: tuple[str, ...] = ()
@@ -47,7 +47,7 @@ def apply_precision(
 
 
 def _optimized(path: Path) -> onnx.ModelProto:
-    """As level BASIC leaves it, in the operator sets that the file had."""
+    """The model after optimization at level BASIC, with the operator sets of the original file."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     with tempfile.TemporaryDirectory() as folder:
@@ -55,7 +55,7 @@ def _optimized(path: Path) -> onnx.ModelProto:
         options.optimized_model_filepath = str(optimized)
         onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         model = onnx.load(optimized)
-    # ONNX Runtime names every operator set that it knows, and a version that does not know them refuses the file.
+    # ONNX Runtime lists every operator set that it knows. A version that does not know one of them refuses the file.
     imports = onnx.load(path, load_external_data=False).opset_import
     del model.opset_import[:]
     model.opset_import.extend(imports)
@@ -63,15 +63,15 @@ def _optimized(path: Path) -> onnx.ModelProto:
 
 
 def _half(model: onnx.ModelProto) -> onnx.ModelProto:
-    """float16 but for inputs and outputs."""
+    """The model in float16, with float32 inputs and outputs."""
     with warnings.catch_warnings():
-        # Weights that float16 cannot hold become its smallest or largest number; if that matters, the gates say so.
+        # Weights outside float16's range become its smallest or largest number. If that matters, the gates fail.
         warnings.simplefilter("ignore")
         return convert_float_to_float16(model, keep_io_types=True)
 
 
 def _replace(files: Mapping[str, Path], models: Mapping[str, onnx.ModelProto]) -> None:
-    """Write all beside, then rename."""
+    """Write all models to temporary files, then rename them."""
     beside = {name: path.with_name(f".{path.name}.partial") for name, path in files.items()}
     try:
         for name, model in models.items():

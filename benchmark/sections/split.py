@@ -1,5 +1,6 @@
 """The folded split against the unfolded one."""
 
+from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -9,17 +10,19 @@ import tritonclient.grpc as triton
 from altreco_client import contract
 
 from benchmark.loads import ask_all, held_pictures, phases, served, take_turns
+from benchmark.sections.rows import conditions_lines, load_lines, ratio_line
 from benchmark.settings import Settings
 from benchmark.unfolded import unfolded
 from deploy.local import Server
 from export.config import vocabulary_size
 from export.full_size import folded
 from export.served import DEADLINE_S, connected
+from measure.markdown import table
 from measure.requests import Request, new_requests
 
 
 def measure_split(settings: Settings, configs: Path, folder: Path) -> dict[str, Any]:
-    """Bytes, cache, load and answers of both; raises ExportError, ServerError."""
+    """Measure bytes, cache, load and answers of both splits. Raises ExportError, ServerError."""
     tags = vocabulary_size(configs)
     repositories = {
         "folded": folded(settings.preset, configs, folder),
@@ -40,7 +43,7 @@ def measure_split(settings: Settings, configs: Path, folder: Path) -> dict[str, 
 
 
 def _encoding_bytes(server: Server, request: Request) -> int:
-    """What the visual encoder answers, on the wire, for one picture."""
+    """Size of the visual encoder's answer to one picture."""
     image = [entry for entry in request if entry.name() == contract.IMAGE.name]
     with connected(server.grpc_url) as client:
         answer: triton.InferResult = client.infer(contract.VISUAL_ENCODER.name, image, client_timeout=DEADLINE_S)
@@ -56,3 +59,21 @@ def _cache(repository: Path, tags: int, settings: Settings, encoding_bytes: int)
     size = settings.capacity_encodings * encoding_bytes
     held = held_pictures(repository, tags, cache_size_bytes=size, encoding_bytes=encoding_bytes)
     return {"size_bytes": size, "pictures": held, "bytes_a_picture": size / held}
+
+
+def render_split(section: Mapping[str, Any]) -> list[str]:
+    """Render the section as lines of Markdown."""
+    passed, cache = section["bytes_between_models"], section["cache"]
+    a_picture = {name: of["bytes_a_picture"] for name, of in cache.items()}
+    lines = [
+        ratio_line("bytes between the models, a picture", passed),
+        ratio_line("bytes of cache, a picture (size over pictures held)", a_picture),
+        *load_lines(section["load"], "folded", "unfolded"),
+    ]
+    return [
+        *conditions_lines(section),
+        *table(["", "folded", "unfolded", "unfolded / folded"], lines),
+        "",
+        f"Their answers differ by at most {section['max_abs_difference']:.1e} in any tag's probability.",
+        "",
+    ]

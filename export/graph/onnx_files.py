@@ -1,4 +1,4 @@
-"""The three ONNX files of a release, run by ONNX Runtime in this process."""
+"""Runs the three ONNX files of a release with ONNX Runtime in this process."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,9 +12,9 @@ from export.golden import Recommender
 
 
 def onnx_recommender(files: Mapping[str, Path]) -> Recommender:
-    """The models (name to file) chained as the ensemble chains them, on the CPU."""
+    """A recommender that runs the models (name to file) on the CPU, chained as in the ensemble."""
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # float16 files: a warning for every weight that the CPU has to convert
+    options.log_severity_level = 3  # no warning for every float16 weight that the CPU has to convert
     sessions = {
         name: onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         for name, path in files.items()

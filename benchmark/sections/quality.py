@@ -1,25 +1,28 @@
-"""precision@5 of a trained model and of its ONNX files in every precision."""
+"""Precision@5 of a trained model and of its ONNX files in every precision."""
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from altreco_client import contract
 
+from benchmark.sections.rows import layer_list
 from benchmark.settings import Settings
+from export.graph.onnx_files import onnx_recommender
+from export.graph.onnx_model import export_onnx
+from export.graph.precision import apply_precision
+from export.graph.split import split
 from export.manifest import PRECISIONS
-from export.onnx_files import onnx_recommender
-from export.onnx_model import export_onnx
-from export.precision import apply_precision
 from export.quality import calibration_pictures, precision_at_5, torch_recommender
-from export.split import split
+from measure.markdown import table
 from training.checkpoint import load_with_data
 from training.data.synthetic import generate
 from training.train import train_unless_done
 
 
 def measure_quality(settings: Settings, checkpoint_path: Path, data: Path, folder: Path) -> dict[str, Any]:
-    """On the test pictures, with their users' histories; raises ExportError, TrainingError."""
+    """Measure on the test pictures, with their users' histories. Raises ExportError, TrainingError."""
     checkpoint, manifest, histories = load_with_data(checkpoint_path, data)
     calibration = calibration_pictures(manifest, histories)
     recommenders, kept = {"checkpoint": torch_recommender(checkpoint.model)}, {}
@@ -43,7 +46,25 @@ def measure_quality(settings: Settings, checkpoint_path: Path, data: Path, folde
 
 
 def trained(settings: Settings, work: Path) -> tuple[Path, Path]:
-    """Checkpoint and data of the benchmark's own, made in `work` unless they are there; raises TrainingError."""
+    """The benchmark's own checkpoint and data, made in `work` unless they are there. Raises TrainingError."""
     data, checkpoint = generate(work / "data", settings.data), work / "small.pt"
     train_unless_done(settings.training, data, checkpoint)
     return checkpoint, data
+
+
+def render_quality(section: Mapping[str, Any]) -> list[str]:
+    """Render the section as lines of Markdown."""
+    values = section["precision_at_5"]
+    reference = values["checkpoint"]
+    return [
+        f"Precision@5 of a model trained on generated pictures (preset `{section['preset']}`), with the users' "
+        f"histories, on {section['pictures']:,} test pictures.",
+        "",
+        *table(
+            ["", "precision@5", "difference to the checkpoint"],
+            [[name, f"{value:.4f}", f"{value - reference:+.4f}"] for name, value in values.items()],
+        ),
+        "",
+        f"int8 keeps {layer_list(section['kept_in_float'])} in float.",
+        "",
+    ]

@@ -1,8 +1,8 @@
-"""int8 for CPUs with VNNI: static quantization that keeps the layers that it would hurt in float.
+"""int8 for CPUs with VNNI: static quantization that keeps layers in float where it would hurt.
 
-Weights are signed and have a scale per output channel; activations are unsigned (u8 x s8 is what VNNI multiplies) and
-have a scale per tensor. The file stays ONNX: QuantizeLinear and DequantizeLinear around float operators, which ONNX
-Runtime fuses into integer ones (QLinearConv, QLinearAdd) when it loads the file.
+Weights are signed, with a scale per output channel. Activations are unsigned (VNNI multiplies u8 by s8), with a scale
+per tensor. The file is plain ONNX: QuantizeLinear and DequantizeLinear around float operators, which ONNX Runtime
+fuses into integer operators (QLinearConv, QLinearAdd) when it loads the file.
 """
 
 import bisect
@@ -22,16 +22,16 @@ from onnxruntime.quantization.quant_utils import load_model_with_shape_infer
 from export.errors import ExportError
 
 FEWEST_PICTURES = 16
-"""To calibrate on: the ranges of fewer say more about the pictures than about the network."""
+"""Smallest calibration set. The ranges of fewer pictures tell more about the pictures than about the network."""
 
 PROBES = 8
-"""Calibration pictures that errors are measured on."""
+"""Number of calibration pictures on which the error is measured."""
 
 ERROR_ALLOWED = 0.1
-"""Relative error of VISUAL_ENCODING, root mean square, above which layers go back to float.
+"""Largest accepted relative RMS error of VISUAL_ENCODING; above it, layers go back to float.
 
-Noise of this size, added to the encoding of the preset `small`'s 299 generated test pictures, left precision@5 where it
-was (0.557 with and without); 0.2 cost 0.005, 0.5 between 0.009 (independent noise) and 0.048 (the same in a channel).
+Noise of this size on the encodings of the preset `small`'s 299 generated test pictures did not change precision@5
+(0.557). Noise of 0.2 cost 0.005; of 0.5, 0.009 if it was independent and 0.048 if it was constant per channel.
 """
 
 LAYERS = ("Conv", "Gemm", "MatMul")
@@ -39,10 +39,10 @@ QUANTIZED = (*LAYERS, "Relu", "Add", "MaxPool", "AveragePool", "GlobalAveragePoo
 
 
 def quantize(model: onnx.ModelProto, calibration: NDArray[np.uint8]) -> tuple[onnx.ModelProto, tuple[str, ...]]:
-    """The visual encoder in int8, and the names of the nodes kept in float because quantization hurts there.
+    """Quantize the visual encoder; return it and the names of the nodes kept in float as quantization hurts there.
 
-    `calibration`: uint8 [pictures, 224, 224, 3]. Raises ExportError for too few. A Relu goes with the node before it,
-    and is not named. What precedes the first layer, the normalization, is never quantized: there it costs a hundredth.
+    `calibration`: uint8 [pictures, 224, 224, 3]. Raises ExportError for too few pictures. A Relu stays with the node
+    before it and is not named. The normalization before the first layer is never quantized; it takes 1 % of the time.
     """
     found = calibration.shape
     if len(calibration) < FEWEST_PICTURES or found[1:] != contract.IMAGE.dims:
@@ -55,7 +55,7 @@ def quantize(model: onnx.ModelProto, calibration: NDArray[np.uint8]) -> tuple[on
 
 
 class _Quantization:
-    """One model, the ranges of its activations, and what it answers in float."""
+    """A model with the ranges of its activations and its answers in float."""
 
     def __init__(self, model: onnx.ModelProto, calibration: NDArray[np.uint8]) -> None:
         nodes = model.graph.node
@@ -66,13 +66,13 @@ class _Quantization:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "float.onnx"
             onnx.save(_widened(model, first), path)
-            self.model = load_model_with_shape_infer(path)  # or the quantizer would infer the shapes each time
+            self.model = load_model_with_shape_infer(path)  # otherwise the quantizer infers the shapes each time
             self.ranges = _ranges(path, calibration)
         self.probes = calibration[np.linspace(0, len(calibration) - 1, PROBES).astype(np.int64)]
         self.answer = _run(model, self.probes)
 
     def search(self) -> tuple[onnx.ModelProto, tuple[str, ...]]:
-        """All in int8 but as few nodes as it takes, of those that do most harm when they alone are in int8."""
+        """Keep as few nodes in float as needed, starting with those that hurt most when they alone are in int8."""
         everything = self.without(())
         if self.error(everything) <= ERROR_ALLOWED:
             return everything, ()
@@ -85,7 +85,7 @@ class _Quantization:
         return self.without(kept), kept
 
     def without(self, in_float: Iterable[str]) -> onnx.ModelProto:
-        """Quantized but for these nodes and what goes with them."""
+        """The quantized model with these nodes and their groups in float."""
         quantizer = QDQQuantizer(
             copy.deepcopy(self.model),
             per_channel=True,
@@ -104,13 +104,13 @@ class _Quantization:
         return quantized
 
     def error(self, model: onnx.ModelProto) -> float:
-        """Of its answers, relative to the float model's."""
+        """Error of the model's answers relative to the float model's."""
         difference = _run(model, self.probes) - self.answer
         return float(np.linalg.norm(difference) / np.linalg.norm(self.answer))
 
 
 def _groups(nodes: Iterable[onnx.NodeProto]) -> dict[str, list[str]]:
-    """A node's name to those that are quantized with it: itself, and the Relu that ONNX Runtime fuses into it."""
+    """The nodes quantized together, by the name of the first: itself and the Relu that ONNX Runtime fuses into it."""
     groups: dict[str, list[str]] = {}
     producers: dict[str, str] = {}
     for node in nodes:
@@ -123,10 +123,10 @@ def _groups(nodes: Iterable[onnx.NodeProto]) -> dict[str, list[str]]:
 
 
 def _widened(model: onnx.ModelProto, first: int) -> onnx.ModelProto:
-    """The same with the normalization's constants [1, 3, 1, 1] repeated along each row of pixels.
+    """The model with the normalization's constants [1, 3, 1, 1] repeated along each row of pixels.
 
-    ONNX Runtime computes an int8 graph with the channels last. Repeated, the constants are 672 numbers there, which it
-    adds as vectors; as 3 it takes ten times as long, a fourteenth of a ResNet-50 at batch 1.
+    ONNX Runtime computes an int8 graph with the channels last. The repeated constants are 672 numbers, which it adds as
+    vectors. With 3 numbers it takes ten times as long, which is a fourteenth of a ResNet-50 at batch 1.
     """
     model = copy.deepcopy(model)
     used = {name for node in model.graph.node[:first] for name in node.input}
@@ -139,13 +139,13 @@ def _widened(model: onnx.ModelProto, first: int) -> onnx.ModelProto:
 
 
 class _Pictures(CalibrationDataReader):
-    """One at a time, so that the activations of all layers fit into memory."""
+    """Calibration pictures one by one, so that the activations of all layers fit into memory."""
 
     def __init__(self, calibration: NDArray[np.uint8]) -> None:
         self.feeds: Iterator[dict[str, NDArray]] = ({contract.IMAGE.name: image[None]} for image in calibration)
 
     def get_next(self) -> dict[str, NDArray] | None:
-        """None after the last."""
+        """The next picture, or None after the last."""
         return next(self.feeds, None)
 
 
@@ -158,6 +158,6 @@ def _ranges(path: Path, calibration: NDArray[np.uint8]) -> TensorsData:
 
 def _run(model: onnx.ModelProto, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # a warning for each quantized weight that its neighbour in float leaves unused
+    options.log_severity_level = 3  # no warning for each quantized weight that a float neighbour leaves unused
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     return session.run([contract.VISUAL_ENCODING.name], {contract.IMAGE.name: images})[0]

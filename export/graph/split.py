@@ -4,9 +4,9 @@ The classifier's first convolution is linear in its input, the concatenation of 
 
     conv(e + tile(u_p)) = conv_e(e) + bias + M u_p        ("+" on the left: concatenation)
 
-conv_e and the bias move to the end of the visual encoder; M, computed once with the zero padding of the borders in it,
-to the front of the classifier. What passes between the models is 64 x 7 x 7, whatever the backbone. Addition in place
-of concatenation folds in the same way; a product of e and u_p is not linear in both, so it has no fold.
+conv_e and the bias move to the end of the visual encoder, M to the front of the classifier. M is computed once and
+includes the zero padding of the borders. The tensor between the models is 64 x 7 x 7 for every backbone. Addition in
+place of concatenation folds in the same way. A product of e and u_p is not linear in both and cannot be folded.
 """
 
 import torch
@@ -22,7 +22,7 @@ class ServedVisualEncoder(nn.Module):
     """`visual_encoder`: IMAGE uint8 [batch, 224, 224, 3] to VISUAL_ENCODING float [batch, 64, 7, 7]."""
 
     def __init__(self, visual_encoder: VisualEncoder, classifier: Classifier) -> None:
-        """Share F's weights; take e's part of the first convolution."""
+        """Share F's weights and copy e's part of the first convolution."""
         super().__init__()
         self.visual_encoder = visual_encoder
         convolution = classifier.conv1
@@ -30,7 +30,7 @@ class ServedVisualEncoder(nn.Module):
         self.bias = convolution.bias
 
     def forward(self, image: Tensor) -> Tensor:
-        """conv_e(F(image)) + bias."""
+        """Return conv_e(F(image)) + bias."""
         return functional.conv2d(self.visual_encoder(image), self.weight, self.bias, padding=1)
 
 
@@ -49,18 +49,18 @@ class ServedClassifier(nn.Module):
         self.m = nn.Parameter(functional.conv2d(tiled, weight, padding=1).flatten(1).detach())
 
     def forward(self, encoding: Tensor, preference: Tensor) -> Tensor:
-        """T_p as probabilities."""
+        """Return T_p as probabilities."""
         return torch.sigmoid(self.classifier.tail(encoding + (preference @ self.m).reshape(-1, *ENCODING_SHAPE)))
 
 
 def split(model: ALTReco) -> dict[str, nn.Module]:
-    """The three served models by name, in evaluation mode, sharing the model's weights.
+    """Split the model into the three served models, by name. They share its weights and are in evaluation mode.
 
-    Raises ExportError for a variant that the served ensemble cannot be.
+    Raises ExportError for a variant that cannot be served as an ensemble.
     """
     model.eval()
     if model.preference_encoder is None:
-        raise ExportError("this model has no user preference (A1): there is nothing to personalize; export A2 to A6")
+        raise ExportError("this model has no user preference (A1) and cannot be personalized; export A2 to A6")
     if model.classifier.integration == "multiplication":
         raise ExportError("this model multiplies e and u_p, which has no folded split; train with concatenation")
     return {

@@ -1,0 +1,1 @@
+"""The three ONNX graphs that Triton serves, made from the trained network."""
