@@ -10,7 +10,7 @@ SLOS ?= loadtest/slos/cpu.toml
 WORKERS ?= 1
 OPTIONS ?=
 
-.PHONY: help demo serve loadtest reliability ablation bench test test-slow test-all test-client lint format clean
+.PHONY: help demo serve loadtest reliability ablation bench test test-slow test-all test-client docs lint format clean
 
 # Tests of a tier: those that may share the machine, then those with a clock, alone. Both parts run; either fails it.
 define tier
@@ -50,6 +50,9 @@ test-all: test test-slow ## every test
 
 test-client: .venv-client/.installed ## the client alone, on numpy 2, with none of this repository's other packages
 	.venv-client/bin/python -m pytest tests/client
+
+docs: .venv/.installed ## the client's API reference, from its docstrings, into build/docs; a warning fails it
+	$(BIN)/python -W error -m pdoc --output-directory build/docs altreco_client altreco_client.contract altreco_client.errors
 
 lint: .venv/.installed ## ruff and mypy, as CI runs them
 	$(BIN)/ruff check $(CHECKED)
