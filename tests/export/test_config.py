@@ -110,7 +110,7 @@ GROUPED = "preferred_batch_size: [ 32 ]"
             GPU,
             " batch_size: 128",
             " batch_size: 256",
-            "'largest' batch_size: expected 1 to 128, .* 256",
+            "'largest' batch_size: expected 1 to 128 .* 256",
         ),
         (
             "visual_encoder",
@@ -138,7 +138,7 @@ GROUPED = "preferred_batch_size: [ 32 ]"
             TENSORRT,
             "IMAGE:32x224",
             "IMAGE:999x224",
-            "opt_shapes batch: expected 1 to 128, .*found 999",
+            "opt_shapes batch: expected 1 to 128 .*found 999",
         ),
         ("preference_encoder", TENSORRT, ":32x1540", ":32x60", "opt_shapes: expected .*32x1540'.* found .*32x60'"),
         ("classifier", TENSORRT, ",USER_PREFERENCE:1x128", "", "min_shapes: expected .*USER_PREFERENCE:1x128.* found"),
