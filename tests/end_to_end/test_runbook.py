@@ -1,24 +1,19 @@
 """Every command of docs/runbook.md that is not marked as never run, in its order."""
 
-import os
-import subprocess
+import shlex
 from pathlib import Path
 
+from export.config import released_version
 from tests.end_to_end.deployed import KEY, manifest_flags
+from tests.end_to_end.printed import NEVER_RUN, ROOT, commands, run
 from tests.kept import Kept
 from tests.servers import serving
 from tests.tiny import copy_configs
-from tests.tools import path_with_environment, require
 
-ROOT = Path(__file__).parents[2]
 RUNBOOK = (ROOT / "docs" / "runbook.md").read_text()
-NOT_RUN = "# *"
-
-
-def commands() -> list[str]:
-    """The indented lines without the mark."""
-    lines = [line.strip() for line in RUNBOOK.splitlines() if line.startswith("    ")]
-    return [line for line in lines if not line.endswith(NOT_RUN)]
+SERVER = ".venv/bin/python -m deploy.local --repository $REPOSITORY --model-control explicit -- "
+"""The test starts it on free ports, with these flags and with those that ask for the key."""
+COMMANDS = [command for command in commands(RUNBOOK) if not command.endswith(NEVER_RUN)]
 
 
 def test_every_command_does_what_it_says(kept: Kept, tmp_path: Path) -> None:
@@ -26,42 +21,35 @@ def test_every_command_does_what_it_says(kept: Kept, tmp_path: Path) -> None:
     copy_configs(repository)
     volume.mkdir()
     key.write_text(f"{KEY}\n")
-    variables = {
+    variables: dict[str, object] = {
         "REPOSITORY": repository,
         "VOLUME": volume,
         "CHECKPOINT": kept.checkpoint(),
         "NEXT_CHECKPOINT": kept.checkpoint(seed=1),
+        "RELEASE": 1,
+        "NEXT_RELEASE": 2,
         "KEY_FILE": key,
     }
-    first = next(number for number, command in enumerate(commands()) if "$URL" in command)
-    for command in commands()[:first]:
+    first = next(number for number, command in enumerate(COMMANDS) if "$URL" in command)
+    for command in COMMANDS[:first]:
         run(command, **variables)
     assert (volume / "1" / "tag_recommender" / "1" / "probe" / "allowed").exists()
-    flags = ("--load-model=*", *(flag for flag in manifest_flags() if flag.startswith("--grpc-restricted-protocol=")))
+    copied = next(command for command in COMMANDS if command.startswith("mkdir"))
+    run(copied, codes=(1,), **variables)  # a number that is there is refused
+    assert not (volume / "1" / repository.name).exists()
+
+    (started,) = (command for command in COMMANDS if command.startswith(SERVER))
+    restricted = [flag for flag in manifest_flags() if flag.startswith("--grpc-restricted-protocol=")]
+    flags = (*shlex.split(started.removeprefix(SERVER)), *restricted)
     with serving(repository, strict=False, model_control="explicit", extra_args=flags) as server:
         variables |= {"URL": server.grpc_url, "METRICS_URL": server.metrics_url}
-        said = {command: run(command, **variables) for command in commands()[first:]}
+        said = {command: run(command, **variables) for command in COMMANDS[first:] if command != started}
     assert any("nv_inference_request_success" in output for output in said.values())
-    assert "2" in said[".venv/bin/python -m export rollback --repository $REPOSITORY --to 2"]
-
-
-def run(command: str, **variables: object) -> str:
-    if command.startswith("kubectl"):
-        require("kubectl")
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", command],
-        cwd=ROOT,
-        env=os.environ | {"PATH": path_with_environment()} | {name: str(value) for name, value in variables.items()},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
-    return done.stdout
+    assert "release 1" in said[".venv/bin/python -m export rollback --repository $REPOSITORY --to $RELEASE"]
+    assert released_version(repository) == 1  # rolled back, and not forward again
 
 
 def test_only_what_needs_a_cluster_is_marked() -> None:
-    lines = [line.strip() for line in RUNBOOK.splitlines() if line.startswith("    ") and line.endswith(NOT_RUN)]
-    assert lines
-    assert all(line.startswith("kubectl ") and not line.startswith("kubectl kustomize ") for line in lines)
+    marked = [command for command in commands(RUNBOOK) if command.endswith(NEVER_RUN)]
+    assert marked
+    assert all(line.startswith("kubectl ") and not line.startswith("kubectl kustomize ") for line in marked)

@@ -30,7 +30,7 @@ from PIL import (
 
 from .errors import InvalidImage
 
-ImageLike: TypeAlias = "str | Path | bytes | bytearray | memoryview | IO[bytes] | Image.Image | NDArray[np.uint8]"
+ImageLike: TypeAlias = str | Path | bytes | bytearray | memoryview | IO[bytes] | Image.Image | NDArray[np.uint8]
 """A path, an image file's bytes, a binary file object, a PIL image, or uint8 [height, width, 3] or [height, width].
 
 A file object is read from its start if it can seek, otherwise from its current position. A PIL image that is not loaded
