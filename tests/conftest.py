@@ -11,6 +11,10 @@ import pytest
 if TYPE_CHECKING:
     from tests.kept import Kept
 
+# Two threads in each of two workers on two cores wait for one another: training then takes three times as long.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @pytest.fixture(scope="session")
 def kept(tmp_path_factory: pytest.TempPathFactory) -> Kept:
