@@ -185,7 +185,7 @@ def _of(counts: dict[str, float]) -> TagHistory:
 
 def _check_size(counts: Mapping[str, float]) -> None:
     if len(counts) > MAX_TAGS:
-        raise InvalidHistory(f"{len(counts):,} tags: expected at most {MAX_TAGS:,}; keep it small with prune(keep=...)")
+        raise InvalidHistory(f"{len(counts):,} tags: expected at most {MAX_TAGS:,}; prune(keep=...) keeps it small")
 
 
 def _checked_counts(counts: object) -> dict[str, float]:

@@ -38,7 +38,7 @@ class PreparedImage:
         if not isinstance(tensor, np.ndarray) or tensor.dtype != np.uint8 or tensor.shape != IMAGE.dims:
             found = f"{tensor.dtype} {list(tensor.shape)}" if isinstance(tensor, np.ndarray) else type(tensor).__name__
             raise InvalidImage(
-                f"tensor is {found}: expected uint8 {list(IMAGE.dims)}, the result of prepare() for an image"
+                f"tensor is {found}: expected uint8 {list(IMAGE.dims)}, which prepare() makes from an image"
             )
 
 
