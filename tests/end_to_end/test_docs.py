@@ -32,7 +32,7 @@ ELSEWHERE = (
 LONG = (
     *(f"{PYTHON}loadtest{command}" for command in (" capacity", " sweep", ".scale")),
     *(f"{PYTHON}training.data.importers {source}" for source in ("nus-wide", "parallel-text", "yfcc100m")),
-    f"{PYTHON}training.data.importers.benchmark",
+    f"{PYTHON}benchmark.importing",
     f"{PYTHON}training.train --data DIR",
     f"{PYTHON}reliability",
 )
