@@ -15,7 +15,7 @@ from benchmark.sections.client import IMPORTS, IN_FLIGHT
 from benchmark.settings import QUICK, SECTIONS
 from tests.benchmark.loads import assert_a_figure_a_round, assert_hit_rates
 
-pytestmark = [pytest.mark.slow, pytest.mark.timing]
+pytestmark = pytest.mark.slow
 
 E_CHANNELS = 256  # of the small preset's visual encoder
 

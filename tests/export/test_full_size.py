@@ -2,6 +2,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from export.config import check_repository
 from tests.tiny import REPOSITORY
 
@@ -11,6 +13,7 @@ def make(*options: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_a_repository_that_can_be_loaded_replaces_the_one_before(tmp_path: Path) -> None:
     folder = tmp_path / "build" / "full_size"
     for _ in range(2):

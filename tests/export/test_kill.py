@@ -131,6 +131,7 @@ def test_publish_killed_at_every_step(staged: Path, two: Path, tmp_path: Path, o
     assert len(served) >= 5
 
 
+@pytest.mark.slow
 def test_release_killed_while_it_is_made(released: Path, other: Path, tmp_path: Path) -> None:
     """A sample: all of it happens in a folder that nobody looks into."""
     command = ("release", str(other), "--repository", "REPOSITORY")

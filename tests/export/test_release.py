@@ -117,6 +117,7 @@ def test_next_release_pins_its_own_versions_and_keeps_the_old(repository: Path, 
     assert (repository / "visual_encoder" / "1" / "model.onnx").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
 def test_the_same_checkpoint_in_another_precision_is_another_release(
     repository: Path, checkpoint: Path, precision: Precision

@@ -86,6 +86,7 @@ def scalars(log: Path) -> dict[str, list[tuple[int, float]]]:
     return {name: [(s.step, s.value) for s in events.Scalars(name)] for name in events.Tags()["scalars"]}
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_does_on_the_same_batches(data: Path, tmp_path: Path) -> None:
     worker = [script(tmp_path, TRAIN), to_json(A6), str(data), str(tmp_path)]
     code, out, err = in_two_processes(worker, tmp_path / "logs")

@@ -61,6 +61,7 @@ def wait_for_states(process: subprocess.Popen, state: Path, count: int) -> bool:
     return True
 
 
+@pytest.mark.slow
 def test_killed_again_and_again_it_ends_as_an_unbroken_run(data: Path, tmp_path: Path) -> None:
     unbroken, killed = tmp_path / "unbroken.pt", tmp_path / "killed.pt"
     assert start(data, unbroken).wait() == 0

@@ -58,6 +58,7 @@ def test_the_checkpoint_tells_what_training_found(data: Path, tmp_path: Path) ->
     assert logged[14] > 0
 
 
+@pytest.mark.slow
 def test_steps_fit_a_batch_by_its_pictures_and_users(data: Path) -> None:
     manifest = read_manifest(data)
     histories = build_histories(manifest)
@@ -74,7 +75,9 @@ def test_steps_fit_a_batch_by_its_pictures_and_users(data: Path) -> None:
     assert losses[-1] < losses[0] / 2, losses
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(
+    "variant", [VARIANTS[0], *(pytest.param(variant, marks=pytest.mark.slow) for variant in VARIANTS[1:])]
+)
 def test_every_variant_trains(data: Path, tmp_path: Path, variant: str) -> None:
     settings = replace(VARIANTS[variant](SETTINGS), epochs=1, autoencoder_epochs=1)
     checkpoint = train(settings, data, tmp_path / "tiny.pt", options=QUIET)
@@ -84,6 +87,7 @@ def test_every_variant_trains(data: Path, tmp_path: Path, variant: str) -> None:
     assert personalizes == (model.preference_encoder is not None)
 
 
+@pytest.mark.slow
 def test_not_joint_trains_the_auto_encoder_first_and_then_leaves_it_alone(data: Path, tmp_path: Path) -> None:
     settings = replace(SETTINGS, joint=False, autoencoder_epochs=3, epochs=1)
     trained = train(settings, data, tmp_path / "a3.pt", options=QUIET).model
@@ -98,6 +102,7 @@ def test_not_joint_trains_the_auto_encoder_first_and_then_leaves_it_alone(data: 
     assert list(scalars(tmp_path / "a3.log", "train/personalized")) == [28], "its steps come after the auto-encoder's"
 
 
+@pytest.mark.slow
 def test_early_stopping_keeps_the_best_epoch(data: Path, tmp_path: Path) -> None:
     # At this learning rate it gets worse and worse, so the best epoch is an early one.
     settings = replace(SETTINGS, epochs=30, patience=2, validation_share=0.2, learning_rate=0.05)
@@ -112,6 +117,7 @@ def test_early_stopping_keeps_the_best_epoch(data: Path, tmp_path: Path) -> None
     assert checkpoint.metrics[WITH]["precision@5"] == pytest.approx(expected.metrics[WITH]["precision@5"], abs=0.02)
 
 
+@pytest.mark.slow
 def test_bf16_comes_close_to_fp32(data: Path, tmp_path: Path) -> None:
     logged = {}
     for precision in ("fp32", "bf16"):
