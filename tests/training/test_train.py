@@ -33,6 +33,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return generate(tmp_path_factory.mktemp("data") / "set", settings, processes=1, quiet=True)
 
 
+FIRST, *OTHERS = VARIANTS
 SETTINGS = tiny_settings(optimizer="adamw", learning_rate=1e-3, epochs=2, batch_size=20)
 
 
@@ -75,9 +76,7 @@ def test_steps_fit_a_batch_by_its_pictures_and_users(data: Path) -> None:
     assert losses[-1] < losses[0] / 2, losses
 
 
-@pytest.mark.parametrize(
-    "variant", [VARIANTS[0], *(pytest.param(variant, marks=pytest.mark.slow) for variant in VARIANTS[1:])]
-)
+@pytest.mark.parametrize("variant", [FIRST, *(pytest.param(variant, marks=pytest.mark.slow) for variant in OTHERS)])
 def test_every_variant_trains(data: Path, tmp_path: Path, variant: str) -> None:
     settings = replace(VARIANTS[variant](SETTINGS), epochs=1, autoencoder_epochs=1)
     checkpoint = train(settings, data, tmp_path / "tiny.pt", options=QUIET)
