@@ -19,7 +19,7 @@ from reliability import http2
 from reliability.outcome import Check, Outcome
 from reliability.questions import good_checks, passing, under_load
 from reliability.raw_requests import ensemble_request
-from reliability.servers import GROWTH_MIB, connections_back, serving
+from reliability.servers import GROWTH_MIB, connections_back, files_back, serving
 from reliability.wording import good_figures
 
 ROOT = Path(__file__).parents[1]
@@ -50,6 +50,7 @@ def vanishing_clients(
             _vanish(server, request, processes=processes, sockets=sockets, at_once=at_once)
             back = connections_back(server, connected) and back
             held.append(footprint(server.pid))
+        closed = files_back(server, held[-2].files)
         during, took_s = calls.since(started_s), time.monotonic() - started_s
         after = passing(calls, window_s)
     return Outcome(
@@ -65,7 +66,7 @@ def vanishing_clients(
         checks=[
             *good_checks(calls, deadline_s),
             Check("their connections are closed", back),
-            Check("no file is left open by the last round", held[-1].files <= held[-2].files),
+            Check("no file is left open by the last round", closed),
             Check(
                 f"memory grew by less than {GROWTH_MIB:g} MiB in the last round",
                 held[-1].grown_mib(held[-2]) < GROWTH_MIB,

@@ -3,7 +3,7 @@
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import tritonclient.grpc as triton
 from altreco_client import contract
 
 from deploy.local import Server, on_free_ports, serve
-from measure.server import connections, counters
+from measure.server import connections, counters, footprint
 from measure.waiting import wait_until
 
 PROBE = Path(__file__).parents[1] / "deploy" / "container" / "probe.sh"
@@ -34,8 +34,17 @@ def connection_age(age_s: float, grace_s: float) -> tuple[str, str]:
 
 def connections_back(server: Server, count: int) -> bool:
     """Whether clients have no more than so many connections again, after CLOSED_S at most."""
+    return _in_time(lambda: connections(server.pid) <= count)
+
+
+def files_back(server: Server, count: int) -> bool:
+    """Whether no more than so many files are open again, after CLOSED_S at most: some follow their connection."""
+    return _in_time(lambda: footprint(server.pid).files <= count)
+
+
+def _in_time(condition: Callable[[], bool]) -> bool:
     try:
-        wait_until(lambda: connections(server.pid) <= count, "closed connections", seconds=CLOSED_S)
+        wait_until(condition, seconds=CLOSED_S)
     except TimeoutError:
         return False
     return True

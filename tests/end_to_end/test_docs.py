@@ -102,7 +102,10 @@ def is_short(command: str) -> bool:
     return command.endswith(" --list") or not command.startswith(("make ", *LONG))
 
 
-@pytest.mark.parametrize("document", DOCUMENTS)
+@pytest.mark.parametrize(
+    "document",
+    [pytest.param(document, marks=() if document == "README.md" else pytest.mark.slow) for document in DOCUMENTS],
+)
 def test_commands_do_what_they_say(checkout: Checkout, document: str) -> None:
     said = {
         command: checkout.run(command)

@@ -189,6 +189,7 @@ def test_options_that_cannot_be(options: list[str], message: str) -> None:
     assert re.search(message, done.stderr)
 
 
+@pytest.mark.slow
 @pytest.mark.timing
 def test_two_replicas_are_counted_together(served: Served, tmp_path: Path) -> None:
     with serving(served.repository) as other:
@@ -215,6 +216,7 @@ def requests(servers: tuple[Server, ...]) -> list[int]:
     return counted
 
 
+@pytest.mark.slow
 @pytest.mark.timing
 def test_a_generator_that_is_too_busy_fails_the_run(served: Served, tmp_path: Path) -> None:
     """Which has to decode more photos than its cores can: whether it gets much of them, or others need them too."""

@@ -179,6 +179,7 @@ def test_rollout_and_rollback_under_load(repository: Path, server: Server) -> No
     assert "release 1 -> release 2" in str(forward)
 
 
+@pytest.mark.slow
 def test_a_release_published_meanwhile_is_rolled_out_from_the_command_line(
     kept: Kept, repository: Path, server: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -235,6 +236,7 @@ def test_a_damaged_file_is_found_before_the_server_is_asked(repository: Path, se
     assert released_version(repository) == 1
 
 
+@pytest.mark.slow
 def test_what_would_end_the_old_release_is_refused_before_it_does(
     repository: Path, server: Server, tmp_path: Path
 ) -> None:
@@ -290,6 +292,7 @@ def test_a_server_that_dies_after_the_switch_serves_the_new_release_next(reposit
     assert released_version(repository) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["load preference_encoder", "golden set on the new models", "switch"])
 def test_a_server_that_dies_half_way(repository: Path, step: str) -> None:
     rollback(repository, 2)
@@ -316,6 +319,7 @@ def test_a_server_that_may_not_be_controlled(repository: Path) -> None:
     assert released_version(repository) == 1
 
 
+@pytest.mark.slow
 def test_a_server_that_serves_nothing_yet(repository: Path) -> None:
     with serving(repository, strict=False, model_control="explicit") as server:
         assert rollout(server.grpc_url, repository, to=2, say=silent).old is None

@@ -3,6 +3,8 @@
 import shlex
 from pathlib import Path
 
+import pytest
+
 from export.config import released_version
 from tests.end_to_end.deployed import KEY, manifest_flags
 from tests.end_to_end.printed import NEVER_RUN, ROOT, commands, run
@@ -16,6 +18,7 @@ SERVER = ".venv/bin/python -m deploy.local --repository $REPOSITORY --model-cont
 COMMANDS = [command for command in commands(RUNBOOK) if not command.endswith(NEVER_RUN)]
 
 
+@pytest.mark.slow
 def test_every_command_does_what_it_says(kept: Kept, tmp_path: Path) -> None:
     repository, volume, key = (tmp_path / name for name in ("model_repository", "volume", "key"))
     copy_configs(repository)

@@ -102,6 +102,7 @@ def test_rollout_and_prune(secured: Deployed) -> None:
     assert run(secured, *pruning, security=WITH_KEY).returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.timing
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_load_whose_folder_does_not_hold_the_key(secured: Deployed, tmp_path: Path, workers: int) -> None:

@@ -107,6 +107,7 @@ def assert_served(repository: Path, version: int) -> None:
         assert replay_gate(server.grpc_url, golden, 1e-4).passed
 
 
+@pytest.mark.slow
 def test_publish_killed_at_every_step(staged: Path, two: Path, tmp_path: Path, other: Path) -> None:
     served: dict[tuple[int, frozenset[str]], int] = {}
     pinned = []
@@ -144,6 +145,7 @@ def test_release_killed_while_it_is_made(released: Path, other: Path, tmp_path: 
     assert states >= 4
 
 
+@pytest.mark.slow
 def test_the_next_release_cleans_up_after_a_killed_one(staged: Path, other: Path) -> None:
     assert killed_before(4, staged, PUBLISH)
     assert [version.state for version in versions(staged)] == ["current", "unfinished"]

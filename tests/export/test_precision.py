@@ -134,6 +134,7 @@ def test_int8_leaves_the_small_models_in_float(converted: dict[Precision, Files]
         assert converted["int8"][name].read_bytes() == converted["fp32"][name].read_bytes()
 
 
+@pytest.mark.slow
 def test_what_quantization_ruins_stays_in_float(tmp_path: Path) -> None:
     model = tiny_model()
     first, second = (layer.convolution for layer in model.visual_encoder.backbone.encoder.stages[2].layers[0].layer)

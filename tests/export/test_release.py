@@ -276,6 +276,7 @@ def test_a_read_only_repository(repository: Path, other: Path) -> None:
     assert tree(repository) == before
 
 
+@pytest.mark.slow
 def test_a_full_disk(repository: Path, other: Path) -> None:
     before = tree(repository)
     done = run("release", str(other), "--repository", str(repository), left_bytes=1_000_000)

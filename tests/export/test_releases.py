@@ -101,6 +101,7 @@ def test_prune_keeps_the_newest_and_whatever_is_in_use(repository: Path) -> None
         prune(repository, 0)
 
 
+@pytest.mark.slow
 def test_a_number_is_never_used_twice(kept: Kept, repository: Path) -> None:
     rollback(repository, 1)
     prune(repository, 1)

@@ -24,6 +24,7 @@ def test_a_killed_replica_costs_no_call(repository: Path) -> None:
     assert killed_replica(repository, window_s=SHORT_S).missed == []
 
 
+@pytest.mark.slow
 def test_a_killed_backend_is_found_by_the_golden_probe_alone(repository: Path) -> None:
     outcome = killed_backend(repository, window_s=SHORT_S)
     assert outcome.missed == []
@@ -48,6 +49,7 @@ class Eager(Channel):
         return [*super()._channel_args(), ("grpc.dns_min_time_between_resolutions_ms", 100)]
 
 
+@pytest.mark.slow
 def test_a_drained_replica_costs_no_call(repository: Path) -> None:
     outcome = drained_replica(repository, pre_stop_s=6, age_s=1, channel=Eager(max_attempts=1))
     assert outcome.missed == []

@@ -8,6 +8,7 @@ from tests.end_to_end.faults import SlowModel
 pytestmark = pytest.mark.timing
 
 
+@pytest.mark.slow
 def test_a_full_queue_rejects_and_drains(slow: SlowModel) -> None:
     slow.take(0.3)
     outcome = full_queue(slow.repository, callers=160, deadline_s=1.0, crowd_s=4, window_s=2)

@@ -6,7 +6,7 @@ import pytest
 
 from reliability.releases import corrupt_file, disk_full, prepared, two_at_once
 
-pytestmark = pytest.mark.timing
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

@@ -118,6 +118,7 @@ def test_two_processes_train_as_one_does_on_the_same_batches(data: Path, tmp_pat
     assert sorted(path.name for path in (tmp_path / "0").iterdir()) == ["tiny.curves.png", "tiny.log", "tiny.pt"]
 
 
+@pytest.mark.slow
 def test_batch_norm_of_two_halves_is_that_of_the_whole(tmp_path: Path) -> None:
     torch.manual_seed(0)
     norm = nn.BatchNorm2d(3)
@@ -152,6 +153,7 @@ def test_batch_norm_of_two_halves_is_that_of_the_whole(tmp_path: Path) -> None:
     torch.testing.assert_close(joined("evaluated"), norm.eval()(inputs).detach())
 
 
+@pytest.mark.slow
 def test_a_batch_that_cannot_be_shared_evenly_is_refused_in_one_line(data: Path, tmp_path: Path) -> None:
     arguments = ["--data", str(data), "--out", str(tmp_path / "tiny.pt"), "--preset", "small", "--batch-size", "25"]
     code, out, err = in_two_processes(["-m", "training.train", *arguments], tmp_path / "logs")

@@ -84,6 +84,7 @@ def test_killed_again_and_again_it_ends_as_an_unbroken_run(data: Path, tmp_path:
     assert not state.exists()
 
 
+@pytest.mark.slow
 def test_a_state_of_other_settings_is_refused_and_kept(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "tiny.pt"
     process = start(data, out)
