@@ -40,7 +40,7 @@ bench: .venv/.installed ## split, precision, cache, images, client into docs/ben
 	$(BIN)/python -m benchmark
 	$(BIN)/python -m benchmark.importing --lines 5000000
 
-test: .venv/.installed ## unit tests and end-to-end tests against a real Triton, within ten minutes
+test: .venv/.installed ## the fast tier: unit tests, and end-to-end tests against a real Triton
 	$(call tier,not slow)
 
 test-slow: .venv/.installed ## the tests that install, download or measure for long

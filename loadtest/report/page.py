@@ -30,7 +30,7 @@ MARKS = {
     Outcome.NOT_MEASURED: "doubt",
 }
 WORDS = {"PASSED": "good", "FAILED": "bad"}
-"""Of a verdict to its colour; the others are in doubt."""
+"""Word of a verdict to the class of its colour; any other word is in doubt."""
 
 
 def to_page(content: Content) -> str:

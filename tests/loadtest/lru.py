@@ -16,7 +16,7 @@ POINTS_A_REPLICA = 100
 
 @dataclass(frozen=True, kw_only=True)
 class Simulated:
-    """Of one cluster; `busiest`: of the replica that has most of them, in even shares (1: all alike; 0: none)."""
+    """Results of one cluster; `busiest` is the share of the busiest replica, in even shares (1: all alike; 0: none)."""
 
     hit_rate: float
     busiest_requests: float

@@ -55,7 +55,7 @@ def test_a_caller_asks_again_only_when_it_has_its_answer() -> None:
 def test_a_load_ends_when_its_seconds_are_over_and_preparing_a_request_is_not_timed() -> None:
     def slowly_made() -> object:
         for number in count():
-            time.sleep(0.02)
+            time.sleep(0.02)  # stands for a request that takes long to make
             yield number
 
     load = closed_load([Caller(lambda _: None, slowly_made())], seconds=0.2)
