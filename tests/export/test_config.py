@@ -115,14 +115,14 @@ GROUPED = "preferred_batch_size: [ 32 ]"
         (
             "visual_encoder",
             DEFAULT,
-            "max_queue_delay_microseconds: 1000",
+            "preferred_batch_size: [ 4 ]",
             "default_queue_policy { max_queue_size: 8 }",
             "queue policy: .*max_queue_size.*prefetching",
         ),
         (
             "visual_encoder",
             DEFAULT,
-            "max_queue_delay_microseconds: 1000",
+            "preferred_batch_size: [ 4 ]",
             "priority_levels: 2 default_priority_level: 1",
             "queue policy: .*priority_levels.*prefetching",
         ),
