@@ -1,1 +1,1 @@
-"""How Triton is run."""
+"""Running Triton: on this machine, in a container and in Kubernetes; and monitoring it."""

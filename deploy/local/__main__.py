@@ -12,13 +12,14 @@ DEFAULTS = ServerSettings(repository=Path("model_repository"))
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; the exit code."""
-    # A supervisor's SIGTERM takes the same way out as Ctrl-C, also where a shell started us with SIGINT ignored.
+    """Run the command and return its exit code."""
+    # SIGTERM ends the server as Ctrl-C does, even if a shell started this process with SIGINT ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with serve(_settings(arguments)) as server:
-            print(_ready_line(server), flush=True)
+        settings = _settings(arguments)
+        with serve(settings) as server:
+            print(_ready_line(server), *_nothing_loaded(settings), sep="\n", flush=True)
             server.wait()
     except KeyboardInterrupt:
         return 0
@@ -34,6 +35,16 @@ def _ready_line(server: Server) -> str:
     )
 
 
+def _nothing_loaded(settings: ServerSettings) -> list[str]:
+    """Return the notice for a server under explicit control that was told to load no model."""
+    if settings.model_control != "explicit" or any(flag.startswith("--load-model") for flag in settings.extra_args):
+        return []
+    return [
+        "No model is loaded: start it with -- '--load-model=*' to load all, or load a release with "
+        "`.venv/bin/python -m export rollout`"
+    ]
+
+
 def _settings(arguments: list[str] | None) -> ServerSettings:
     parser = argparse.ArgumentParser(
         prog="python -m deploy.local", description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
@@ -44,21 +55,33 @@ def _settings(arguments: list[str] | None) -> ServerSettings:
     option("--grpc-port", type=int, default=DEFAULTS.grpc_port, metavar="PORT", help="port for gRPC")
     option("--http-port", type=int, default=DEFAULTS.http_port, metavar="PORT", help="port for HTTP")
     option("--metrics-port", type=int, default=DEFAULTS.metrics_port, metavar="PORT", help="port for the metrics")
-    option("--free-ports", action="store_true", help="choose three unused ports instead; a port of 0 does so for one")
-    option("--cache-size", type=int, default=DEFAULTS.cache_size_bytes, metavar="BYTES", help="response cache; 0: none")
-    option("--model-control", choices=("none", "explicit", "poll"), default="none", help="Triton's control mode")
-    option("--strict", action="store_true", help="refuse a config.pbtxt that leaves something out")
-    option("--start-timeout", type=float, default=DEFAULTS.start_timeout_s, metavar="S", help="seconds to get ready")
+    option("--free-ports", action="store_true", help="choose unused ports for all three; a port of 0 chooses one")
+    option(
+        "--cache-size",
+        type=int,
+        default=DEFAULTS.cache_size_bytes,
+        metavar="BYTES",
+        help="response cache; 0: none",
+    )
+    option("--model-control", choices=("none", "explicit", "poll"), default="none", help="Triton's model control mode")
+    option("--strict", action="store_true", help="refuse incomplete config.pbtxt files")
+    option(
+        "--start-timeout",
+        type=float,
+        default=DEFAULTS.start_timeout_s,
+        metavar="S",
+        help="seconds to become ready",
+    )
     option(
         "--stop-timeout",
         type=float,
         default=DEFAULTS.stop_timeout_s,
         metavar="S",
-        help="seconds to finish requests; 0: kill at once",
+        help="seconds for requests in flight at the end; 0 kills at once",
     )
-    option("--log-file", type=Path, metavar="FILE", help="keep Triton's log here")
-    option("--verbose", action="store_true", help="show Triton's log on stderr")
-    option("triton", nargs="*", metavar="-- FLAG", help="further flags for tritonserver, after --")
+    option("--log-file", type=Path, metavar="FILE", help="write Triton's log to this file")
+    option("--verbose", action="store_true", help="copy Triton's log to stderr")
+    option("triton", nargs="*", metavar="-- FLAG", help="more flags for tritonserver, after --")
     given = parser.parse_args(arguments)
     return ServerSettings(
         repository=given.repository,
