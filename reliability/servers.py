@@ -3,8 +3,8 @@
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,14 +50,12 @@ def _in_time(condition: Callable[[], bool]) -> bool:
     return True
 
 
-@contextmanager
-def serving(repository: Path, **settings: Any) -> Iterator[Server]:
-    """On free ports and without a cache, so every picture is computed; `settings` are those of ServerSettings."""
-    with serve(on_free_ports(repository, **{"strict": True, "cache_size_bytes": 0, **settings})) as server:
-        try:
-            yield server
-        finally:
-            kill(server)  # at its leisure, it would wait for its clients
+def serving(repository: Path, **settings: Any) -> AbstractContextManager[Server]:
+    """Run a server on free ports, killed at the end; without a cache, every picture is computed.
+
+    `settings` as in ServerSettings.
+    """
+    return serve(on_free_ports(repository, **{"strict": True, "cache_size_bytes": 0, "stop_timeout_s": 0, **settings}))
 
 
 def addresses(server: Server) -> dict[str, Any]:

@@ -25,8 +25,9 @@ from reliability.servers import (
 )
 from reliability.wording import kinds
 
-EXIT_TIMEOUT_S = 5.0
-"""--exit-timeout-secs, as in the manifests."""
+EXIT_TIMEOUT_S = 5
+"""Triton's exit timeout in the manifests."""
+EXIT_TIMEOUT = f"--exit-timeout-secs={EXIT_TIMEOUT_S}"
 PRE_STOP_S = 75.0
 """As in the manifests: from leaving DNS to SIGTERM."""
 MOST_LOST = 0.05
@@ -39,7 +40,7 @@ def terminated_server(repository: Path, *, rounds: int = 5, callers: int = 8, de
     everything, met, later, codes, took_s = Rights(), Rights(), Rights(), Counter[int](), []
     for _ in range(rounds):
         with (
-            serving(repository, stop_timeout_s=EXIT_TIMEOUT_S) as server,
+            serving(repository, extra_args=(EXIT_TIMEOUT,)) as server,
             under_load(
                 server.grpc_url, callers=callers, deadline_s=deadline_s, channel=Channel(max_attempts=1)
             ) as calls,
@@ -54,7 +55,7 @@ def terminated_server(repository: Path, *, rounds: int = 5, callers: int = 8, de
         later.ended += calls.since(terminated_s).ended
     return Outcome(
         title="A server is told to stop, without a drain",
-        did=f"SIGTERM to the only Triton (exit timeout {EXIT_TIMEOUT_S:g} s) while {callers} callers asked without "
+        did=f"SIGTERM to the only Triton (exit timeout {EXIT_TIMEOUT_S} s) while {callers} callers asked without "
         f"pause, each call tried once, deadline {deadline_s:g} s; {rounds} rounds.",
         figures={
             "calls under way at SIGTERM": _ends(met),
@@ -79,7 +80,7 @@ def terminated_replica(
     everything, met = Rights(), Rights()
     for _ in range(rounds):
         with (
-            serving(repository, stop_timeout_s=EXIT_TIMEOUT_S) as one,
+            serving(repository, extra_args=(EXIT_TIMEOUT,)) as one,
             serving(repository) as other,
             under_load(all_of(one, other), callers=callers, deadline_s=deadline_s) as calls,
         ):
@@ -92,7 +93,7 @@ def terminated_replica(
         met.ended += calls.under_way(terminated_s).ended
     return Outcome(
         title="One of two replicas is told to stop, without a drain",
-        did=f"SIGTERM to one of two Tritons (exit timeout {EXIT_TIMEOUT_S:g} s) while {callers} callers, whose client "
+        did=f"SIGTERM to one of two Tritons (exit timeout {EXIT_TIMEOUT_S} s) while {callers} callers, whose client "
         f"knows both, asked without pause, deadline {deadline_s:g} s; {rounds} rounds.",
         figures={
             "calls under way at SIGTERM": f"{_ends(met)}; the longest took {seconds(met.slowest_s)}",
@@ -121,7 +122,7 @@ def drained_replica(
     hosts = ("127.0.0.2", "127.0.0.3")
     with (
         headless() as service,
-        serving(repository, host=hosts[0], stop_timeout_s=EXIT_TIMEOUT_S, extra_args=flags) as one,
+        serving(repository, host=hosts[0], extra_args=(EXIT_TIMEOUT, *flags)) as one,
         serving(repository, **{**addresses(one), "host": hosts[1]}, extra_args=flags) as other,
     ):
         service.addresses = [*hosts]
