@@ -13,8 +13,8 @@ def test_a_full_queue_rejects_and_drains(slow: SlowModel) -> None:
     slow.take(0.3)
     outcome = full_queue(slow.repository, callers=160, deadline_s=1.0, crowd_s=4, window_s=2)
     assert outcome.missed == []
-    assert int(outcome.figures["most requests waiting"]) > 32
-    assert int(outcome.figures["requests that Triton took out of its queue unanswered"].replace(",", "")) > 0
+    assert int(outcome.figures["largest number of waiting requests"]) > 32
+    assert int(outcome.figures["requests that Triton dropped from its queue"].replace(",", "")) > 0
 
 
 @pytest.mark.slow
@@ -23,10 +23,10 @@ def test_an_overload_is_turned_away_and_over_when_it_ends(slow: SlowModel) -> No
     outcome = overload(slow.repository, times=1.5, load_s=8, deadline_s=5.0, users=64, capacity_s=4, window_s=2)
     assert outcome.missed == []
     assert "DeadlineExceeded" in outcome.figures["failed"]
-    assert outcome.figures["queue empty, after the last request left"].endswith("at most")
+    assert outcome.figures["time until the queue was empty, after the last request was sent"].endswith("at most")
 
 
 def test_what_it_can_do_is_no_overload(slow: SlowModel) -> None:
     slow.take(0.05)
     outcome = full_queue(slow.repository, callers=2, deadline_s=10.0, crowd_s=1, window_s=0.5)
-    assert outcome.missed == ["it was too much: calls failed, and not all"]
+    assert outcome.missed == ["the load was too much: some calls failed, but not all"]
