@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
-from measure.progress import progress
+from measure.progress import progress_bar
 
 T = TypeVar("T")
 
@@ -18,7 +18,7 @@ def order(contestants: Sequence[T], number: int) -> list[T]:
 def by_turns(contestants: Mapping[str, Callable[[], T]], rounds: int, *, title: str = "") -> dict[str, list[T]]:
     """Call each contestant once per round; return its values by round. With a title, show progress."""
     values: dict[str, list[T]] = {name: [] for name in contestants}
-    with progress(title=title, total=rounds * len(contestants), unit="turn", disable=not title) as bar:
+    with progress_bar(title=title, total=rounds * len(contestants), unit="turn", disable=not title) as bar:
         for number in range(rounds):
             for name in order(list(contestants), number):
                 values[name].append(contestants[name]())
