@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from deploy.local.errors import ServerError
-from deploy.local.server import Server, ServerSettings, serve
+from deploy.local.server import PORT_OPTIONS, Server, ServerSettings, serve
 
 DEFAULTS = ServerSettings(repository=Path("model_repository"))
 
@@ -56,47 +56,24 @@ def _settings(arguments: list[str] | None) -> ServerSettings:
     option("--http-port", type=int, default=DEFAULTS.http_port, metavar="PORT", help="port for HTTP")
     option("--metrics-port", type=int, default=DEFAULTS.metrics_port, metavar="PORT", help="port for the metrics")
     option("--free-ports", action="store_true", help="choose unused ports for all three; a port of 0 chooses one")
-    option(
-        "--cache-size",
-        type=int,
-        default=DEFAULTS.cache_size_bytes,
-        metavar="BYTES",
-        help="response cache; 0: none",
-    )
+    option("--cache-size", type=int, default=DEFAULTS.cache_size_bytes, metavar="BYTES", help="response cache; 0: none")
     option("--model-control", choices=("none", "explicit", "poll"), default="none", help="Triton's model control mode")
     option("--strict", action="store_true", help="refuse incomplete config.pbtxt files")
-    option(
-        "--start-timeout",
-        type=float,
-        default=DEFAULTS.start_timeout_s,
-        metavar="S",
-        help="seconds to become ready",
-    )
-    option(
-        "--stop-timeout",
-        type=float,
-        default=DEFAULTS.stop_timeout_s,
-        metavar="S",
-        help="seconds for requests in flight at the end; 0 kills at once",
-    )
+    option("--start-timeout", type=float, default=DEFAULTS.start_timeout_s, metavar="S", help="seconds to become ready")
+    stop_help = "seconds for requests in flight at the end; 0 kills at once"
+    option("--stop-timeout", type=float, default=DEFAULTS.stop_timeout_s, metavar="S", help=stop_help)
     option("--log-file", type=Path, metavar="FILE", help="write Triton's log to this file")
     option("--verbose", action="store_true", help="copy Triton's log to stderr")
     option("triton", nargs="*", metavar="-- FLAG", help="more flags for tritonserver, after --")
-    given = parser.parse_args(arguments)
+    given = vars(parser.parse_args(arguments))
+    if given.pop("free_ports"):
+        given |= dict.fromkeys(PORT_OPTIONS, 0)
     return ServerSettings(
-        repository=given.repository,
-        host=given.host,
-        grpc_port=0 if given.free_ports else given.grpc_port,
-        http_port=0 if given.free_ports else given.http_port,
-        metrics_port=0 if given.free_ports else given.metrics_port,
-        cache_size_bytes=given.cache_size,
-        model_control=given.model_control,
-        strict=given.strict,
-        start_timeout_s=given.start_timeout,
-        stop_timeout_s=given.stop_timeout,
-        log_file=given.log_file,
-        verbose=given.verbose,
-        extra_args=tuple(given.triton),
+        cache_size_bytes=given.pop("cache_size"),
+        start_timeout_s=given.pop("start_timeout"),
+        stop_timeout_s=given.pop("stop_timeout"),
+        extra_args=tuple(given.pop("triton")),
+        **given,
     )
 
 
