@@ -1,1 +1,1 @@
-"""Running Triton: on this machine, in a container and in Kubernetes; and monitoring it."""
+"""Run Triton on this machine, in a container or in Kubernetes, and monitor it."""

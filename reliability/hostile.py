@@ -1,4 +1,4 @@
-"""Clients that are killed with requests under way, and connections that end in the middle of one."""
+"""Clients that are killed with requests in flight, and connections that end in the middle of one."""
 
 import socket
 import struct

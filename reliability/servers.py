@@ -22,7 +22,7 @@ PROBE_S = 60.0
 CLOSED_S = 60.0
 """Time for the server to close a connection that its client ended."""
 GROWTH_MIB = 64.0
-"""Growth of a server's memory below which it is noise of allocators, which keep freed memory."""
+"""Growth up to which a server's memory counts as constant; allocators keep freed memory."""
 AGE_S, GRACE_S = 30, 10
 """Largest connection age, and its grace, in the manifests."""
 

@@ -31,7 +31,7 @@ from reliability.wording import kinds
 CACHE_BYTES = 1024**2
 """Size of Triton's response cache, small enough for new pictures to fill it in the first quarter."""
 SERVER_GROWTH_MIB, CLIENTS_GROWTH_MIB = 32.0, 16.0
-"""Growth below which it is noise of allocators."""
+"""Growth up to which memory counts as constant; allocators keep freed memory."""
 MORE_FILES, MORE_THREADS = 8, 8
 """Files and threads that come and go with clients' connections and gRPC."""
 

@@ -84,7 +84,7 @@ class Server:
 def serve(settings: ServerSettings) -> Iterator[Server]:
     """Run a server for the duration of the `with` block; raises ServerStartError if it does not start.
 
-    The server also ends when the thread that entered the block ends, even if it is killed.
+    The server also ends when the thread that entered the block ends, even if its process is killed.
     """
     _check_repository(settings)
     installation = find_installation()

@@ -1,6 +1,6 @@
 """Commands that the kernel ends when the process that started them ends, for whatever reason.
 
-`subprocess` has `preexec_fn` for this, but with it, it forks. In a fork of a process that uses gRPC, gRPC restarts its
+`subprocess` has `preexec_fn` for this, which makes it fork. In a fork of a process that uses gRPC, gRPC restarts its
 threads, and they sometimes abort the child before the command runs (grpc/grpc issue 43055; 29 of 1,500 times here). So
 the new process runs this file, which makes the system call and then becomes the command.
 """
