@@ -1,6 +1,6 @@
-"""Load tests: make load, judge it, compare it, search for capacity and settings.
+"""Load tests for Triton: send load, judge it, compare runs, and search for the capacity and the best settings.
 
-`python -m loadtest COMMAND --help` says more.
+See `python -m loadtest COMMAND --help`.
 """
 
 import argparse
@@ -16,8 +16,8 @@ from loadtest.errors import LoadtestError
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command; its exit code, or 2 with the reason on stderr."""
-    # A pipeline's SIGTERM takes the same way out as Ctrl-C, also where a shell started us with SIGINT ignored.
+    """Run a command and return its exit code, or 2 with the reason on stderr."""
+    # SIGTERM from a pipeline ends a run as Ctrl-C does. A shell may have started us with SIGINT ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     parser = argparse.ArgumentParser(prog="python -m loadtest", description=__doc__)
