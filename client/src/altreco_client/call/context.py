@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,13 +60,19 @@ def ask(context: Context, method: str, **arguments: Any) -> Flow[Any]:
     """Call a method of tritonclient, and retry it where that is safe; raises ServerError."""
     retries, attempt = context.client.retries, 1
     while True:
-        left = context.deadline.left()
+        left, sent = context.deadline.left(), time.monotonic()
         if method == "infer":
             arguments["timeout"] = max(1, int(left * QUEUE_SHARE * 1e6))
         try:
             result = yield Call(method, {**arguments, "client_timeout": left, "headers": context.headers})
         except InferenceServerException as error:
-            failure = from_triton(error, context.settings.url, context.deadline.seconds, context.request.id)
+            failure = from_triton(
+                error,
+                context.settings.url,
+                deadline_s=context.deadline.seconds,
+                waited_s=time.monotonic() - sent,
+                request_id=context.request.id,
+            )
             pause_s = retries.pause_s(failure, attempt)
             if pause_s is None or pause_s >= context.deadline.left():
                 raise failure from error
