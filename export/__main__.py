@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from altreco_client import InvalidRequest
+from altreco_client.cli.pipe import quiet_pipe
 
 from deploy.access import access_of, add_access_options
 from export.catalogue import diff_releases, list_releases, prune, rollback, show_release
@@ -23,6 +24,7 @@ from training.errors import TrainingError
 from training.presets import SIZES
 
 
+@quiet_pipe()
 def main(argv: list[str] | None = None) -> int:
     """Run one command and return the exit code: 0, or 1 with the reason on stderr."""
     arguments = _parser().parse_args(argv)

@@ -5,6 +5,8 @@ import signal
 import sys
 from pathlib import Path
 
+from altreco_client.cli.pipe import quiet_pipe
+
 from deploy.local.errors import ServerError
 from deploy.local.server import Server, ServerSettings, serve
 
@@ -17,7 +19,7 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with serve(_settings(arguments)) as server:
+        with quiet_pipe(), serve(_settings(arguments)) as server:
             print(_ready_line(server), flush=True)
             server.wait()
     except KeyboardInterrupt:

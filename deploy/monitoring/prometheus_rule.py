@@ -3,9 +3,11 @@
 kustomize can put a file's text into a ConfigMap, but not into another object's fields.
 """
 
+import argparse
 from typing import Any
 
 import yaml
+from altreco_client.cli.pipe import quiet_pipe
 
 from deploy.monitoring.local import MONITORING
 
@@ -24,5 +26,12 @@ def prometheus_rule() -> dict[str, Any]:
     }
 
 
-if __name__ == "__main__":
+@quiet_pipe()
+def main() -> None:
+    """Print the object as YAML."""
+    argparse.ArgumentParser(prog="python -m deploy.monitoring.prometheus_rule", description=__doc__).parse_args()
     print(yaml.safe_dump(prometheus_rule(), sort_keys=False, width=120), end="")
+
+
+if __name__ == "__main__":
+    main()
