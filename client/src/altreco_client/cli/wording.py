@@ -8,7 +8,6 @@ OPTIONS = {
     "pass it in headers": "pass it with --header",
     "at TLS(...) in Channel": "at --ca, --certificate and --key",
     "(TLS(...) in Channel)": "(--tls, --ca, --certificate, --key)",
-    "certificate and private_key belong together": "--certificate and --key belong together",
     ", or raise max_pixels": "",
     ": raise max_bytes": ": scale it down",
     ", or raise max_message_bytes": "",
