@@ -75,7 +75,7 @@ def check_vocabulary_size(repository: Path, tags: int) -> None:
                         raise ConfigError(
                             f"{path}: {kind} {entry.name} dims: expected [{tags}], the checkpoint's vocabulary, found "
                             f"{list(entry.dims)}. Each vocabulary needs its own repository: make one with "
-                            "`python -m export init`"
+                            "`.venv/bin/python -m export init`"
                         )
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from altreco_client import AltrecoError
+from altreco_client.cli.pipe import quiet_pipe
 
 from deploy.local import ServerError
 from export.errors import ExportError
@@ -67,6 +68,7 @@ NO_OUTCOME = (
 """Errors of a scenario that could not run, or whose server did not recover; the other scenarios still run."""
 
 
+@quiet_pipe()
 def main(arguments: list[str] | None = None, scenarios: Mapping[str, Callable[[Path], Outcome]] = SCENARIOS) -> int:
     """Run and report; return 0 if everything held, 1 if something did not or was not measured, 2 if nothing ran."""
     parser = _parser()
@@ -87,7 +89,7 @@ def main(arguments: list[str] | None = None, scenarios: Mapping[str, Callable[[P
         print(f"wrote {out}")
         return 0
     if not any(repository.glob("*/*/model.onnx")):
-        advice = f"`python -m export random {repository}` makes one"
+        advice = f"`.venv/bin/python -m export random {repository}` makes one"
         print(f"error: {repository} has no release to serve: {advice}", file=sys.stderr)
         return 2
     held = True

@@ -32,7 +32,7 @@ def read_weights(path: Path, expected_format: str) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise CheckpointError(f"no checkpoint at {path}; `python -m training.train` makes one") from error
+        raise CheckpointError(f"no checkpoint at {path}; `.venv/bin/python -m training.train` makes one") from error
     except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
         raise CheckpointError(f"{path} is not a readable checkpoint: it is damaged, or of another program") from error
     if not isinstance(content, dict) or content.get("format") != expected_format:

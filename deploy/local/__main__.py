@@ -5,6 +5,8 @@ import signal
 import sys
 from pathlib import Path
 
+from altreco_client.cli.pipe import quiet_pipe
+
 from deploy.local.errors import ServerError
 from deploy.local.server import PORT_OPTIONS, Server, ServerSettings, serve
 
@@ -18,7 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         settings = _settings(arguments)
-        with serve(settings) as server:
+        with quiet_pipe(), serve(settings) as server:
             print(_ready_line(server), *_nothing_loaded(settings), sep="\n", flush=True)
             server.wait()
     except KeyboardInterrupt:

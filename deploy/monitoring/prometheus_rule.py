@@ -4,10 +4,12 @@ A PrometheusRule is the Prometheus operator's object. kustomize cannot make it: 
 ConfigMap, but not into the fields of another object.
 """
 
+import argparse
 from pathlib import Path
 from typing import Any
 
 import yaml
+from altreco_client.cli.pipe import quiet_pipe
 
 MONITORING = Path(__file__).parent
 
@@ -26,5 +28,12 @@ def prometheus_rule() -> dict[str, Any]:
     }
 
 
-if __name__ == "__main__":
+@quiet_pipe()
+def main() -> None:
+    """Print the object as YAML."""
+    argparse.ArgumentParser(prog="python -m deploy.monitoring.prometheus_rule", description=__doc__).parse_args()
     print(yaml.safe_dump(prometheus_rule(), sort_keys=False, width=120), end="")
+
+
+if __name__ == "__main__":
+    main()

@@ -7,7 +7,7 @@ from PIL import Image
 
 from benchmark.__main__ import main
 from benchmark.peers.contestants import ENSEMBLE, RAW
-from benchmark.report import COMMAND
+from benchmark.report import COMMAND, bars
 from benchmark.sections.peers import render_peers
 from benchmark.settings import QUICK, SECTIONS
 from measure.kept import mark
@@ -96,6 +96,22 @@ def test_no_results_to_render(
     assert said.startswith("error: ")
     assert message in said
     assert len(said.splitlines()) == 1
+
+
+def test_bars_are_drawn_longest_first_and_ours_apart(committed: dict[str, Any]) -> None:
+    for name in (RAW, ENSEMBLE, "BentoML"):
+        for clients in (4, 16):
+            rates = {RAW: [2.0, 9.0, 8.0], ENSEMBLE: [7.0, 1.0, 6.0]}.get(name, [5.0, 5.0, 9.0])
+            committed["peers"]["load"][name][f"new picture, {clients} clients"]["requests_per_s"] = rates
+    load = {name: committed["peers"]["load"][name] for name in ("BentoML", ENSEMBLE, RAW)}
+    drawn = bars(load)
+    names = [f"new picture, {clients} clients, {name}" for clients in (4, 16) for name in (RAW, ENSEMBLE, "BentoML")]
+    assert [bar.label for bar in drawn] == names
+    assert [bar.ours for bar in drawn] == [False, True, False] * 2
+    assert [bar.place for bar in drawn] == [0, 1, 2, 3.5, 4.5, 5.5]
+    phases = bars(committed["cache"]["load"])
+    assert [bar.ours for bar in phases] == [False, True, True, True]
+    assert [bar.place for bar in phases] == [0, 1, 2, 3]
 
 
 def test_a_repository_without_configs_is_refused_before_anything_is_measured(

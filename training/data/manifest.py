@@ -108,7 +108,7 @@ def _check(path: Path) -> None:
         schema = pl.read_parquet_schema(path)
     except FileNotFoundError as error:
         raise DataError(
-            f"no manifest at {path}; `python -m training.data.synthetic {path.parent}` makes a data set"
+            f"no manifest at {path}; `.venv/bin/python -m training.data.synthetic {path.parent}` makes a data set"
         ) from error
     except pl.exceptions.PolarsError as error:
         raise DataError(f"{path} is not a Parquet file: {error}") from error

@@ -82,10 +82,19 @@ class ContractMismatch(ServerError):
     """The server's model does not have the tensors, dimensions or labels of the contract."""
 
 
-TOO_LATE = "did not answer within {:g} s; raise deadline_s, or look at its load"
 SIGNS: tuple[tuple[str, str, type[ServerError], str], ...] = (
-    ("UNAVAILABLE", "Request timeout expired", DeadlineExceeded, TOO_LATE),
-    ("DEADLINE_EXCEEDED", "", DeadlineExceeded, TOO_LATE),
+    (
+        "UNAVAILABLE",
+        "Request timeout expired",
+        DeadlineExceeded,
+        "dropped the request after {waited_s:.3g} s in its queue, which its configuration limits; look at its load",
+    ),
+    (
+        "DEADLINE_EXCEEDED",
+        "",
+        DeadlineExceeded,
+        "did not answer within {deadline_s:g} s, {waited_s:.2g} s after the request was sent; raise deadline_s, or look at the server's load",
+    ),
     ("UNAVAILABLE", "protocol is restricted", ServerRejected, "asks for a key; pass it in headers"),
     ("UNAVAILABLE", "Exceeds maximum queue size", Overloaded, "has a full queue; ask again later, or add replicas"),
     (
@@ -122,12 +131,17 @@ SIGNS: tuple[tuple[str, str, type[ServerError], str], ...] = (
 are those of tritonserver 2.51 and grpcio 1.85."""
 
 
-def from_triton(error: InferenceServerException, url: str, deadline_s: float, request_id: str) -> ServerError:
-    """Convert tritonclient's only exception to one of this package's errors."""
+def from_triton(
+    error: InferenceServerException, url: str, *, deadline_s: float, waited_s: float, request_id: str
+) -> ServerError:
+    """Convert tritonclient's only exception to one of this package's errors.
+
+    `deadline_s` is the call's; `waited_s` is the time from sending this request to its failure.
+    """
     status, words = str(error.status()).removeprefix("StatusCode."), str(error.message())
     kind, advice = next(
         (kind, advice)
         for statuses, sign, kind, advice in SIGNS
         if re.match(statuses, status) and re.search(sign, words)
     )
-    return kind(f"{url} {advice.format(deadline_s)} [request id: {request_id}]: {words}")
+    return kind(f"{url} {advice.format(deadline_s=deadline_s, waited_s=waited_s)} [request id: {request_id}]: {words}")

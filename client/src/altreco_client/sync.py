@@ -79,7 +79,9 @@ class TagRecommender:
         k: int = 5,
         **options: Unpack[Options],
     ) -> tuple[Recommendation, ...]:
-        """Recommend for pairs of an image and a history, in their order, all within one deadline.
+        """Recommend for images and their users' histories, two lists in the same order, all within one deadline.
+
+        Without `histories`, no user has one.
 
         >>> with TagRecommender(url) as recommender:
         ...     answers = recommender.recommend_batch([photo, photo], [{"tag-7": 1}, None])

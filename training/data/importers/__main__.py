@@ -5,6 +5,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from altreco_client.cli.pipe import quiet_pipe
+
 from training.data.importers.build import ImportSettings, Layout, import_data
 from training.data.importers.nus_wide import NusWide
 from training.data.importers.parallel_text import ParallelText
@@ -12,6 +14,7 @@ from training.data.importers.yfcc100m import Yfcc100m
 from training.errors import DataError
 
 
+@quiet_pipe()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return 0, or 1 with the reason on stderr."""
     options = vars(_parser().parse_args(arguments))

@@ -59,11 +59,17 @@ def ask(context: Context, method: str, **arguments: Any) -> Flow[Any]:
     """Call a method of tritonclient, and retry it where that is safe; raises ServerError."""
     retries, attempt = context.client.retries, 1
     while True:
-        left = context.deadline.left()
+        left, sent = context.deadline.left(), time.monotonic()
         try:
             result = yield Call(method, {**arguments, "client_timeout": left, "headers": context.headers})
         except InferenceServerException as error:
-            failure = from_triton(error, context.settings.url, context.deadline.seconds, context.request.id)
+            failure = from_triton(
+                error,
+                context.settings.url,
+                deadline_s=context.deadline.seconds,
+                waited_s=time.monotonic() - sent,
+                request_id=context.request.id,
+            )
             pause_s = retries.pause_s(failure, attempt)
             if pause_s is None or pause_s >= context.deadline.left():
                 raise failure from error

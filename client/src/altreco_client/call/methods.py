@@ -37,8 +37,12 @@ def recommend(
 def recommend_batch(
     client: ClientState, images: Images, histories: Sequence[History] | None, k: int, options: Options
 ) -> Flow[tuple[Recommendation, ...]]:
-    """Rank the tags for pairs of an image and a history; None: no image has a history."""
+    """Rank the tags for images and their histories, one each; None: no image has a history."""
     images = _sequence("images", images)
+    if any(isinstance(image, tuple) for image in images):
+        raise InvalidRequest(
+            "images has tuples: pass two lists, the images and their histories, as in recommend_batch([a, b], [x, y])"
+        )
     histories = [None] * len(images) if histories is None else _sequence("histories", histories)
     if len(images) != len(histories):
         raise InvalidRequest(f"{len(images)} images and {len(histories)} histories: expected one history per image")
