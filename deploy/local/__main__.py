@@ -19,10 +19,11 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        settings = _settings(arguments)
-        with quiet_pipe(), serve(settings) as server:
-            print(_ready_line(server), *_nothing_loaded(settings), sep="\n", flush=True)
-            server.wait()
+        with quiet_pipe():
+            settings = _settings(arguments)
+            with serve(settings) as server:
+                print(_ready_line(server), *_nothing_loaded(settings), sep="\n", flush=True)
+                server.wait()
     except KeyboardInterrupt:
         return 0
     except (ServerError, ValueError, OSError) as error:

@@ -93,7 +93,8 @@ SIGNS: tuple[tuple[str, str, type[ServerError], str], ...] = (
         "DEADLINE_EXCEEDED",
         "",
         DeadlineExceeded,
-        "did not answer within {deadline_s:g} s, {waited_s:.2g} s after the request was sent; raise deadline_s, or look at the server's load",
+        "did not answer within {deadline_s:g} s, the last {waited_s:.3g} s of them after the request was sent; raise "
+        "deadline_s, or look at the server's load",
     ),
     ("UNAVAILABLE", "protocol is restricted", ServerRejected, "asks for a key; pass it in headers"),
     ("UNAVAILABLE", "Exceeds maximum queue size", Overloaded, "has a full queue; ask again later, or add replicas"),
