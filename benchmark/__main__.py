@@ -15,6 +15,7 @@ from typing import Any
 
 from benchmark.peers.errors import PeerError
 from benchmark.report import read_results, write_report, write_results
+from benchmark.sections.arrivals import measure_arrivals
 from benchmark.sections.cache import measure_cache
 from benchmark.sections.client import measure_client
 from benchmark.sections.images import measure_images
@@ -83,8 +84,11 @@ def _section(section: str, settings: Settings, arguments: argparse.Namespace, fo
         if section == "images":
             return measure_images(settings.images, checkpoint, data, folder)
         return measure_quality(settings, checkpoint, data, folder)
+    served = (settings.preset, settings.cache_size_bytes, arguments.repository, folder)
     if section == "peers":
-        return measure_peers(settings.peers, settings.preset, settings.cache_size_bytes, arguments.repository, folder)
+        return measure_peers(settings.peers, *served)
+    if section == "arrivals":
+        return measure_arrivals(settings.arrivals, *served)
     measure = {
         "split": measure_split,
         "precision": measure_precision,

@@ -5,6 +5,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from benchmark.sections.arrivals import render_arrivals
 from benchmark.sections.cache import render_cache
 from benchmark.sections.client import render_client
 from benchmark.sections.images import render_images
@@ -67,6 +68,7 @@ RENDERERS: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {
     "cache": render_cache,
     "images": render_images,
     "client": render_client,
+    "arrivals": render_arrivals,
     "peers": render_peers,
 }
 

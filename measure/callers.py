@@ -1,7 +1,8 @@
-"""Concurrent callers in a closed loop: each sends its next request when it has the answer to the last one.
+"""Concurrent callers. In a closed loop, each sends its next request when it has the answer to the last one.
 
-`closed_load` measures: it returns latencies, and any failure ends it. `calling` runs callers while something happens to
-the server: it records failures, too, and the load ends with the `with` block.
+`closed_load` measures: it returns latencies, and any failure ends it. `scheduled_load` does so for an open load.
+`calling` runs callers while something happens to the server: it records failures, too, and the load ends with the
+`with` block.
 """
 
 import math
@@ -125,6 +126,22 @@ def closed_load(callers: Sequence[Caller[Any, Any]], *, seconds: float = math.in
     return Load(latencies_ms=latencies_ms, seconds=time.monotonic() - started_s, cpu_s=time.process_time() - cpu_s)
 
 
+def scheduled_load(callers: Sequence[Caller[Any, Any]], moments_s: Sequence[float]) -> Load:
+    """Start one call at each of the moments (seconds from now, ascending), by whichever caller is free: an open load.
+
+    Latencies count from these moments, so a call that starts late because all callers are busy is not flattered. The
+    first error of a caller ends the load and is raised.
+    """
+    latencies_ms, stop = list[float](), threading.Event()
+    started_s, cpu_s = time.monotonic(), time.process_time()
+    moments = shared(started_s + moment_s for moment_s in moments_s)
+    with ThreadPoolExecutor(len(callers)) as pool:
+        futures = [pool.submit(_keep_to, caller, moments, latencies_ms, stop) for caller in callers]
+    for future in futures:
+        future.result()
+    return Load(latencies_ms=latencies_ms, seconds=time.monotonic() - started_s, cpu_s=time.process_time() - cpu_s)
+
+
 @contextmanager
 def calling(
     callers: Sequence[Caller[Any, A]], *, every_s: float = 0.0, failures: tuple[type[Exception], ...] = ()
@@ -175,6 +192,24 @@ def _call(
             calls.ended.append(call)
             if every_s:
                 stop.wait(every_s - call.seconds)
+    except BaseException:
+        stop.set()
+        raise
+
+
+def _keep_to(
+    caller: Caller[Any, Any], moments: Iterator[float], latencies_ms: list[float], stop: threading.Event
+) -> None:
+    """Run one caller of an open load in its thread."""
+    requests = iter(caller.requests)
+    try:
+        request = next(requests)
+        for moment_s in moments:
+            if stop.wait(moment_s - time.monotonic()):
+                return
+            caller.ask(request)
+            latencies_ms.append(1000 * (time.monotonic() - moment_s))
+            request = next(requests)
     except BaseException:
         stop.set()
         raise

@@ -4,6 +4,7 @@ import pytest
 from altreco_client import (
     AltrecoError,
     DeadlineExceeded,
+    Overloaded,
     ServerFailed,
     ServerRejected,
     TLSFailed,
@@ -32,7 +33,7 @@ RESTRICTED = "This protocol is restricted, expecting header 'triton-grpc-protoco
         ("UNAVAILABLE", REFUSED, Unavailable, "is Triton running"),
         ("UNAVAILABLE", "Stream removed (Socket closed)", Unavailable, "is Triton running"),
         ("UNAVAILABLE", "in ensemble 'tag_recommender', Request timeout expired", DeadlineExceeded, "raise deadline_s"),
-        ("UNAVAILABLE", "[request id: v3] Exceeds maximum queue size", Unavailable, "add replicas"),
+        ("UNAVAILABLE", "[request id: v3] Exceeds maximum queue size", Overloaded, "add replicas"),
         ("UNAVAILABLE", EXPIRED, TLSFailed, "look at its certificate"),
         ("UNAVAILABLE", RESET, Unavailable, "is Triton running"),
         ("UNAVAILABLE", HUNG_UP, TLSFailed, "does it want TLS"),

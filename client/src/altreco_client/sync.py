@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import wait
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,7 +13,7 @@ import tritonclient.grpc as triton
 
 from .call import methods
 from .call.context import ClientState, internal_context, known_vocabulary, ready
-from .call.flow import Call, Compute, Flow, Pause, Step, Usable
+from .call.flow import Call, Compute, Flow, Pause, Slot, Step, Usable
 from .call.ranking import History
 from .images import ImageLike, PreparedImage
 from .results import Recommendation
@@ -147,6 +148,8 @@ class TagRecommender:
             return step.work()
         if isinstance(step, Pause):
             return time.sleep(step.seconds)
+        if isinstance(step, Slot):
+            return bool(wait([step.future], step.seconds).done)
         if not self._lock.acquire(timeout=step.deadline.left()):
             raise step.deadline.exceeded()
         try:

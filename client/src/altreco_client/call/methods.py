@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DeadlineExceeded, InvalidRequest, ServerError, ServerFailed, Unavailable
+from ..errors import DeadlineExceeded, InvalidRequest, Overloaded, ServerError, ServerFailed, Unavailable
 from ..history import most_frequent
 from ..history_checks import checked_count
 from ..images import ImageLike, PreparedImage, prepare
@@ -60,11 +60,12 @@ def _call(
     sizes = {"pictures": len(images), "users": len(histories)}
     with observed(client.telemetry, settings.on_call, method=method, request_id=request.id, **sizes) as observation:
         deadline = Deadline(request.deadline_s, settings.url)
-        context = Context(client, request, deadline, {**client.headers, **request.headers, **observation.headers})
+        headers = {**client.headers, **request.headers, **observation.headers}
+        context = Context(client, request, deadline, headers, observation)
         try:
             tensors = yield from _tensors(images, settings.max_pixels)
             answers = (yield from rank(context, tensors, histories)) if histories else []
-        except (Unavailable, DeadlineExceeded, ServerFailed) as error:
+        except (Unavailable, DeadlineExceeded, Overloaded, ServerFailed) as error:
             if request.fallback is None:
                 raise
             LOGGER.warning("answering with the users' own most frequent tags: %s", error)
