@@ -27,6 +27,7 @@ from measure.pictures import GREEN, GREY, INK, SMALL, new_figure, save_png, styl
 
 RESULTS, REPORT, PICTURE = "benchmarks.json", "benchmarks.md", "benchmarks.png"
 COMMAND = "python -m benchmark"
+CAPTION = "*Requests a second of each contestant, with several clients: the median, and a dot for each round.*"
 OURS = ("folded", "int8", ENSEMBLE)
 """Contestants that are drawn as this project's choice; the others are what it is compared with."""
 BASELINE = "0% repeated, "
@@ -53,19 +54,19 @@ def write_report(folder: Path) -> Path:
     if not results:
         raise ResultsError(f"no results in {folder / RESULTS}: measure first, with `.venv/bin/{COMMAND}`")
     _draw(results, folder / PICTURE)
-    machines = {_machine(of["conditions"]) for of in results.values()}
-    lines = [*sorted(machines if len(machines) == 1 else ()), f"![Requests a second]({PICTURE})", ""]
-    for section in (section for section in SECTIONS if section in results):
-        of = results[section]
-        lines += [f"## {SECTIONS[section]}", "", f"    {of['conditions']['command']}", ""]
-        lines += [_machine(of["conditions"])] if len(machines) > 1 else []
-        lines += RENDERERS[section](of)
+    measured = {section: results[section] for section in SECTIONS if section in results}
+    lines = [*_machine_lines(measured), "", f"![Requests a second]({PICTURE})", "", CAPTION, ""]
+    for section, of in measured.items():
+        lines += [f"## {SECTIONS[section]}", "", f"    {of['conditions']['command']}", "", *RENDERERS[section](of)]
     return write_below(folder / REPORT, "Benchmarks", COMMAND, lines)
 
 
-def _machine(conditions: Mapping[str, Any]) -> str:
-    versions = ", ".join(f"{name} {version}" for name, version in conditions["versions"].items())
-    return f"Measured on {conditions['machine']}, with the clients on the same cores; {versions}.\n"
+def _machine_lines(results: Results) -> list[str]:
+    """List the machines and what was measured on each."""
+    sections: dict[str, list[str]] = {}
+    for section, of in results.items():
+        sections.setdefault(of["conditions"]["machine"], []).append(f"`{section}`")
+    return [f"- {', '.join(names)}: {machine}" for machine, names in sections.items()]
 
 
 RENDERERS: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {
