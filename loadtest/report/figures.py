@@ -80,8 +80,8 @@ def over_time(run: Run, slos: SLOs) -> Figure:
         values = [percentile(window, percent) for window in windows]
         bottom.plot(middles, values, color=colour, linewidth=1.5, marker=".", markersize=3, label=label)
     for key, limit in given(slos.all).items():
-        if (colour := PERCENTILE_COLOURS.get(PERCENTILES.get(key, 0.0))) is not None:
-            limit_line(bottom, METRICS[key], limit, colour)
+        if (of_limit := PERCENTILE_COLOURS.get(PERCENTILES.get(key, 0.0))) is not None:
+            limit_line(bottom, METRICS[key], limit, of_limit)
     logarithmic_ms(bottom)
     legend(bottom)
     _stages(run, (top, bottom))
