@@ -227,7 +227,7 @@ def test_a_missing_or_truncated_checkpoint(repository: Path, other: Path, tmp_pa
     if keep:
         cut.write_bytes(other.read_bytes()[:keep])
     before = tree(repository)
-    with pytest.raises(CheckpointError, match="no readable checkpoint" if keep else "no checkpoint"):
+    with pytest.raises(CheckpointError, match="not a readable checkpoint" if keep else "no checkpoint"):
         release(cut, repository, QUIET)
     assert tree(repository) == before
 
