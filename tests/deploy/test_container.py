@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.deploy.triton_flags import assert_restricted, assert_taken
+from tests.deploy.triton_flags import assert_restricted, assert_taken, cpu_instances, value, values
 
 CONTAINER = Path(__file__).parents[2] / "deploy" / "container"
 HADOLINT = Path(sys.executable).with_name("hadolint")
@@ -96,7 +96,9 @@ def test_triton_takes_the_flags(tmp_path: Path) -> None:
     flags = [re.sub(r"\$\{ADMIN_KEY\b[^}]*\}", "a-key", flag) for flag in service["command"]]
     assert_taken(flags, tmp_path)
     assert_restricted(flags, "a-key")
-    assert f"--backend-config=onnxruntime,intra_op_thread_count={service['cpus']}" in flags
+    assert values(flags, "backend-config") == []
+    assert value(flags, "model-config-name") == "native-cpu"
+    assert cpu_instances() == service["cpus"]
 
 
 def test_no_secret_has_a_value() -> None:

@@ -13,7 +13,7 @@ import yaml
 from altreco_client import Channel, contract
 from altreco_client.settings import Settings
 
-from tests.deploy.triton_flags import assert_restricted, assert_taken, complaint, value, values
+from tests.deploy.triton_flags import assert_restricted, assert_taken, complaint, cpu_instances, value, values
 from tests.tools import require
 
 KUBERNETES = Path(__file__).parents[2] / "deploy" / "kubernetes"
@@ -257,12 +257,11 @@ def test_the_pods_folders_and_cache_fit_its_limits(folder: str) -> None:
     assert int(cache[1]) < mebibytes(limits["memory"]) * 1024**2 / 4
 
 
-def test_on_cpus_one_pool_has_a_thread_for_each_core() -> None:
+def test_on_cpus_each_core_has_an_instance_of_one_thread() -> None:
     documents = render("overlays/cpu")
-    assert set(values(flags(documents), "backend-config")) == {
-        "onnxruntime,enable-global-threadpool=1",
-        f"onnxruntime,intra_op_thread_count={triton(documents)['resources']['limits']['cpu']}",
-    }
+    assert values(flags(documents), "backend-config") == []
+    assert value(flags(documents), "model-config-name") == "native-cpu"
+    assert str(cpu_instances()) == triton(documents)["resources"]["limits"]["cpu"]
     assert triton(documents)["resources"]["limits"] == triton(documents)["resources"]["requests"]
 
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deploy.local.environment import find_installation, server_environment
+from export.config import parse_config
+from tests.tiny import REPOSITORY
 
 RESTRICTED = {"shared-memory", "model-config", "model-repository", "statistics", "trace", "logging"}
 """All groups of protocols that Triton knows, but health, metadata and inference."""
@@ -34,6 +36,14 @@ def values(flags: Sequence[str], name: str) -> list[str]:
 def value(flags: Sequence[str], name: str) -> str:
     (only,) = values(flags, name)
     return only
+
+
+def cpu_instances() -> int:
+    """Instances of the visual encoder in the variant `native-cpu`, each of one thread."""
+    config = parse_config(REPOSITORY / "visual_encoder" / "configs" / "native-cpu.pbtxt")
+    (group,) = config.instance_group
+    assert config.parameters["intra_op_thread_count"].string_value == "1"
+    return group.count
 
 
 def assert_restricted(flags: Sequence[str], key: str) -> None:

@@ -80,6 +80,14 @@ def test_the_committed_variants_load_but_for_the_hardware(repository: Path, vari
     assert len(answer) == 5
 
 
+def test_the_variant_for_the_native_backend_is_served_as_committed(released: Path) -> None:
+    with served(released, "native-cpu") as server:
+        (group,) = served_configs(server)["visual_encoder"].instance_group
+        answer = recommended(server)
+    assert (group.kind, group.count) == (group.KIND_CPU, 2)
+    assert len(answer) == 5
+
+
 def test_a_variant_of_one_model_leaves_the_others_as_they_are(repository: Path) -> None:
     text = (repository / "visual_encoder" / "config.pbtxt").read_text()
     (repository / "visual_encoder" / "configs" / "large.pbtxt").write_text(text.replace("size: 32", "size: 48"))
