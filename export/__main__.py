@@ -42,7 +42,12 @@ def main(argv: list[str] | None = None) -> int:
 def _release(arguments: argparse.Namespace) -> str:
     from export.release import Options, release  # noqa: PLC0415 - imports torch, which most commands do not need
 
-    options = Options(precision=arguments.precision, data=arguments.data, quality_pictures=arguments.quality_pictures)
+    options = Options(
+        precision=arguments.precision,
+        data=arguments.data,
+        quality_pictures=arguments.quality_pictures,
+        variant=arguments.variant,
+    )
     return str(release(arguments.checkpoint, arguments.repository, options))
 
 
@@ -88,7 +93,8 @@ def _verify(arguments: argparse.Namespace) -> str:
     from export.verify import verify, verify_served  # noqa: PLC0415
 
     if arguments.url is None:
-        return str(verify(arguments.repository, arguments.version, allowed=arguments.allowed))
+        verified = verify(arguments.repository, arguments.version, allowed=arguments.allowed, variant=arguments.variant)
+        return str(verified)
     served = verify_served(
         arguments.repository,
         arguments.url,
@@ -143,6 +149,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--precision", choices=PRECISIONS, default="fp32", help="fp16 is for GPUs, int8 for CPUs (%(default)s)"
     )
+    _add_variant(command)
     command.add_argument("--data", type=Path, help="data set to measure on (default: the training data)")
     command.add_argument(
         "--quality-pictures",
@@ -192,6 +199,7 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("verify", parents=[shared], help="check the files of a release, or a running server")
     command.set_defaults(run=_verify)
     _add_allowed(command)
+    _add_variant(command)
     command.add_argument("--version", type=int, help="release number (default: the pinned release)")
     command.add_argument("--url", help="host:port of Triton's gRPC endpoint: replay the golden set on this server")
     add_access_options(command)
@@ -244,7 +252,13 @@ def _add_allowed(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--allowed",
         type=float,
-        help="largest accepted difference to the golden set (default: the release's); TensorRT FP16 needs 0.02",
+        help="largest accepted difference to the golden set (default: the release's)",
+    )
+
+
+def _add_variant(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--variant", metavar="NAME", help="refuse a release whose precision is not for configs/NAME.pbtxt"
     )
 
 

@@ -107,7 +107,7 @@ def check_repository(repository: Path) -> None:
             _check_signature(path, config, model.name, inputs, outputs)
             _check_serving(path, config, request)
             _check_warmup(path, config, inputs)
-            _check_profiles(path, config)
+            _check_tensorrt(path, config)
     for path in config_files(repository, contract.TAG_RECOMMENDER.name)[1:]:
         raise ConfigError(
             f"{path}: expected no variant of the ensemble, found one: Triton would read it instead of the pinned config"
@@ -151,6 +151,19 @@ def tensorrt_parameters(config: pb.ModelConfig) -> list[MutableMapping[str, str]
     """The config's parameters for TensorRT, with the keys of Triton's onnxruntime backend. They are not copies."""
     accelerators = config.optimization.execution_accelerators.gpu_execution_accelerator
     return [accelerator.parameters for accelerator in accelerators if accelerator.name == "tensorrt"]
+
+
+def check_variant(repository: Path, variant: str, precision: str) -> None:
+    """Raise ConfigError unless a model has this variant, and a release of this precision is right for it."""
+    files = [path for model in contract.COMPONENTS for path in config_files(repository, model.name)[1:]]
+    if variant not in (names := sorted({path.stem for path in files})):
+        raise ConfigError(f"{repository} has no variant {variant!r}: expected one of {', '.join(names) or 'none'}")
+    for path in files:
+        if path.stem == variant and tensorrt_parameters(parse_config(path)) and precision != "fp16":
+            raise ConfigError(
+                f"{path}: expected an fp16 release, found {precision}: TensorRT computes in the types of the files; "
+                "make one with `.venv/bin/python -m export release CHECKPOINT --precision fp16`"
+            )
 
 
 def _check_signature(path: Path, config: pb.ModelConfig, model: str, inputs: Signature, outputs: Signature) -> None:
@@ -202,9 +215,12 @@ def _check_warmup(path: Path, config: pb.ModelConfig, inputs: Signature) -> None
         _expect(path, f"{field} inputs", dict(sorted(inputs.items())), found)
 
 
-def _check_profiles(path: Path, config: pb.ModelConfig) -> None:
-    """Check that TensorRT's profile covers all batch sizes: it refuses or rebuilds for those outside."""
+def _check_tensorrt(path: Path, config: pb.ModelConfig) -> None:
+    """Check that it takes its types from the files, and that its profile covers all batch sizes."""
     for parameters in tensorrt_parameters(config):
+        found_mode = parameters.get("precision_mode", "")
+        because = "TensorRT 11 has strong typing alone; release in fp16 instead"
+        _expect(path, "tensorrt precision_mode", "", found_mode, because)
         given = {name: parameters.get(f"trt_profile_{name}_shapes", "") for name in ("min", "opt", "max")}
         if not any(given.values()):
             continue

@@ -13,7 +13,14 @@ from altreco_client import contract
 from torch import nn
 
 from export import gates
-from export.config import CONFIG_FILE, check_config, check_repository, check_vocabulary_size, ensemble_config
+from export.config import (
+    CONFIG_FILE,
+    check_config,
+    check_repository,
+    check_variant,
+    check_vocabulary_size,
+    ensemble_config,
+)
 from export.errors import ExportError, VocabularyError
 from export.gate import Gate
 from export.golden import GoldenSet, Recommender, save_golden_set
@@ -49,11 +56,13 @@ class Options:
     """How to export and what to measure on.
 
     `data` defaults to the data set that the checkpoint was trained on. `quality_pictures` come from its test split.
+    `variant` is the one of the configs that the server will use.
     """
 
     precision: Precision = "fp32"
     data: Path | None = None
     quality_pictures: int = 1000
+    variant: str | None = None
     quiet: bool = False
 
 
@@ -94,6 +103,8 @@ def release(checkpoint_path: Path, repository: Path, options: Options = DEFAULT)
     modules = split(checkpoint.model)
     check_vocabulary_size(repository, len(checkpoint.vocabulary))
     check_repository(repository)
+    if options.variant:
+        check_variant(repository, options.variant, options.precision)
     _check_labels(repository, checkpoint)
     digest = sha256(checkpoint_path)
     with locked(repository):

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from deploy.access import PLAIN, Access
-from export.config import check_config, check_repository
+from export.config import check_config, check_repository, check_variant
 from export.errors import GoldenSetError, ServerFailure
 from export.gate import Gate
 from export.gates import SERVED, answers_gate, replay_gate, require
@@ -14,10 +14,13 @@ from export.served import connected, served_version
 FILES = "ONNX files to golden set"
 
 
-def verify(repository: Path, number: int | None = None, *, allowed: float | None = None) -> Gate:
+def verify(
+    repository: Path, number: int | None = None, *, allowed: float | None = None, variant: str | None = None
+) -> Gate:
     """Check the hashes of a release's files, their fit with the configs, and their answers to the golden set.
 
-    `number` defaults to the pinned release, `allowed` to the release's tolerance.
+    `number` defaults to the pinned release, `allowed` to the release's tolerance. With a `variant` of the configs, also
+    check that the release's precision is right for it.
 
     Raises ReleaseError, GoldenSetError, ConfigError and GateError.
     """
@@ -27,6 +30,8 @@ def verify(repository: Path, number: int | None = None, *, allowed: float | None
     for model, file in files.items():
         check_config(repository, model, file)
     check_repository(repository)
+    if variant:
+        check_variant(repository, variant, manifest.precision)
     allowed = manifest.gate(SERVED).allowed if allowed is None else allowed
     gate = answers_gate(FILES, golden.inputs, golden.tags, onnx_recommender(files), allowed)
     require([gate])

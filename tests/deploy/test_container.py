@@ -45,9 +45,26 @@ def test_hadolint_would_find_something(tmp_path: Path) -> None:
 def test_every_base_is_of_one_pinned_month_that_is_new_enough() -> None:
     tags = dict(re.findall(r"^ARG (\w+)=(\S+)", "\n".join(instructions()), re.MULTILINE))
     year, month, flavour = re.fullmatch(r"(\d\d)\.(\d\d)-(py3)(@sha256:\w+)?", tags["TAG"]).groups()[:3]
-    assert (int(year), int(month)) >= (26, 5)
+    assert (int(year), int(month)) >= (26, 11), "earlier batchers have faults that the configs meet"
     assert tags["MIN_TAG"].startswith(f"{year}.{month}-{flavour}-min")
-    assert compose()["services"]["triton"]["build"]["args"] == {name: tags[name] for name in ("TAG", "MIN_TAG")}
+
+
+def test_every_place_names_the_dockerfiles_release() -> None:
+    (tag,) = re.findall(r"^ARG TAG=(\d\d\.\d\d)-", (CONTAINER / "Dockerfile").read_text(), re.MULTILINE)
+    assert "args" not in compose()["services"]["triton"]["build"], "a second place"
+    files = [
+        path for path in CONTAINER.parent.rglob("*") if path.suffix in (".yaml", ".md") or path.name == "Dockerfile"
+    ]
+    named = {
+        path: re.findall(r"(?:tritonserver:|altreco/triton:|newTag: )(\d\d\.\d\d)-", path.read_text()) for path in files
+    }
+    assert {path.name for path, found in named.items() if found} == {
+        "Dockerfile",
+        "compose.yaml",
+        "kustomization.yaml",
+        "README.md",
+    }
+    assert {release for found in named.values() for release in found} == {tag}
 
 
 def test_the_image_holds_what_is_named_and_runs_as_nobody() -> None:

@@ -10,6 +10,7 @@ from onnx import TensorProto
 from export.config import (
     check_config,
     check_repository,
+    check_variant,
     check_vocabulary_size,
     config_files,
     parse_config,
@@ -59,12 +60,27 @@ def test_each_component_has_the_variants_and_they_say_what_was_not_run(component
         assert config.response_cache.enable == (component == "visual_encoder")
 
 
-def test_tensorrt_variants_cache_fp16_engines_each_in_a_folder_of_its_own() -> None:
+def test_cuda_options_say_the_same_in_both_places() -> None:
+    algorithms, strategies = ("EXHAUSTIVE", "HEURISTIC", "DEFAULT"), ("kNextPowerOfTwo", "kSameAsRequested")
+    for component in COMPONENTS:
+        config = parse_config(REPOSITORY / component / "configs" / "gpu.pbtxt")
+        (accelerator,) = config.optimization.execution_accelerators.gpu_execution_accelerator
+        deprecated = {key: int(value.string_value) for key, value in config.parameters.items() if "intra" not in key}
+        meant = {
+            key: (algorithms if key == "cudnn_conv_algo_search" else strategies)[number]
+            for key, number in deprecated.items()
+        }
+        assert {**accelerator.parameters} == {"use_tf32": "0", **meant}
+        assert "arena_extend_strategy" in meant
+
+
+def test_tensorrt_variants_cache_engines_each_in_a_folder_of_its_own() -> None:
     folders = set()
     for component in COMPONENTS:
         config = parse_config(REPOSITORY / component / "configs" / "tensorrt.pbtxt")
         (accelerator,) = config.optimization.execution_accelerators.gpu_execution_accelerator
-        assert (accelerator.name, accelerator.parameters["precision_mode"]) == ("tensorrt", "FP16")
+        assert accelerator.name == "tensorrt"
+        assert "precision_mode" not in accelerator.parameters
         assert accelerator.parameters["trt_engine_cache_enable"] == "1"
         folders.add(accelerator.parameters["trt_engine_cache_path"])
     assert len(folders) == len(COMPONENTS)
@@ -80,6 +96,13 @@ GROUPED = "preferred_batch_size: [ 32 ]"
     [
         ("classifier", DEFAULT, 'name: "classifier"', 'name: "other"', "name: expected 'classifier', found 'other'"),
         ("classifier", GPU, '"onnxruntime"', '"python"', "backend: expected 'onnxruntime', found 'python'"),
+        (
+            "classifier",
+            TENSORRT,
+            'parameters { key: "trt_engine_cache_enable"',
+            'parameters { key: "precision_mode" value: "FP16" } parameters { key: "trt_engine_cache_enable"',
+            "tensorrt precision_mode: expected '', found 'FP16': TensorRT 11 has strong typing alone; release in fp16",
+        ),
         ("classifier", TENSORRT, "max_batch_size:", "max_batch:", "is not a valid model configuration: .*max_batch"),
         ("visual_encoder", DEFAULT, "UINT8 dims", "FP32 dims", "input: expected .*TYPE_UINT8.* found .*TYPE_FP32"),
         ("visual_encoder", GPU, "[ 64, 7, 7 ]", "[ 64, 14, 14 ]", r"output: expected .*\[64, 7, 7\].* found .*14, 14"),
@@ -186,6 +209,20 @@ def test_a_profile_in_another_order_fits(repository: Path) -> None:
 def test_a_smaller_request_is_the_platform_teams_choice(repository: Path) -> None:
     edit(repository / "classifier" / DEFAULT, "max_batch_size: 32", "max_batch_size: 8")
     check_repository(repository)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_tensorrt_wants_a_release_in_fp16(repository: Path, precision: str) -> None:
+    for variant in ("gpu", "native-cpu"):
+        check_variant(repository, variant, precision)
+    check_variant(repository, "tensorrt", "fp16")
+    with pytest.raises(ConfigError, match=rf"tensorrt\.pbtxt: expected an fp16 release, found {precision}: .*fp16`$"):
+        check_variant(repository, "tensorrt", precision)
+
+
+def test_an_unknown_variant_is_refused_with_the_known_ones(repository: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no variant 'tpu': expected one of gpu, native-cpu, tensorrt$"):
+        check_variant(repository, "tpu", "fp32")
 
 
 def test_a_variant_of_the_ensemble_is_refused(repository: Path) -> None:

@@ -18,7 +18,7 @@ from export.repository import golden_file, manifest_file, model_files, versions
 from export.verify import verify, verify_served
 from tests.kept import Kept
 from tests.servers import serving
-from tests.tiny import copy_configs
+from tests.tiny import REPOSITORY, copy_configs
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +129,17 @@ def test_verify_finds_what_was_changed(repository: Path) -> None:
     (repository / "classifier" / "tags.txt").write_text("sea\n" * 1540)
     with pytest.raises(ReleaseError, match=r"tags\.txt is not the file that was published"):
         verify(repository)
+
+
+def test_no_release_in_fp32_is_published_or_verified_for_tensorrt(
+    repository: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (repository / "classifier" / "configs").mkdir()
+    shutil.copy(REPOSITORY / "classifier" / "configs" / "tensorrt.pbtxt", repository / "classifier" / "configs")
+    for command in (["verify"], ["release", str(checkpoint)]):
+        assert main([*command, "--variant", "tensorrt", "--repository", str(repository)]) == 1
+        assert "tensorrt.pbtxt: expected an fp16 release, found fp32" in capsys.readouterr().err
+    assert list(states(repository)) == [1, 2, 3]
 
 
 def test_a_golden_set_of_another_release(repository: Path) -> None:
