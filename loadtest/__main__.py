@@ -7,6 +7,8 @@ import argparse
 import signal
 import sys
 
+from altreco_client.cli.pipe import quiet_pipe
+
 from deploy.local import ServerError
 from loadtest.commands import capacity as capacity_command
 from loadtest.commands import report as report_command
@@ -27,9 +29,10 @@ def main(arguments: list[str] | None = None) -> int:
     sweep_command.add_parser(commands).set_defaults(run=sweep_command.run)
     report_command.add_report_parser(commands).set_defaults(run=report_command.report)
     report_command.add_baseline_parser(commands).set_defaults(run=report_command.baseline)
-    given = parser.parse_args(arguments)
     try:
-        return int(given.run(given))
+        with quiet_pipe():
+            given = parser.parse_args(arguments)
+            return int(given.run(given))
     except (LoadtestError, ServerError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

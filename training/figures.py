@@ -1,4 +1,4 @@
-"""What the pictures of recommendations share: the meaning of colours, a photo, bars of tags."""
+"""Shared by pictures of recommendations: the meaning of colours, photos, bars of tags."""
 
 import textwrap
 from collections.abc import Collection, Sequence
@@ -14,11 +14,11 @@ from training.errors import TrainingError
 
 HIT, MISS, NEW = GREEN, GREY, ORANGE
 PHOTO_PIXELS = 300
-"""Longest side of a photo in a figure, about as many as it is shown with."""
+"""Longest side of a photo in a figure, about its size on screen."""
 
 
 def photo(axis: Axes, image: Path, title: str) -> None:
-    """The picture, upright, under its title; raises InvalidImage."""
+    """Show a photo, upright, with a title; raises InvalidImage."""
     picture = load_rgb(image)
     picture.thumbnail((PHOTO_PIXELS, PHOTO_PIXELS))
     axis.imshow(picture)
@@ -27,7 +27,7 @@ def photo(axis: Axes, image: Path, title: str) -> None:
 
 
 def bars(axis: Axes, tags: Sequence[Tag], title: str, *, hits: Collection[str], new: Collection[str] = ()) -> None:
-    """Tags in the given order, the first on top: `hits` filled with HIT, a stripe of NEW before `new`."""
+    """Draw tags as bars, the first on top: `hits` in the colour HIT, with a stripe of the colour NEW before `new`."""
     axis.set_title(title, fontsize=SMALL, color=INK, loc="left")
     axis.barh(
         range(len(tags)),
@@ -46,12 +46,12 @@ def bars(axis: Axes, tags: Sequence[Tag], title: str, *, hits: Collection[str], 
 
 
 def listed(intro: str, tags: Sequence[str], width: int) -> str:
-    """`intro: first, second`, in lines of at most `width` characters."""
+    """Format `intro: first, second` in lines of at most `width` characters."""
     return textwrap.fill(f"{intro}: {', '.join(tags)}", width)
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a PNG, whole or not at all; raises TrainingError."""
+    """Write a PNG atomically; raises TrainingError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         save_png(figure, path)

@@ -1,4 +1,4 @@
-"""The losses of the paper, equations 1 to 7, on logits."""
+"""The paper's losses on logits, equations 1 to 7."""
 
 import torch
 from torch import Tensor, nn
@@ -16,11 +16,10 @@ JITTER_IOTA = 0.3
 def network_losses(
     prediction: Prediction, tags: Tensor, history: Tensor, discriminator: nn.Module, settings: LossSettings
 ) -> dict[str, Tensor]:
-    """L_p, L_g, L_r and L_adv, those that the network has a part for and that weigh something, and their weighted sum
-    L_t (equation 5) as "total"; scalars.
+    """Compute L_p, L_g, L_r and L_adv, and their weighted sum L_t (equation 5) as "total"; all scalars.
 
-    `tags` and `history` are float [batch, N]. The minus sign of equation 1 is left out: with it the
-    reconstruction would be made worse.
+    Losses with weight 0, or without their part of the network, are left out. `tags` and `history` are float [batch, N].
+    The minus sign of equation 1 is dropped, because it would make the reconstruction worse.
     """
     losses, weights = {}, []
     if prediction.personalized is not None and settings.alpha:
@@ -41,16 +40,16 @@ def network_losses(
 
 
 def judged_tags(prediction: Prediction, settings: LossSettings) -> Tensor:
-    """The logits that D judges: T_g in the paper's model, T_p in its A5."""
+    """Return the logits that D judges: T_g in the paper's model, T_p in its A5."""
     judged = prediction.generalized if settings.adversarial_on == "generalized" else prediction.personalized
-    assert judged is not None  # the settings were checked
+    assert judged is not None  # the settings have been checked
     return judged.float()
 
 
 def discriminator_loss(fake: Tensor, tags: Tensor, noise: Tensor, discriminator: nn.Module) -> Tensor:
-    """Equation 6 as a loss to minimize, scalar; `fake` are logits [batch, N], cut off from their network's gradient.
+    """Compute equation 6 as a scalar loss to minimize; `fake` are logits [batch, N], which are detached.
 
-    `tags` and `noise` as in `jitter`. One pass for both halves: DistributedDataParallel wants one a step.
+    `tags` and `noise` as in `jitter`. One pass judges both halves: DistributedDataParallel allows one per step.
     """
     judged = discriminator(torch.cat([jitter(tags, noise), torch.sigmoid(fake.detach())])).float()
     on_real, on_fake = judged.chunk(2)
@@ -58,15 +57,15 @@ def discriminator_loss(fake: Tensor, tags: Tensor, noise: Tensor, discriminator:
 
 
 def jitter(tags: Tensor, noise: Tensor) -> Tensor:
-    """Equation 7: 0/1 labels to confidences in [0.7, 1.0] and [0.0, 0.3], so that D cannot tell by round numbers.
+    """Turn 0/1 labels into confidences in [0.7, 1.0] and [0.0, 0.3], so that round numbers do not give them away to D.
 
-    `noise`: uniform in [0, 1), of the shape of `tags`.
+    Equation 7. `noise`: uniform in [0, 1), with the shape of `tags`.
     """
     return tags * JITTER_ETA + noise * JITTER_IOTA
 
 
 def _personalized(logits: Tensor, tags: Tensor, settings: LossSettings) -> Tensor:
-    """Equation 2, or a ranking loss in its place."""
+    """Compute equation 2, or a ranking loss in its place."""
     if settings.personalized == "softmax":
         return softmax_loss(logits, tags)
     if settings.personalized == "warp":
@@ -75,14 +74,14 @@ def _personalized(logits: Tensor, tags: Tensor, settings: LossSettings) -> Tenso
 
 
 def _reconstruction(reconstructed: Tensor, history: Tensor, settings: LossSettings) -> Tensor:
-    """Equation 1 with delta = 1, or MSE."""
+    """Compute equation 1 with delta = 1, or MSE."""
     if settings.reconstruction == "huber":
         return functional.huber_loss(reconstructed, history, delta=1.0)
     return functional.mse_loss(reconstructed, history)
 
 
 def _adversarial(fake: Tensor, settings: LossSettings) -> Tensor:
-    """Equation 3, log(1 - D(G(e))), saturates where D is sure; -log D(G(e)) has the same fixed point and does not."""
+    """Compute equation 3, log(1 - D(G(e))), or -log D(G(e)), which has the same fixed point and does not saturate."""
     if settings.adversarial == "saturating":
         return functional.logsigmoid(-fake).mean()
     return -functional.logsigmoid(fake).mean()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from altreco_client.cli.pipe import quiet_pipe
 
 from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from training.data.histories import Histories, build_histories
@@ -154,6 +155,7 @@ def _fingerprint(settings: TrainSettings, manifest: Manifest, init_from: Path | 
     return digest.hexdigest()
 
 
+@quiet_pipe()
 def main() -> int:
     """Train as the command line says; 0, or 1 with the reason on stderr."""
     arguments = _parser().parse_args()
@@ -189,7 +191,9 @@ def _settings(arguments: argparse.Namespace) -> TrainSettings:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m training.train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, required=True, help="data set folder with manifest.parquet")
     parser.add_argument("--out", type=Path, required=True, help="the checkpoint to write")
     parser.add_argument("--preset", default="paper", help=f"{describe_presets()} (default: %(default)s)")

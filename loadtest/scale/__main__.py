@@ -4,6 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from altreco_client.cli.pipe import quiet_pipe
+
 from loadtest.errors import LoadtestError
 from loadtest.load.workload import DEFAULT, load_workload
 from loadtest.scale.hit_rates import draw_hit_rates
@@ -16,9 +18,9 @@ PICTURE = "scale.png"
 
 def main(arguments: list[str] | None = None) -> int:
     """Print the tables; return 0, or 2 with the reason on stderr."""
-    given = _parser().parse_args(arguments)
     try:
-        return run(given)
+        with quiet_pipe():
+            return run(_parser().parse_args(arguments))
     except (LoadtestError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

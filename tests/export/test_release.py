@@ -103,7 +103,8 @@ def test_the_same_checkpoint_again_changes_nothing(repository: Path, checkpoint:
     before = tree(repository)
     again = release(checkpoint, repository, QUIET)
     assert (again.manifest.version, again.new) == (1, False)
-    assert str(again) == f"{repository} serves this checkpoint already, as release 1"
+    assert str(again).startswith(f"{repository} serves this checkpoint already, as release 1; to see its gates: ")
+    assert str(again).endswith(f".venv/bin/python -m export show 1 --repository {repository}")
     assert tree(repository) == before
 
 

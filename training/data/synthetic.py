@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from altreco_client.cli.pipe import quiet_pipe
 from tqdm import tqdm
 
 from training.data.concepts import MIN_TAGS, build_vocabulary
@@ -188,6 +189,7 @@ def _is_complete(out: Path, settings: SyntheticSettings) -> bool:
     return True
 
 
+@quiet_pipe()
 def main(arguments: Iterable[str] | None = None) -> int:
     """Generate as the command line says; 0, or 1 with the reason on stderr."""
     options = vars(_parser().parse_args(None if arguments is None else list(arguments)))

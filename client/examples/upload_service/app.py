@@ -16,7 +16,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from altreco_client import AsyncTagRecommender, InvalidRequest, PreparedImage, ServerError, TagHistory, prepare
+from altreco_client import (
+    AsyncTagRecommender,
+    InvalidImage,
+    InvalidRequest,
+    PreparedImage,
+    ServerError,
+    TagHistory,
+    prepare,
+)
 from fastapi import Body, Depends, FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -29,6 +37,7 @@ MAX_UPLOAD_BYTES = 16 * 1024**2
 MAX_PICTURES = 48
 """Most pictures held between upload and save, 150 KB each; the least recently used one is dropped first."""
 SUGGESTIONS = 6
+NO_PHOTO = "This file is no photo (JPEG, PNG, WebP, GIF, BMP or TIFF), or it is damaged or too large."
 
 TagName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=64)]
 
@@ -112,7 +121,7 @@ async def misunderstood(_: Request, error: RequestValidationError) -> JSONRespon
 
 @app.exception_handler(InvalidRequest)
 async def refuse(_: Request, error: InvalidRequest) -> JSONResponse:
-    """Answer with the client's message about a picture or a tag."""
+    """Answer with the client's message about a tag."""
     return JSONResponse({"detail": str(error)}, 422)
 
 
@@ -136,8 +145,11 @@ async def vocabulary(service: Serving) -> tuple[str, ...]:
 
 @app.post("/api/pictures", status_code=201)
 async def upload(data: Annotated[bytes, Body(media_type="image/*")], service: Serving) -> str:
-    """Prepare the image file in the body, and return its id."""
-    return service.keep(await asyncio.to_thread(prepare, data))
+    """Prepare the image file in the body, and return its id; raises 422."""
+    try:
+        return service.keep(await asyncio.to_thread(prepare, data))
+    except InvalidImage as error:
+        raise HTTPException(422, NO_PHOTO) from error
 
 
 @app.post("/api/pictures/{name}/suggestions")
