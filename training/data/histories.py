@@ -1,4 +1,4 @@
-"""Tag histories u_h of all users, from their training pictures; sparse, as most users use few of the N tags."""
+"""Tag histories of all users, from their past pictures; sparse, as most users use few of the N tags."""
 
 from dataclasses import dataclass
 
@@ -14,13 +14,15 @@ from training.data.manifest import SPLITS, Manifest
 class Histories:
     """User u used the tags `indices[offsets[u] : offsets[u + 1]]`, sorted, as often as `counts` says there.
 
-    `offsets` int64 [users + 1]; `indices` and `counts` int32, one for each tag of each user.
+    `offsets` int64 [users + 1]; `indices` and `counts` int32, one for each tag of each user. `known` bool [users]: who
+    has training pictures. Only their histories may shape a model.
     """
 
     tags: int
     offsets: NDArray[np.int64]
     indices: NDArray[np.int32]
     counts: NDArray[np.int32]
+    known: NDArray[np.bool_]
 
     def __len__(self) -> int:
         """How many users, those without a history included."""
@@ -39,12 +41,13 @@ class Histories:
         return dense
 
     def total(self) -> torch.Tensor:
-        """Counts over all users, float [N]."""
-        return torch.from_numpy(np.bincount(self.indices, weights=self.counts, minlength=self.tags)).float()
+        """Counts over the known users, float [N]."""
+        counts = np.where(np.repeat(self.known, np.diff(self.offsets)), self.counts, 0)
+        return torch.from_numpy(np.bincount(self.indices, weights=counts, minlength=self.tags)).float()
 
     def sample(self, users: int = 1000) -> torch.Tensor:
-        """u_h of at most so many users with a history, float [users, N]."""
-        used = np.flatnonzero(np.diff(self.offsets))
+        """u_h of at most so many known users with a history, float [users, N]."""
+        used = np.flatnonzero(self.known & (np.diff(self.offsets) > 0))
         step = max(1, len(used) // users)
         return torch.from_numpy(np.stack([self.vector(user) for user in used[::step][:users]]))
 
@@ -65,10 +68,13 @@ class Histories:
 
 
 def build_histories(manifest: Manifest) -> Histories:
-    """Count each user's tags over the training pictures."""
+    """Count each user's tags over the pictures of the splits train and history."""
     size = len(manifest.vocabulary)
     owners = manifest.users.copy()
-    owners[manifest.split != SPLITS.index("train")] = -1  # sorts before every user
+    trains, counts_only = (manifest.split == SPLITS.index(split) for split in ("train", "history"))
+    owners[~(trains | counts_only)] = -1  # sorts before every user
+    known = np.zeros(len(manifest.user_names), dtype=np.bool_)
+    known[manifest.users[trains]] = True
     keys = np.repeat(owners, manifest.tags.lengths)
     keys *= size
     keys += manifest.tags.values
@@ -83,4 +89,5 @@ def build_histories(manifest: Manifest) -> Histories:
         offsets=np.searchsorted(different, np.arange(len(manifest.user_names) + 1) * size),
         indices=(different % size).astype(np.int32),
         counts=np.diff(starts, append=len(keys)).astype(np.int32),
+        known=known,
     )
