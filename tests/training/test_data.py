@@ -82,10 +82,11 @@ def test_history_pictures_count_for_their_user_and_shape_nothing(root: Path) -> 
     manifest, histories = read_manifest(root), build_histories(read_manifest(root))
     assert manifest.rows("history").tolist() == [5, 6]
     assert histories.known.tolist() == [True, True, False]
-    assert histories.dense_counts(2).tolist() == [0, 0, 1, 0, 2]
-    assert old.dense_counts(2).tolist() == [0] * 5
-    assert histories.dense_counts(0).tolist() == old.dense_counts(0).tolist()
+    assert histories.tag_counts(2).tolist() == [0, 0, 1, 0, 2]
+    assert old.tag_counts(2).tolist() == [0] * 5
+    assert histories.tag_counts(0).tolist() == old.tag_counts(0).tolist()
     assert histories.total().tolist() == old.total().tolist()
+    assert histories.users_per_tag().tolist() == old.users_per_tag().tolist()
     assert histories.sample().tolist() == old.sample().tolist()
 
 
@@ -141,7 +142,7 @@ def test_histories_are_those_of_counting_one_by_one() -> None:
         counts[manifest.users[row], manifest.tags[row]] += 1
     histories = build_histories(manifest)
     vectors = counts / np.maximum(counts.max(1, keepdims=True), 1)
-    np.testing.assert_array_equal([histories.dense_counts(user) for user in range(40)], counts)
+    np.testing.assert_array_equal([histories.tag_counts(user) for user in range(40)], counts)
     np.testing.assert_allclose([histories.vector(user) for user in range(40)], vectors, rtol=1e-6)
     np.testing.assert_array_equal(histories.total(), counts.sum(0))
     used = np.flatnonzero(counts.sum(1))
