@@ -13,11 +13,13 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from training.data.histories import Histories, build_histories
-from training.data.manifest import Manifest, hold_out, read_manifest
+from training.data.manifest import Manifest, hold_out, hold_out_users, read_manifest
 from training.distributed import Processes, processes
 from training.dry_run import plan
 from training.errors import SettingsError, TrainingError
@@ -59,7 +61,7 @@ def train(
         state, fingerprint = out.with_suffix(".state"), _fingerprint(settings, manifest, init_from)
         progress, saved = load_state(state, fingerprint) if state.exists() else (Progress(), None)
         network, discriminator = _networks(settings, manifest, histories, init_from, saved, group)
-        held_out = manifest.rows("validation")
+        held_out = _held_out(settings, manifest, histories)
         folder = out.with_suffix(".log")
         with MetricsLog(folder if group.first else None, from_step=progress.steps_in_all) as log:
             run = Run(
@@ -121,14 +123,23 @@ def dry_run(settings: TrainSettings, data: Path, device: str) -> None:
 
 
 def _read(settings: TrainSettings, data: Path, group: Processes) -> Manifest:
-    """The data set, with validation pictures if early stopping needs them."""
+    """Read the data set and hold out what the settings say."""
     manifest = read_manifest(data)
     if settings.validation_share:
-        manifest = hold_out(manifest, settings.validation_share, settings.seed)
+        hold = hold_out if settings.model.history_path == "none" else hold_out_users
+        manifest = hold(manifest, settings.validation_share, settings.seed)
     batch = min(settings.batch_size, len(manifest.rows("train")))
     if batch % group.count:
         raise SettingsError(f"a batch of {batch} pictures cannot be shared evenly by {group.count} processes")
     return manifest
+
+
+def _held_out(settings: TrainSettings, manifest: Manifest, histories: Histories) -> NDArray[np.int64]:
+    """Return the validation pictures: with a history path, those of users without training pictures."""
+    rows = manifest.rows("validation")
+    if settings.model.history_path == "none":
+        return rows
+    return rows[~histories.known[manifest.users[rows]]]
 
 
 def _networks(
