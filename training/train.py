@@ -1,7 +1,7 @@
 """Train a model: `python -m training.train --data DIR --out CHECKPOINT [--preset small]`.
 
-Killed at any moment, the same command goes on from the last saved state. On several GPUs, or several machines, start
-it by torchrun: `torchrun --nproc-per-node 8 -m training.train ...`. Beside CHECKPOINT it writes a folder `.log` for
+If it is killed, the same command continues from the last saved state. On several GPUs or machines, start it with
+torchrun: `torchrun --nproc-per-node 8 -m training.train ...`. Beside CHECKPOINT it writes a folder `.log` for
 TensorBoard, `.curves.png` and, until it is done, `.state`.
 """
 
@@ -36,7 +36,10 @@ from training.transfer import start_from_checkpoint
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What does not change the result: processes that read pictures, where to compute, steps between saved states."""
+    """Options that do not change the result.
+
+    `workers`: processes that read pictures; 0 reads them in this one. `save_every`: steps between saved states.
+    """
 
     workers: int = 2
     device: str = "auto"
@@ -50,10 +53,10 @@ DEFAULT = Options()
 def train(
     settings: TrainSettings, data: Path, out: Path, *, init_from: Path | None = None, options: Options = DEFAULT
 ) -> Checkpoint:
-    """Train, or go on where a run of the same settings and data was stopped; evaluate; write the checkpoint.
+    """Train, evaluate and write the checkpoint; a run of the same settings and data that was stopped continues.
 
-    `init_from`: a checkpoint to fine-tune. Raises TrainingError; the last good checkpoint and state stay as they are.
-    Under torchrun all processes call it; the first one evaluates and writes.
+    `init_from`: a checkpoint to fine-tune. Raises TrainingError, and then leaves the last checkpoint and state as they
+    are. Under torchrun all processes call this function; the first one evaluates and writes.
     """
     with processes(options.device) as group:
         manifest = _read(settings, data, group)
@@ -105,7 +108,7 @@ def train(
 
 
 def train_unless_done(settings: TrainSettings, data: Path, out: Path) -> Checkpoint:
-    """The checkpoint of these settings and this vocabulary that is there, or else a new one; raises TrainingError."""
+    """Load the checkpoint if it has these settings and this vocabulary, else train; raises TrainingError."""
     if out.exists():
         checkpoint = load_checkpoint(out)
         if checkpoint.settings == settings and checkpoint.vocabulary == read_manifest(data).vocabulary:
@@ -115,7 +118,7 @@ def train_unless_done(settings: TrainSettings, data: Path, out: Path) -> Checkpo
 
 
 def dry_run(settings: TrainSettings, data: Path, device: str) -> None:
-    """Print what `train` would take. Raises TrainingError as it would."""
+    """Print data, parameters, memory and steps of `train`. Raises TrainingError for the same settings and data."""
     with processes(device) as group:
         manifest = _read(settings, data, group)
         if group.first:
@@ -150,7 +153,7 @@ def _networks(
     saved: Mapping[str, Any] | None,
     group: Processes,
 ) -> tuple[ALTReco, Discriminator]:
-    """Both on the device, with the weights that training starts from or goes on with."""
+    """Make both networks on the device, with initial weights or those of the saved state."""
     torch.manual_seed(settings.seed)
     network, discriminator = ALTReco(settings.model, histories.tags), Discriminator(histories.tags)
     if saved is not None:
@@ -172,7 +175,7 @@ def _networks(
 
 
 def _fingerprint(settings: TrainSettings, manifest: Manifest, init_from: Path | None) -> str:
-    """Of all that decides the result."""
+    """Hash everything that the result depends on."""
     digest = hashlib.sha256(to_json(settings).encode())
     digest.update("\n".join(manifest.vocabulary.tags).encode())
     tags, images = manifest.tags, manifest.images.utf8
@@ -184,7 +187,7 @@ def _fingerprint(settings: TrainSettings, manifest: Manifest, init_from: Path | 
 
 
 def main() -> int:
-    """Train as the command line says; 0, or 1 with the reason on stderr."""
+    """Train as the command line says; return 0, or 1 with the reason on stderr."""
     arguments = _parser().parse_args()
     options = Options(workers=arguments.workers, device=arguments.device, save_every=arguments.save_every)
     try:
@@ -208,7 +211,7 @@ def main() -> int:
 
 
 def _settings(arguments: argparse.Namespace) -> TrainSettings:
-    """The preset with what the command line changes."""
+    """Return the preset with the command line's changes."""
     names = {field.name for field in fields(TrainSettings)} - {"preset"}
     changes = {name: value for name, value in vars(arguments).items() if name in names and value is not None}
     settings = preset(arguments.preset, **changes)
@@ -228,6 +231,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, kind in (("epochs", int), ("batch-size", int), ("learning-rate", float), ("seed", int)):
         parser.add_argument(f"--{name}", type=kind, help="instead of the preset's")
     parser.add_argument("--patience", type=int, help="epochs without a better validation figure; 0 never stops early")
+    parser.add_argument("--second-stage-steps", type=int, help="steps that train the population prior (variants hier)")
     parser.add_argument("--workers", type=int, default=DEFAULT.workers, help="processes that read pictures")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default=DEFAULT.device, help="auto: a GPU if any")
     parser.add_argument("--save-every", type=int, default=DEFAULT.save_every, help="steps between saved states")
