@@ -38,7 +38,10 @@ def main() -> int:
         if arguments.data is None:
             make_data(names, arguments.work)
         carry_out([part for part in parts if part.name in names], arguments.seeds, arguments.jobs)
-        print(f"wrote {write_report(parts, arguments.seeds, arguments.out, arguments.machine)}")
+        if not parts[0].is_done(arguments.seeds):
+            print(f"no report yet: it needs the part {parts[0].name}")
+        else:
+            print(f"wrote {write_report(parts, arguments.seeds, arguments.out, arguments.machine)}")
     except TrainingError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

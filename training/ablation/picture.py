@@ -36,11 +36,8 @@ def draw(main: Results, populations: Sequence[Results], path: Path) -> None:
     panels = below.subplots(len(tables), 1, sharex=True, height_ratios=heights)
     for axis, (title, rows) in zip(panels, tables.items(), strict=True):
         _bars(axis, title, rows, main, group)
-    panels[-1].set_xlabel(
-        f"{PRECISION}: bars {'new' if group else 'known'} users, circles known users, dots seeds; green: what is served",
-        fontsize=SMALL,
-        color=FAINT,
-    )
+    bars = "bars: new users, circles: known users" if group else "bars: known users"
+    panels[-1].set_xlabel(f"{PRECISION} ({bars}, dots: seeds; green: what is served)", fontsize=SMALL, color=FAINT)
     figures.save(figure, path)
 
 
@@ -56,14 +53,15 @@ def _growth(axis: Axes, main: Results, group: str) -> None:
 
 def _population(axis: Axes, populations: Sequence[Results]) -> None:
     style(axis, f"More training users, {PRECISION} of new users", x="data set")
-    if not populations:
-        axis.text(0.5, 0.5, "not measured yet", transform=axis.transAxes, ha="center", color=FAINT)
     names = [Path(results.study.data).name for results in populations]
     for row, colour in POPULATION_COLOURS.items():
         for label, history, line in (("all pictures", WITH, "-"), ("1 picture", "1 picture", "--")):
             values = [mean(results.values(row, history=history, group=NEW)) for results in populations]
             axis.plot(names, values, line, color=colour, marker="o", markersize=3, label=f"{row.label}, {label}")
-    axis.legend(frameon=False, fontsize=SMALL, labelcolor=INK) if populations else None
+    if not populations:
+        axis.text(0.5, 0.5, "not measured yet", transform=axis.transAxes, ha="center", color=FAINT)
+    else:
+        axis.legend(frameon=False, fontsize=SMALL, labelcolor=INK)
 
 
 def _bars(axis: Axes, title: str, rows: Sequence[Row], main: Results, group: str) -> None:
