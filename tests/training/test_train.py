@@ -16,7 +16,7 @@ from training.data.synthetic import SyntheticSettings, generate
 from training.distributed import processes
 from training.dry_run import plan
 from training.errors import DataError, SettingsError, TrainingError
-from training.evaluate import ANOTHER, FREQUENT, WITH, WITHOUT, evaluate
+from training.evaluate import ANOTHER, FREQUENT, FUSION, WITH, WITHOUT, evaluate
 from training.loop import Players, step
 from training.model import ALTReco, Discriminator, pretrained_backbone
 from training.presets import VARIANTS
@@ -48,7 +48,7 @@ def test_the_checkpoint_tells_what_training_found(data: Path, tmp_path: Path) ->
     loaded = load_checkpoint(out)
     assert loaded.settings == SETTINGS
     assert loaded.metrics == checkpoint.metrics
-    assert set(loaded.metrics) == {WITH, WITHOUT, ANOTHER, FREQUENT}
+    assert {WITH, WITHOUT, ANOTHER, FREQUENT, FUSION} <= set(loaded.metrics)
 
     manifest = read_manifest(data)
     again = evaluate(loaded.model, manifest, build_histories(manifest), workers=0, quiet=True)
