@@ -63,7 +63,7 @@ def precision_at_5(
     batches = evaluation_batches(manifest, histories, rows, workers=0, batch_size=25)
     for batch in tqdm(batches, "quality", total=-(-len(rows) // 25), unit="batch", disable=quiet):
         for name, recommend in recommenders.items():
-            scores = torch.from_numpy(recommend(batch.image.numpy(), batch.history.numpy()))
+            scores = torch.from_numpy(recommend(batch.image.numpy(), batch.counts.numpy()))
             ranked[name].append(rank(scores, batch.tags, batch.user, ks=(5,)))
     return {name: summarize(merge(parts))["precision@5"] for name, parts in ranked.items()}
 

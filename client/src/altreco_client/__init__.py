@@ -25,6 +25,7 @@ from .errors import (
 )
 from .history import TagHistory
 from .images import PreparedImage, prepare
+from .reasons import Reason, explain
 from .results import Recommendation, Tag
 from .settings import ClientSettings, Options
 from .sync import TagRecommender
@@ -46,6 +47,7 @@ __all__ = [
     "Options",
     "Overloaded",
     "PreparedImage",
+    "Reason",
     "Recommendation",
     "ServerError",
     "ServerFailed",
@@ -57,6 +59,7 @@ __all__ = [
     "Unavailable",
     "UnknownTag",
     "Vocabulary",
+    "explain",
     "history_vector",
     "prepare",
 ]
