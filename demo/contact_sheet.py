@@ -47,6 +47,7 @@ def write_contact_sheet(rows: Sequence[Row], metrics: Metrics, path: Path) -> No
         for axis, answer in zip(line[1:], row.answers, strict=False):
             figures.reasons(axis, answer.reasons, _title(answer), hits=row.own_tags)
         figures.bars(line[3], row.cold, "no history\ncold start", hits=row.own_tags)
+    precision.suptitle(f"{PRECISION} on all test pictures", fontsize=MEDIUM, color=INK, fontweight="bold")
     _precision(precision.subplots(), metrics)
     figures.save(figure, path)
 
@@ -64,7 +65,6 @@ def _precision(axis: Axes, metrics: Metrics) -> None:
     axis.invert_yaxis()
     axis.spines[["top", "right", "left", "bottom"]].set_visible(False)
     axis.tick_params(length=0)
-    axis.set_title("precision@5 on all test pictures", fontsize=MEDIUM, color=INK, loc="left", fontweight="bold")
 
 
 def _title(answer: Answer) -> str:

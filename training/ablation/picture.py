@@ -30,7 +30,7 @@ def draw(main: Results, populations: Sequence[Results], path: Path) -> None:
     figure.get_layout_engine().set(w_pad=0.15, h_pad=0.1)
     above, below = figure.subfigures(2, 1, height_ratios=[4.0, BAR_IN * sum(heights)])
     left, right = above.subplots(1, 2)
-    group = NEW if main.has_new_users else ""
+    group = NEW if NEW in main.groups else ""
     _growth(left, main, group)
     _population(right, populations)
     panels = below.subplots(len(tables), 1, sharex=True, height_ratios=heights)
