@@ -116,7 +116,7 @@ def read_manifest(root: Path, *, rows_at_once: int = 1_000_000) -> Manifest:
     )
     if not manifest.tags.lengths[manifest.rows("train")].any():
         raise DataError(f"{root}: no training picture has a tag of {VOCABULARY_FILE}; is it from another data set?")
-    both = np.intersect1d(*(manifest.users[manifest.rows(split)] for split in ("train", "history")))
+    both = np.intersect1d(manifest.users[manifest.rows("train")], manifest.users[manifest.rows("history")])
     if len(both):
         raise DataError(
             f"{path}: user {manifest.user_names[both[0]]!r} has pictures of the splits train and history: expected "

@@ -53,7 +53,8 @@ def generate(out: Path, settings: SyntheticSettings, *, processes: int | None = 
     with renamed_when_complete(out, SETTINGS_FILE) as folder:
         (folder / SETTINGS_FILE).write_text(_describe(settings), encoding="ascii")
         (folder / VOCABULARY_FILE).write_text("\n".join(vocabulary) + "\n", encoding="ascii")
-        pl.DataFrame(list(map(asdict, rows)), schema=SCHEMA).write_parquet(folder / MANIFEST_FILE)
+        table = pl.DataFrame(list(map(asdict, rows)), infer_schema_length=None)
+        table.select(*SCHEMA).write_parquet(folder / MANIFEST_FILE)
         _draw_all(folder, drawings, processes, quiet)
     return out
 
