@@ -27,7 +27,7 @@ from .images import PreparedImage, prepare
 from .results import Recommendation, Tag
 from .settings import ClientSettings, Options
 from .sync import TagRecommender
-from .vector import history_vector
+from .vector import tag_counts
 from .vocabulary import Vocabulary
 
 __all__ = [
@@ -55,6 +55,6 @@ __all__ = [
     "Unavailable",
     "UnknownTag",
     "Vocabulary",
-    "history_vector",
     "prepare",
+    "tag_counts",
 ]
