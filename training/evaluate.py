@@ -36,9 +36,9 @@ def evaluate(model: ALTReco, manifest: Manifest, histories: Histories, *, worker
     ranked: dict[str, Ranked] = {}
     batches = encoded_batches(model, manifest, histories, rows, workers)
     for encoding, batch in tqdm(batches, "evaluate", unit="batch", disable=quiet):
-        another = np.stack([histories.vector(others[user]) for user in batch.user.tolist()])
-        given = {WITH: batch.history, WITHOUT: torch.zeros_like(batch.history)}
-        given[ANOTHER] = torch.from_numpy(another).to(batch.history.device)
+        another = np.stack([histories.tag_counts(others[user]) for user in batch.user.tolist()])
+        given = {WITH: batch.counts, WITHOUT: torch.zeros_like(batch.counts)}
+        given[ANOTHER] = torch.from_numpy(another).to(batch.counts.device)
         scores = {method: recommend(model, encoding, history) for method, history in given.items()}
         scores[FREQUENT] = most_frequent(total, len(batch.user))
         for method, of_method in scores.items():
@@ -53,8 +53,8 @@ def precision_at_5(
     """The figure that early stopping goes by, on the rows given; `cold`: without history."""
     ranked = []
     for encoding, batch in encoded_batches(model, manifest, histories, rows, workers):
-        history = torch.zeros_like(batch.history) if cold else batch.history
-        ranked.append(rank(recommend(model, encoding, history), batch.tags.cpu(), batch.user.cpu(), ks=(5,)))
+        counts = torch.zeros_like(batch.counts) if cold else batch.counts
+        ranked.append(rank(recommend(model, encoding, counts), batch.tags.cpu(), batch.user.cpu(), ks=(5,)))
     return summarize(merge(ranked))["precision@5"]
 
 
@@ -71,9 +71,9 @@ def encoded_batches(
 
 
 @torch.inference_mode()
-def recommend(model: ALTReco, encoding: Tensor, history: Tensor) -> Tensor:
+def recommend(model: ALTReco, encoding: Tensor, counts: Tensor) -> Tensor:
     """T_p as probabilities, float [batch, N], on the CPU."""
-    return model.recommend_encoded(encoding, history).float().cpu()
+    return model.recommend_encoded(encoding, counts).float().cpu()
 
 
 def _another_user(histories: Histories) -> NDArray[np.int64]:

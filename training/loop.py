@@ -166,8 +166,8 @@ def step(players: Players, batch: Batch, loss: LossSettings, precision: torch.au
     if loss.theta:
         players.bare_discriminator.requires_grad_(False)
     with precision:
-        prediction = players.network(batch.image, batch.history)
-        losses = network_losses(prediction, batch.tags, batch.history, players.bare_discriminator, loss)
+        prediction = players.network(batch.image, batch.counts)
+        losses = network_losses(prediction, batch.tags, batch.counts, players.bare_discriminator, loss)
     _advance(players.optimizers[0], players.schedules[0], losses["total"])
 
     if loss.theta:

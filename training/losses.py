@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from training.methods.ranking_losses import softmax_loss, warp_loss
-from training.model import Prediction
+from training.model import Prediction, normalized
 from training.settings import LossSettings
 
 JITTER_ETA = 0.7
@@ -14,13 +14,13 @@ JITTER_IOTA = 0.3
 
 
 def network_losses(
-    prediction: Prediction, tags: Tensor, history: Tensor, discriminator: nn.Module, settings: LossSettings
+    prediction: Prediction, tags: Tensor, counts: Tensor, discriminator: nn.Module, settings: LossSettings
 ) -> dict[str, Tensor]:
     """L_p, L_g, L_r and L_adv, those that the network has a part for and that weigh something, and their weighted sum
     L_t (equation 5) as "total"; scalars.
 
-    `tags` and `history` are float [batch, N]. The minus sign of equation 1 is left out: with it the
-    reconstruction would be made worse.
+    `tags` (0/1) and `counts` (the histories) are float [batch, N]. The minus sign of equation 1 is left out: it would
+    make the reconstruction worse.
     """
     losses, weights = {}, []
     if prediction.personalized is not None and settings.alpha:
@@ -30,7 +30,8 @@ def network_losses(
         losses["generalized"] = functional.binary_cross_entropy_with_logits(prediction.generalized.float(), tags)
         weights.append(settings.beta)
     if prediction.history is not None and settings.gamma:
-        losses["reconstruction"] = _reconstruction(torch.sigmoid(prediction.history.float()), history, settings)
+        reconstructed = torch.sigmoid(prediction.history.float())
+        losses["reconstruction"] = _reconstruction(reconstructed, normalized(counts), settings)
         weights.append(settings.gamma)
     if settings.theta:
         judged = discriminator(torch.sigmoid(judged_tags(prediction, settings)))

@@ -8,7 +8,10 @@ from training.errors import SettingsError
 from training.settings import LossSettings, ModelSettings, TrainSettings, resnet
 
 FULL = "A6"
-"""The variant of a name without a slash: the full model."""
+"""The paper's full model."""
+
+SERVED = "A6"
+"""The variant of `small` without a slash: what the demo trains and serves."""
 
 
 def paper() -> TrainSettings:
@@ -77,6 +80,10 @@ def _integration(name: Literal["addition", "multiplication"]) -> Callable[[Train
     return lambda full: replace(full, model=replace(full.model, integration=name))
 
 
+def _with_path(settings: TrainSettings, path: Literal["path", "hier"]) -> TrainSettings:
+    return replace(settings, model=replace(settings.model, history_path=path))
+
+
 VARIANTS: dict[str, Callable[[TrainSettings], TrainSettings]] = {
     "A1": _a1,
     "A2": _a2,
@@ -84,6 +91,10 @@ VARIANTS: dict[str, Callable[[TrainSettings], TrainSettings]] = {
     "A4": lambda full: replace(full, cold_start=True),
     "A5": _loss(adversarial_on="personalized"),
     "A6": lambda full: full,
+    "A1+path": lambda full: _with_path(_a1(full), "path"),
+    "A6+path": lambda full: _with_path(full, "path"),
+    "A1+hier": lambda full: _with_path(_a1(full), "hier"),
+    "A6+hier": lambda full: _with_path(full, "hier"),
     "no-skips-mse": _autoencoder(skips=False, reconstruction="mse"),
     "skips-mse": _autoencoder(skips=True, reconstruction="mse"),
     "no-skips-huber": _autoencoder(skips=False, reconstruction="huber"),
@@ -96,18 +107,19 @@ VARIANTS: dict[str, Callable[[TrainSettings], TrainSettings]] = {
     "softmax": _ranking("softmax"),
     "warp": _ranking("warp"),
 }
-"""Tables VII to IX, section IV b, and what this project adds: each changes the full model in one respect."""
+"""Tables VII to IX, section IV b, and what this project adds: changes of the full model."""
 
 
 def preset(name: str, **changes: Any) -> TrainSettings:
     """The named preset with single settings replaced; raises SettingsError for an unknown name."""
     size, _, variant = name.partition("/")
-    if size not in SIZES or (variant or FULL) not in VARIANTS:
+    variant = variant or (SERVED if size == "small" else FULL)
+    if size not in SIZES or variant not in VARIANTS:
         raise SettingsError(f"unknown preset {name!r}: expected {describe_presets()}")
-    return replace(VARIANTS[variant or FULL](SIZES[size]()), preset=name, **changes)
+    return replace(VARIANTS[variant](SIZES[size]()), preset=name, **changes)
 
 
 def describe_presets() -> str:
     """What a preset may be called, for messages and --help."""
     variants = ", ".join(f"/{variant}" for variant in VARIANTS)
-    return f"one of {', '.join(SIZES)}, alone (the full model, {FULL}) or with one of {variants}"
+    return f"one of {', '.join(SIZES)}, alone ({FULL}; small: {SERVED}) or with one of {variants}"

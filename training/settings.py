@@ -40,9 +40,10 @@ def resnet(
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSettings:
-    """The shape of the network: which parts it has, and how they meet.
+    """The parts of the network and how they are connected.
 
-    `integration`: of e and u_p (section IV b). `skips` between U_E and U_D is Table IX's option.
+    `integration`: of e and u_p (section IV b). `skips` between U_E and U_D is Table IX's option. `history_path`: "hier"
+    is the path with a population prior. Without the field, as in older checkpoints, there is no path.
     """
 
     backbone: BackboneSettings = field(default_factory=resnet)
@@ -50,6 +51,7 @@ class ModelSettings:
     generator: bool = True
     integration: Literal["concatenation", "addition", "multiplication"] = "concatenation"
     skips: bool = True
+    history_path: Literal["none", "path", "hier"] = "none"
 
 
 @dataclass(frozen=True, kw_only=True)

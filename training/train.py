@@ -135,7 +135,12 @@ def _networks(
     else:
         if settings.model.backbone.weights is not None:
             network.visual_encoder.load_pretrained(settings.model.backbone.weights)
-        network.start_from(histories.total() / len(manifest.rows("train")), histories.sample())
+        network.start_from(
+            pictures=len(manifest.rows("train")),
+            total=histories.total(),
+            users=histories.users_per_tag(),
+            histories=histories.sample(),
+        )
         if init_from is not None:
             start_from_checkpoint(network, manifest.vocabulary, load_checkpoint(init_from))
     group.synchronize_batch_norm(network)

@@ -21,12 +21,13 @@ from training.settings import TrainSettings
 
 @dataclass(frozen=True)
 class Batch:
-    """`image` uint8 [batch, 224, 224, 3], `history` u_h float [batch, N], `tags` 0/1 float [batch, N], `user` int64
-    [batch]; in training, `noise` float [batch, N] uniform in [0, 1) for the jitter of equation 7, else [batch, 0].
+    """`image` uint8 [batch, 224, 224, 3]; `counts` float [batch, N], the users' histories as raw counts; `tags` 0/1
+    float [batch, N]; `user` int64 [batch]; in training, `noise` float [batch, N] uniform in [0, 1) for the jitter of
+    equation 7, else [batch, 0].
     """
 
     image: Tensor
-    history: Tensor
+    counts: Tensor
     tags: Tensor
     user: Tensor
     noise: Tensor
@@ -63,11 +64,11 @@ class TrainingPictures(Dataset):
             image = image[:, ::-1]
         user = self.manifest.users[row]
         without = None if self.settings.include_query_image else self.manifest.tags[row]
-        history = self.histories.vector(user, without)
+        counts = self.histories.tag_counts(user, without)
         if hidden < self.settings.history_dropout:
-            history = np.zeros_like(history)
-        noise = rng.random(len(history), dtype=np.float32)
-        return np.ascontiguousarray(image), history, self.manifest.multi_hot(row), user, noise
+            counts = np.zeros_like(counts)
+        noise = rng.random(len(counts), dtype=np.float32)
+        return np.ascontiguousarray(image), counts, self.manifest.multi_hot(row), user, noise
 
 
 class EvaluationPictures(Dataset):
@@ -86,7 +87,7 @@ class EvaluationPictures(Dataset):
         row = int(self.rows[index])
         user = self.manifest.users[row]
         nothing = np.empty(0, dtype=np.float32)
-        return _read(self.manifest, row), self.histories.vector(user), self.manifest.multi_hot(row), user, nothing
+        return _read(self.manifest, row), self.histories.tag_counts(user), self.manifest.multi_hot(row), user, nothing
 
 
 class ShuffledEpochs(Sampler[list[tuple[int, int]]]):

@@ -35,7 +35,7 @@ def main(command_line: Sequence[str] | None = None) -> int:
 
 def _explore(arguments: argparse.Namespace) -> list[Exploration]:
     checkpoint, manifest, histories = load_with_data(arguments.checkpoint, arguments.data)
-    if checkpoint.model.preference_encoder is None:
+    if not checkpoint.model.personalized:
         raise CheckpointError(
             f"{arguments.checkpoint} is a visual-only model, which no history changes: "
             "expected one with user preference"

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from altreco_client import Tag
 from altreco_client.images import load_crop
-from altreco_client.vector import normalize
 from numpy.typing import NDArray
 
 from training.data.histories import Histories
@@ -65,7 +64,7 @@ def explore(
     owner = int(manifest.users[row])
     shown = list(dict.fromkeys(users or (owner, histories.least_similar(owner))))
     pictures, grown = _grow(manifest, owner)
-    full = [histories.dense_counts(user) for user in shown]
+    full = [histories.tag_counts(user) for user in shown]
     tags = _recommend(model, manifest, row, [*grown, *full], k)
     return Exploration(
         image=manifest.images[row],
@@ -97,8 +96,8 @@ def _recommend(
     """The best k for each of the histories; the picture is encoded once."""
     image = load_crop(manifest.root / manifest.images[row])
     encoding = model.visual_encoder(torch.tensor(image)[None])
-    history = torch.from_numpy(normalize(np.stack(counts)))
-    scores = model.recommend_encoded(encoding.expand(len(history), -1, -1, -1), history).numpy()
+    histories = torch.from_numpy(np.stack(counts))
+    scores = model.recommend_encoded(encoding.expand(len(histories), -1, -1, -1), histories).numpy()
     best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     names = manifest.vocabulary.tags
     return [tuple(Tag(names[i], float(own[i])) for i in order) for own, order in zip(scores, best, strict=True)]

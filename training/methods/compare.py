@@ -62,9 +62,9 @@ def _look(
     features, scores, tags, users = [], [], [], []
     for encoding, batch in encoded_batches(visual_net, manifest, histories, rows, workers):
         features.append(encoding.float().mean((2, 3)).cpu())
-        scores.append(recommend(visual_net, encoding, batch.history))
+        scores.append(recommend(visual_net, encoding, batch.counts))
         tags.append(batch.tags.cpu())
         users.append(batch.user.cpu())
     owners = torch.cat(users)
-    counts = torch.from_numpy(np.stack([histories.dense_counts(user) for user in owners.tolist()]))
+    counts = torch.from_numpy(np.stack([histories.tag_counts(user) for user in owners.tolist()]))
     return _Seen(torch.cat(features), torch.cat(scores), torch.cat(tags), counts, owners)
