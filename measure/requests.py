@@ -18,7 +18,7 @@ TAGS_IN_HISTORY = 20
 KNOWN_PICTURES = 8
 
 Arrays = tuple[NDArray[np.uint8], NDArray[np.float32]]
-"""IMAGE [1, 224, 224, 3] and USER_HISTORY [1, N]."""
+"""IMAGE [1, 224, 224, 3] and USER_TAG_COUNTS [1, N]."""
 
 Request = list[triton.InferInput]
 """The inputs of the ensemble for one picture."""
@@ -43,7 +43,7 @@ def history(tags: Sequence[str], seed: Seed = None) -> dict[str, float]:
 
 
 def history_row(tags: int, seed: Seed = None) -> NDArray[np.float32]:
-    """USER_HISTORY [1, N] of a user who gave TAGS_IN_HISTORY of the N tags equally often."""
+    """USER_TAG_COUNTS [1, N] of a user who gave TAGS_IN_HISTORY of the N tags equally often."""
     row = np.zeros((1, tags), dtype=np.float32)
     row[0, _drawn(tags, seed)] = 1
     return row
@@ -59,7 +59,7 @@ def new_arrays(tags: int, seed: Seed = None) -> Iterator[Arrays]:
 def new_requests(tags: int, seed: Seed = None) -> Iterator[Request]:
     """Yield requests with new pictures of one user without end; `tags` is N."""
     for image, row in new_arrays(tags, seed):
-        yield inputs((contract.IMAGE, image), (contract.USER_HISTORY, row))
+        yield inputs((contract.IMAGE, image), (contract.USER_TAG_COUNTS, row))
 
 
 def known(new: Iterator[T]) -> list[T]:

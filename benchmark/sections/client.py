@@ -21,7 +21,7 @@ from altreco_client import (
     TagRecommender,
     Vocabulary,
     contract,
-    history_vector,
+    tag_counts,
 )
 from altreco_client.call.wire import inputs, ranked
 from tqdm import tqdm
@@ -65,7 +65,7 @@ def _overhead(recommender: TagRecommender, url: str, settings: Settings) -> dict
     """Median ms per call for one cached picture, per round. The two clients alternate call by call."""
     picture, counts = next(_pictures()), history(recommender.vocabulary.tags, 0)
     with triton.InferenceServerClient(**Channel().client_arguments(url)) as client:
-        bare = _bare(client, picture, history_vector(counts, recommender.vocabulary))
+        bare = _bare(client, picture, tag_counts(counts, recommender.vocabulary))
         asks = {"tritonclient": bare, "altreco_client": lambda: recommender.recommend(picture, counts, K)}
         figures: dict[str, list[float]] = {name: [] for name in asks}
         for _ in tqdm(range(settings.rounds), desc="client", unit="round"):
@@ -74,14 +74,14 @@ def _overhead(recommender: TagRecommender, url: str, settings: Settings) -> dict
     return figures
 
 
-def _bare(client: triton.InferenceServerClient, picture: PreparedImage, vector: np.ndarray) -> Ask:
-    """A call of tritonclient with the same channel, deadline, timeout and kind of id, and a ready-made vector."""
-    image, row = picture.tensor[np.newaxis], vector[np.newaxis]
+def _bare(client: triton.InferenceServerClient, picture: PreparedImage, row: np.ndarray) -> Ask:
+    """A call of tritonclient with the same channel, deadline, timeout and kind of id, and ready-made counts."""
+    image, counts = picture.tensor[np.newaxis], row[np.newaxis]
 
     def ask() -> np.ndarray:
         result = client.infer(
             contract.TAG_RECOMMENDER.name,
-            inputs((contract.IMAGE, image), (contract.USER_HISTORY, row)),
+            inputs((contract.IMAGE, image), (contract.USER_TAG_COUNTS, counts)),
             outputs=ranked(K),
             request_id=uuid.uuid4().hex,
             client_timeout=DEADLINE_S,
@@ -165,7 +165,7 @@ def render_client(section: Mapping[str, Any]) -> list[str]:
         f"Preset `{of['preset']}` with random weights, served by Triton. A client requests {K} tags for a cached "
         f"picture and a history of {TAGS_IN_HISTORY} tags; the two clients alternate call by call. Each cell is the "
         f"median over {of['rounds']} rounds of the median of {section['calls']} calls, and the range of the rounds. "
-        "The bare call sends the same request, with a ready-made history vector.",
+        "The bare call sends the same request, with ready-made counts.",
         "",
         *table(["", "tritonclient", "altreco_client", "overhead, %"], [["ms a call", *map(cell, (bare, ours, over))]]),
         "",

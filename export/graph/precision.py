@@ -7,6 +7,7 @@ ONNX Runtime's own operators for one execution provider, one vector width (block
 Runtime. TensorRT or an older container would refuse such a file. ONNX Runtime applies these levels when it loads it.
 """
 
+import re
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping
@@ -32,8 +33,9 @@ def apply_precision(
     `calibration` returns training pictures, uint8 [pictures, 224, 224, 3]; only int8 calls it. Returns the names of the
     nodes that int8 kept in float because quantization hurts there. Raises ExportError for too few pictures.
 
-    Metadata and the names, types and shapes of inputs and outputs stay. int8 applies only to the visual encoder, which
-    takes 95 % of the time; the other models stay float32.
+    Metadata and the names, types and shapes of inputs and outputs stay. In fp16, the arithmetic of raw counts and of
+    the prior stays float32. int8 applies only to the visual encoder, which takes 95 % of the time; the other models
+    stay float32.
     """
     models = {name: _optimized(path) for name, path in files.items()}
     kept_in_float: tuple[str, ...] = ()
@@ -63,11 +65,44 @@ def _optimized(path: Path) -> onnx.ModelProto:
 
 
 def _half(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model in float16, with float32 inputs and outputs."""
+    """The model in float16, with float32 inputs and outputs, raw counts and prior."""
     with warnings.catch_warnings():
         # Weights outside float16's range become its smallest or largest number. If that matters, the gates fail.
         warnings.simplefilter("ignore")
-        return convert_float_to_float16(model, keep_io_types=True)
+        half = convert_float_to_float16(model, keep_io_types=True, node_block_list=_float32_nodes(model.graph))
+    _join_float32(half.graph)
+    return half
+
+
+def _float32_nodes(graph: onnx.GraphProto) -> list[str]:
+    """The names of the nodes that take raw counts, up to the first layer, and of those that make or use the prior.
+
+    Counts go up to 1,000,000; float16 ends at 65,504.
+    """
+    exact, names = {contract.USER_TAG_COUNTS.name, contract.USER_PRIOR.name}, []
+    for node in graph.node:
+        if exact.intersection(node.input) and node.op_type not in ("Gemm", "MatMul"):
+            exact.update(node.output)
+            names.append(node.name)
+    needed = {contract.USER_PRIOR.name}
+    for node in reversed(graph.node):
+        if needed.intersection(node.output):
+            needed.update(node.input)
+            names.append(node.name)
+    return names
+
+
+def _join_float32(graph: onnx.GraphProto) -> None:
+    """Remove what the converter puts between two float32 nodes: a Cast to float16, which rounds, and one back."""
+    narrowing = [node for node in graph.node if re.fullmatch(r"graph_input_cast\d+|.*_cast_to_fp16_node", node.name)]
+    sources = {node.output[0]: node.input[0] for node in narrowing}
+    for node in graph.node:
+        if node.op_type == "Cast" and node.input[0] in sources:
+            node.CopyFrom(onnx.helper.make_node("Identity", [sources[node.input[0]]], list(node.output), node.name))
+    used = {name for node in graph.node for name in node.input}
+    for node in narrowing:
+        if node.output[0] not in used:
+            graph.node.remove(node)
 
 
 def _replace(files: Mapping[str, Path], models: Mapping[str, onnx.ModelProto]) -> None:

@@ -22,8 +22,6 @@ from torch.nn import functional
 from export.errors import ExportError
 from training.model import ALTReco, Classifier, VisualEncoder
 
-LARGEST = torch.finfo(torch.float32).max
-
 
 class ServedVisualEncoder(nn.Module):
     """`visual_encoder`: IMAGE uint8 [batch, 224, 224, 3] to VISUAL_ENCODING float [batch, 64, 7, 7]."""
@@ -53,8 +51,7 @@ class ServedPreferenceEncoder(nn.Module):
         self.preference_encoder, self.history_path = model.preference_encoder, model.history_path
 
     def forward(self, counts: Tensor) -> tuple[Tensor, Tensor]:
-        """Return u_p and w_t r_t, finite for any counts: those that are NaN or negative count as 0."""
-        counts = torch.where(counts > 0, counts, 0.0).clamp(max=LARGEST)  # a NaN is not above 0
+        """Return u_p and w_t r_t. Both bound the counts, so that each row is finite and depends on itself alone."""
         if self.preference_encoder is None:
             preference = counts.new_zeros(len(counts), PREFERENCE_DIM)
         else:

@@ -8,8 +8,8 @@ VERSION = 2
 """Version of this contract. It rises whenever a tensor changes its name, dtype, shape or meaning."""
 
 HISTORY_INPUTS = {"USER_HISTORY": 1, "USER_TAG_COUNTS": 2}
-"""Name of the ensemble's history input -> version of the contract. The name changes with the meaning, so that client and
-server of different versions refuse each other and misread nothing."""
+"""Name of the ensemble's history input -> version of the contract. The name changes with the meaning, so that a client
+and a server of different versions refuse each other and misread nothing."""
 
 IMAGE_SIZE = 224
 """Height and width of the server's input image, in pixels."""

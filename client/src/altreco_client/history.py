@@ -26,8 +26,8 @@ class TagHistory(Mapping[str, float]):
     know are kept but not sent: a later release may know them.
 
     A tag is a str of 1 to 1,000 characters on one line, without control characters or lone surrogates. A count is a
-    finite int or float of zero or more, or one of numpy's, up to the largest float32 (3.4e38). A history has at most 1,000,000 tags. Raises InvalidHistory
-    for anything else.
+    finite int or float of zero or more, or one of numpy's, and fits float32. A history has at most 1,000,000 tags.
+    Raises InvalidHistory for anything else.
 
     >>> history = TagHistory({"sea": 2}).add(["sea", "beach"])
     >>> history
