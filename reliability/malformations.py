@@ -191,7 +191,7 @@ def _random_history(request: pb.ModelInferRequest, rng: Random) -> None:
 
 
 def _not_finite_classes(request: pb.ModelInferRequest, rng: Random) -> None:
-    """The server has to sort scores that do not compare."""
+    """As above, with classes for an answer."""
     pick(rng, _not_finite_history, _random_history)(request, rng)
     request.outputs.add(name="TAGS").parameters["classification"].int64_param = pick(rng, 1, 5, _tags(request))
 
@@ -323,9 +323,9 @@ CHANGES: Mapping[Change, frozenset[str]] = {
     _two_batches: frozenset({INVALID}),
     _unknown_model: frozenset({NOT_FOUND}),
     _unknown_version: frozenset({INVALID, NOT_FOUND, RIGHT}),  # "1e0" is read as 1
-    _not_finite_history: frozenset({NOT_FINITE}),
-    _wild_history: frozenset({FINITE, NOT_FINITE}),
-    _random_history: frozenset({FINITE, NOT_FINITE}),
+    _not_finite_history: frozenset({FINITE}),
+    _wild_history: frozenset({FINITE}),
+    _random_history: frozenset({FINITE}),
     _not_finite_classes: frozenset({CLASSES}),
     _unknown_output: frozenset({INVALID}),
     _duplicate_output: frozenset({RIGHT}),

@@ -43,31 +43,41 @@ class Pictures:
 
 @dataclass(frozen=True, kw_only=True)
 class Users:
-    """Who asks: a share without history; the others some more often than others."""
+    """Who asks: a share without history, and one with the tags of one or two pictures. The others have longer
+    histories, and some of them ask more often than others."""
 
     count: int
     exponent: float
     cold_share: float
+    new_share: float = 0.0
 
     def __post_init__(self) -> None:
         """Raises ValueError."""
         _at_least(self, 1, "count")
         _at_least(self, 0, "exponent")
-        _shares(self, "cold_share")
+        _shares(self, "cold_share", "new_share")
+        if self.cold_share + self.new_share > 1:
+            raise ValueError(
+                f"cold_share and new_share sum to {self.cold_share + self.new_share:g}, expected at most 1"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
 class History:
-    """Different tags of a user, log-normal around the median; which ones, by Zipf's law over the vocabulary."""
+    """Different tags of a user, log-normal around the median; which ones, by Zipf's law over the vocabulary.
+
+    A tag has the raw count c in proportion to 1 / c^count_exponent.
+    """
 
     median_tags: float
     sigma: float
     exponent: float
+    count_exponent: float = 2.0
 
     def __post_init__(self) -> None:
         """Raises ValueError."""
         _at_least(self, 1, "median_tags")
-        _at_least(self, 0, "sigma", "exponent")
+        _at_least(self, 0, "sigma", "exponent", "count_exponent")
 
 
 @dataclass(frozen=True, kw_only=True)
