@@ -97,8 +97,11 @@ def phases(settings: TrainSettings, network: ALTReco) -> list[Phase]:
     ]
 
 
-def run_phases(run: Run, progress: Progress, saved: Mapping[str, Any] | None) -> None:
-    """Train from `progress` on; `saved` is the state that it came from. The network ends up with its best weights."""
+def run_phases(run: Run, progress: Progress, saved: Mapping[str, Any] | None) -> int:
+    """Train from `progress` on; `saved` is the state that it came from. The network ends up with its best weights.
+
+    Returns the number of steps in all phases.
+    """
     for index, phase in enumerate(phases(run.settings, run.network)):
         if phase.loss.gamma == 0:
             _freeze_autoencoder(run.network)
@@ -108,6 +111,7 @@ def run_phases(run: Run, progress: Progress, saved: Mapping[str, Any] | None) ->
         progress, saved = Progress(phase=index + 1, steps_in_all=progress.steps_in_all), None
         if best_weights is not None:
             run.network.load_state_dict(best_weights)
+    return progress.steps_in_all
 
 
 def _run_phase(

@@ -24,7 +24,7 @@ def network_losses(
     """
     losses, weights = {}, []
     if prediction.personalized is not None and settings.alpha:
-        losses["personalized"] = _personalized(prediction.personalized.float(), tags, settings)
+        losses["personalized"] = personalized_loss(prediction.personalized.float(), tags, settings)
         weights.append(settings.alpha)
     if prediction.generalized is not None and settings.beta:
         losses["generalized"] = functional.binary_cross_entropy_with_logits(prediction.generalized.float(), tags)
@@ -66,8 +66,8 @@ def jitter(tags: Tensor, noise: Tensor) -> Tensor:
     return tags * JITTER_ETA + noise * JITTER_IOTA
 
 
-def _personalized(logits: Tensor, tags: Tensor, settings: LossSettings) -> Tensor:
-    """Equation 2, or a ranking loss in its place."""
+def personalized_loss(logits: Tensor, tags: Tensor, settings: LossSettings) -> Tensor:
+    """Equation 2 or a ranking loss in its place, scalar; `logits` and `tags` (0/1) are float [batch, N]."""
     if settings.personalized == "softmax":
         return softmax_loss(logits, tags)
     if settings.personalized == "warp":

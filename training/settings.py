@@ -89,18 +89,23 @@ class TrainSettings:
     patience: int = 0
     """Stop after so many epochs without a better precision@5 on validation pictures, and keep the best; 0: never."""
     validation_share: float = 0.0
-    """Of the training pictures, held out where the manifest has no validation pictures of its own."""
+    """Share of the training pictures to hold out if the data set has no validation pictures.
+
+    With a history path, share of the users: held-out pictures of known users do not show when it fails for new users.
+    """
     history_dropout: float = 0.0
     """Share of training pictures shown without a history, so that cold start is something the model has seen."""
     include_query_image: bool = False
     """The paper's histories: the picture's own tags stay in its user's history (the answer leaks into the input)."""
+    second_stage_steps: int = 1000
+    """Steps of the second stage, which trains the population prior of the history path "hier" alone."""
     cold_start: bool = False
     """The figure that counts is the one without history (the paper's A4)."""
     seed: int = 0
 
     def __post_init__(self) -> None:
         """Raise SettingsError for values that cannot train."""
-        for name in ("batch_size", "epochs", "learning_rate", "autoencoder_epochs"):
+        for name in ("batch_size", "epochs", "learning_rate", "autoencoder_epochs", "second_stage_steps"):
             if not getattr(self, name) > 0:
                 raise SettingsError(f"{name} is {getattr(self, name)!r}: expected more than 0")
         for name in ("history_dropout", "validation_share"):
@@ -125,6 +130,8 @@ def _check_parts(settings: TrainSettings) -> None:
         raise SettingsError(f"generator is {model.generator}, the weights of its losses are {of_generator}")
     if model.user_preference != bool(loss.gamma):
         raise SettingsError(f"user_preference is {model.user_preference}, the weight of its loss gamma is {loss.gamma}")
+    if model.history_path == "hier" and model.integration == "multiplication":
+        raise SettingsError("the second stage of hier needs concatenation or addition, integration is multiplication")
     if not (settings.joint or model.user_preference):
         raise SettingsError("joint=False trains the auto-encoder first, but there is none: user_preference is False")
 

@@ -26,6 +26,7 @@ from training.loop import Run, run_phases
 from training.metrics_log import MetricsLog, write_curves
 from training.model import ALTReco, Discriminator, pretrained_backbone
 from training.presets import describe_presets, preset
+from training.second_stage import fit_population_prior
 from training.settings import TrainSettings, to_json
 from training.state import Progress, load_state
 from training.transfer import start_from_checkpoint
@@ -78,7 +79,19 @@ def train(
                 save_every=options.save_every,
                 quiet=options.quiet,
             )
-            run_phases(run, progress, saved)
+            steps = run_phases(run, progress, saved)
+            if group.first and settings.model.history_path == "hier":
+                # A run killed from here on goes on from the end of the phases.
+                fit_population_prior(
+                    network,
+                    manifest,
+                    histories,
+                    settings,
+                    log,
+                    first_step=steps,
+                    workers=options.workers,
+                    quiet=options.quiet,
+                )
         checkpoint = Checkpoint(model=network, settings=settings, vocabulary=manifest.vocabulary, metrics={}, data=data)
         if group.first:
             metrics = evaluate(network, manifest, histories, workers=options.workers, quiet=options.quiet)

@@ -10,7 +10,7 @@ from PIL import Image
 from tests.tiny import tiny_settings
 from training.data.dataset import EvaluationPictures, ShuffledEpochs, TrainingPictures, training_batches
 from training.data.histories import Histories, build_histories
-from training.data.manifest import SPLITS, Manifest, hold_out, read_manifest
+from training.data.manifest import SCHEMA, SPLITS, Manifest, hold_out, read_manifest
 from training.data.ragged import Ragged, Texts
 from training.errors import DataError
 
@@ -71,7 +71,29 @@ def test_what_a_manifest_may_hold(root: Path, rows_at_once: int) -> None:
     assert [manifest.user_names[user] for user in manifest.users] == [user for _, user, *_ in rows]
     assert [manifest.tags[row].tolist() for row in range(4)] == [[0, 4], [], [3], []]
     assert manifest.tags.lengths.tolist() == [2, 0, 1, 0]
-    assert [manifest.rows(split).tolist() for split in SPLITS] == [[0, 1], [2], [3]]
+    assert [manifest.rows(split).tolist() for split in SPLITS] == [[0, 1], [2], [3], []]
+
+
+def test_history_pictures_count_for_their_user_and_shape_nothing(root: Path) -> None:
+    """Eve has no training pictures: the service meets her with a history that no training has seen."""
+    rows = [*ROWS, ("f.png", "eve", ["cat", "sky"], "history"), ("g.png", "eve", ["cat"], "history")]
+    old = build_histories(read_manifest(root))
+    write(root, pl.DataFrame(rows, schema=["image", "user", "tags", "split"], orient="row"))
+    manifest, histories = read_manifest(root), build_histories(read_manifest(root))
+    assert manifest.rows("history").tolist() == [5, 6]
+    assert histories.known.tolist() == [True, True, False]
+    assert histories.tag_counts(2).tolist() == [0, 0, 1, 0, 2]
+    assert old.tag_counts(2).tolist() == [0] * 5
+    assert histories.tag_counts(0).tolist() == old.tag_counts(0).tolist()
+    assert histories.total().tolist() == old.total().tolist()
+    assert histories.users_per_tag().tolist() == old.users_per_tag().tolist()
+    assert histories.sample().tolist() == old.sample().tolist()
+
+
+def test_a_user_with_training_and_history_pictures_is_refused(root: Path) -> None:
+    write(root, pl.DataFrame([*ROWS, ("f.png", "bob", ["dog"], "history")], schema=list(SCHEMA), orient="row"))
+    with pytest.raises(DataError, match="user 'bob' has pictures of the splits train and history: expected history"):
+        read_manifest(root)
 
 
 def test_hold_out_makes_a_validation_split_of_training_pictures() -> None:
@@ -120,7 +142,7 @@ def test_histories_are_those_of_counting_one_by_one() -> None:
         counts[manifest.users[row], manifest.tags[row]] += 1
     histories = build_histories(manifest)
     vectors = counts / np.maximum(counts.max(1, keepdims=True), 1)
-    np.testing.assert_array_equal([histories.dense_counts(user) for user in range(40)], counts)
+    np.testing.assert_array_equal([histories.tag_counts(user) for user in range(40)], counts)
     np.testing.assert_allclose([histories.vector(user) for user in range(40)], vectors, rtol=1e-6)
     np.testing.assert_array_equal(histories.total(), counts.sum(0))
     used = np.flatnonzero(counts.sum(1))
@@ -132,7 +154,8 @@ def test_histories_are_those_of_counting_one_by_one() -> None:
 
 def test_a_user_without_history_is_like_nobody() -> None:
     offsets = np.array([0, 0, 1, 2])
-    histories = Histories(tags=2, offsets=offsets, indices=np.array([0, 1], np.int32), counts=np.ones(2, np.int32))
+    ones, known = np.ones(2, np.int32), np.ones(3, np.bool_)
+    histories = Histories(tags=2, offsets=offsets, indices=np.array([0, 1], np.int32), counts=ones, known=known)
     assert histories.least_similar(1) == 2
     assert histories.least_similar(0) == 1
 
@@ -250,7 +273,7 @@ def test_no_parquet_file(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("split", "message"), [("validate", "expected train, validation or test"), ("test", "no training")]
+    ("split", "message"), [("validate", "expected train, validation, test, history"), ("test", "no training")]
 )
 def test_splits_that_cannot_train(root: Path, split: str, message: str) -> None:
     write(root, pl.read_parquet(root / "manifest.parquet").with_columns(split=pl.lit(split)))

@@ -92,9 +92,9 @@ def test_history_grows_from_none_to_all_of_it(model: ALTReco, manifest: Manifest
     assert [step.pictures for step in found.steps] == [0, 2, 3, 4, 5]
     ann = manifest.user_names.index("ann")
     check(found.steps[0].tags, model, manifest, np.zeros(TAGS, dtype=np.float32))
-    two_pictures = np.array([0.5, 1, 0.5] + [0] * (TAGS - 3), dtype=np.float32)
+    two_pictures = np.array([1, 2, 1] + [0] * (TAGS - 3), dtype=np.float32)
     check(found.steps[1].tags, model, manifest, two_pictures)
-    check(found.steps[-1].tags, model, manifest, histories.vector(ann))
+    check(found.steps[-1].tags, model, manifest, histories.tag_counts(ann))
     assert len({step.tags for step in found.steps}) > 1
 
 
@@ -126,7 +126,7 @@ def test_same_picture_for_the_owner_and_the_least_similar_user(model: ALTReco, m
         ("tag-6", "tag-7"),
     ]
     for answer in found.answers:
-        check(answer.tags, model, manifest, histories.vector(manifest.user_names.index(answer.user)))
+        check(answer.tags, model, manifest, histories.tag_counts(manifest.user_names.index(answer.user)))
 
 
 EXPLORATION = Exploration(

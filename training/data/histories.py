@@ -1,4 +1,4 @@
-"""Tag histories of all users, from their training pictures; sparse, as most users use few of the N tags."""
+"""Tag histories of all users, from their past pictures; sparse, as most users use few of the N tags."""
 
 from dataclasses import dataclass
 
@@ -13,13 +13,15 @@ from training.data.manifest import SPLITS, Manifest
 class Histories:
     """User u used the tags `indices[offsets[u] : offsets[u + 1]]`, sorted, as often as `counts` says there.
 
-    `offsets` int64 [users + 1]; `indices` and `counts` int32, one for each tag of each user.
+    `offsets` int64 [users + 1]; `indices` and `counts` int32, one for each tag of each user. `known` bool [users]: who
+    has training pictures. Only their histories may shape a model.
     """
 
     tags: int
     offsets: NDArray[np.int64]
     indices: NDArray[np.int32]
     counts: NDArray[np.int32]
+    known: NDArray[np.bool_]
 
     def __len__(self) -> int:
         """Return the number of users, those without a history included."""
@@ -43,16 +45,18 @@ class Histories:
         return dense
 
     def total(self) -> torch.Tensor:
-        """Return the counts over all users, float [N]."""
-        return torch.from_numpy(np.bincount(self.indices, weights=self.counts, minlength=self.tags)).float()
+        """Return the counts over the known users, float [N]."""
+        known = self._of_known()
+        counts = np.bincount(self.indices[known], weights=self.counts[known], minlength=self.tags)
+        return torch.from_numpy(counts).float()
 
     def users_per_tag(self) -> torch.Tensor:
-        """Return how many users have used each tag, float [N]."""
-        return torch.from_numpy(np.bincount(self.indices, minlength=self.tags)).float()
+        """Return how many known users have used each tag, float [N]."""
+        return torch.from_numpy(np.bincount(self.indices[self._of_known()], minlength=self.tags)).float()
 
     def sample(self, users: int = 1000) -> torch.Tensor:
-        """Return the raw counts of at most this many users with a history, float [users, N]."""
-        used = np.flatnonzero(np.diff(self.offsets))
+        """Return the raw counts of at most this many known users with a history, float [users, N]."""
+        used = np.flatnonzero(self.known & (np.diff(self.offsets) > 0))
         step = max(1, len(used) // users)
         return torch.from_numpy(np.stack([self.tag_counts(user) for user in used[::step][:users]]))
 
@@ -67,12 +71,19 @@ class Histories:
         squares = np.bincount(owners, weights=np.square(self.counts, dtype=np.float64), minlength=len(self))
         return int(np.argmin(np.where(squares > 0, products / np.sqrt(np.maximum(squares, 1)), np.inf)))
 
+    def _of_known(self) -> NDArray[np.bool_]:
+        """For each of `indices`, whether its user is known."""
+        return np.repeat(self.known, np.diff(self.offsets))
+
 
 def build_histories(manifest: Manifest) -> Histories:
-    """Count each user's tags over the training pictures."""
+    """Count each user's tags over the pictures of the splits train and history."""
     size = len(manifest.vocabulary)
     owners = manifest.users.copy()
-    owners[manifest.split != SPLITS.index("train")] = -1  # sorts before every user
+    trains, counts_only = (manifest.split == SPLITS.index(split) for split in ("train", "history"))
+    owners[~(trains | counts_only)] = -1  # sorts before every user
+    known = np.zeros(len(manifest.user_names), dtype=np.bool_)
+    known[manifest.users[trains]] = True
     keys = np.repeat(owners, manifest.tags.lengths)
     keys *= size
     keys += manifest.tags.values
@@ -87,4 +98,5 @@ def build_histories(manifest: Manifest) -> Histories:
         offsets=np.searchsorted(different, np.arange(len(manifest.user_names) + 1) * size),
         indices=(different % size).astype(np.int32),
         counts=np.diff(starts, append=len(keys)).astype(np.int32),
+        known=known,
     )

@@ -1,8 +1,8 @@
-"""The manifest: which picture, whose, with which tags, for training, validation or test.
+"""The manifest: which picture, whose, with which tags, and what it is used for.
 
 A data set is a folder with `manifest.parquet` (columns `image`: path under the folder, `user`, `tags`: list of
-strings, `split`: train, validation or test) and `vocabulary.txt` (one tag a line, in the order of the model's
-tensors). See docs/data.md.
+strings, `split`: one of SPLITS) and `vocabulary.txt` (one tag a line, in the order of the model's tensors). See
+docs/data.md.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,7 +20,8 @@ from training.errors import DataError
 MANIFEST_FILE = "manifest.parquet"
 VOCABULARY_FILE = "vocabulary.txt"
 SCHEMA = {"image": pl.String, "user": pl.String, "tags": pl.List(pl.String), "split": pl.String}
-SPLITS = ("train", "validation", "test")
+SPLITS = ("train", "validation", "test", "history")
+"""`history`: the past pictures of a user without training pictures. Only their tags are used."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +41,7 @@ class Manifest:
     split: NDArray[np.int8]
 
     def rows(self, split: str) -> NDArray[np.int64]:
-        """The rows of "train", "validation" or "test"."""
+        """The rows of one of SPLITS, in the order of the file."""
         return np.flatnonzero(self.split == SPLITS.index(split))
 
     def multi_hot(self, row: int) -> NDArray[np.float32]:
@@ -89,6 +90,12 @@ def read_manifest(root: Path, *, rows_at_once: int = 1_000_000) -> Manifest:
     )
     if not manifest.tags.lengths[manifest.rows("train")].any():
         raise DataError(f"{root}: no training picture has a tag of {VOCABULARY_FILE}; is it another data set's?")
+    both = np.intersect1d(*(manifest.users[manifest.rows(split)] for split in ("train", "history")))
+    if len(both):
+        raise DataError(
+            f"{path}: user {manifest.user_names[both[0]]!r} has pictures of the splits train and history: expected "
+            "history only for users without training pictures"
+        )
     return manifest
 
 
@@ -120,7 +127,7 @@ def _check(path: Path) -> None:
         raise DataError(f"{path}: {found[nameless[0]].item()} rows have no {nameless[0]}: expected one in each row")
     splits = set(pl.scan_parquet(path).select(pl.col("split").unique()).collect()["split"])
     if unknown := splits - set(SPLITS):
-        raise DataError(f"{path}: split {sorted(map(str, unknown))}: expected train, validation or test")
+        raise DataError(f"{path}: split {sorted(map(str, unknown))}: expected {', '.join(SPLITS)}")
     if "train" not in splits:
         raise DataError(f"{path} has no training pictures")
 
