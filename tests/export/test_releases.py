@@ -140,15 +140,15 @@ def test_replay_says_which_input_and_in_what_batch(tmp_path: Path) -> None:
     inputs = Inputs(
         names=tuple("abcdefghij"),
         image=np.zeros((10, 224, 224, 3), dtype=np.uint8),
-        history=np.arange(10, dtype=np.float32)[:, None],
+        counts=np.arange(10, dtype=np.float32)[:, None],
     )
-    golden = GoldenSet(version=5, inputs=inputs, tags=inputs.history / 10)
+    golden = GoldenSet(version=5, inputs=inputs, tags=inputs.counts / 10)
     save_golden_set(tmp_path / "golden.npz", golden)
     golden = load_golden_set(tmp_path / "golden.npz", version=5)
-    assert replay(golden.inputs, golden.tags, lambda image, history: history / 10).value == 0
+    assert replay(golden.inputs, golden.tags, lambda image, counts: counts / 10).value == 0
 
-    def wrong_in_batches(image: np.ndarray, history: np.ndarray) -> np.ndarray:
-        return np.where((history == 4) & (len(image) > 1), np.nan, history / 10)
+    def wrong_in_batches(image: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        return np.where((counts == 4) & (len(image) > 1), np.nan, counts / 10)
 
     found = replay(golden.inputs, golden.tags, wrong_in_batches)
     assert (found.value, found.where) == (np.inf, "at e, in a batch of 3")
