@@ -16,9 +16,9 @@ JITTER_IOTA = 0.3
 def network_losses(
     prediction: Prediction, tags: Tensor, counts: Tensor, discriminator: nn.Module, settings: LossSettings
 ) -> dict[str, Tensor]:
-    """L_p, L_g, L_r and L_adv, those that the network has a part for and that weigh something, and their weighted sum
-    L_t (equation 5) as "total"; scalars.
+    """Return L_p, L_g, L_r and L_adv by name, and their weighted sum L_t (equation 5) as "total"; scalars.
 
+    Losses with weight 0, and those of a part that the network does not have, are left out.
     `tags` (0/1) and `counts` (the histories) are float [batch, N]. The minus sign of equation 1 is left out: it would
     make the reconstruction worse.
     """
@@ -42,16 +42,16 @@ def network_losses(
 
 
 def judged_tags(prediction: Prediction, settings: LossSettings) -> Tensor:
-    """The logits that D judges: T_g in the paper's model, T_p in its A5."""
+    """Return the logits that D judges: T_g in the paper's full model, T_p in A5."""
     judged = prediction.generalized if settings.adversarial_on == "generalized" else prediction.personalized
     assert judged is not None  # the settings were checked
     return judged.float()
 
 
 def discriminator_loss(fake: Tensor, tags: Tensor, noise: Tensor, discriminator: nn.Module) -> Tensor:
-    """Equation 6 as a loss to minimize, scalar; `fake` are logits [batch, N], cut off from their network's gradient.
+    """Equation 6 as a loss to minimize, scalar; `fake`: logits [batch, N], through which no gradient flows.
 
-    `tags` and `noise` as in `jitter`. One pass for both halves: DistributedDataParallel wants one a step.
+    `tags` and `noise` are those of `jitter`. D sees both halves in one pass, as DistributedDataParallel requires.
     """
     judged = discriminator(torch.cat([jitter(tags, noise), torch.sigmoid(fake.detach())])).float()
     on_real, on_fake = judged.chunk(2)
@@ -59,9 +59,9 @@ def discriminator_loss(fake: Tensor, tags: Tensor, noise: Tensor, discriminator:
 
 
 def jitter(tags: Tensor, noise: Tensor) -> Tensor:
-    """Equation 7: 0/1 labels to confidences in [0.7, 1.0] and [0.0, 0.3], so that D cannot tell by round numbers.
+    """Turn labels 0 and 1 into confidences in [0, 0.3] and [0.7, 1] (equation 7): D must not see round numbers.
 
-    `noise`: uniform in [0, 1), of the shape of `tags`.
+    `noise`: uniform in [0, 1), with the shape of `tags`.
     """
     return tags * JITTER_ETA + noise * JITTER_IOTA
 
@@ -83,7 +83,10 @@ def _reconstruction(reconstructed: Tensor, history: Tensor, settings: LossSettin
 
 
 def _adversarial(fake: Tensor, settings: LossSettings) -> Tensor:
-    """Equation 3, log(1 - D(G(e))), saturates where D is sure; -log D(G(e)) has the same fixed point and does not."""
+    """Equation 3 or its non-saturating form.
+
+    The gradient of log(1 - D(G(e))) vanishes where D is sure; that of -log D(G(e)), with the same optimum, does not.
+    """
     if settings.adversarial == "saturating":
         return functional.logsigmoid(-fake).mean()
     return -functional.logsigmoid(fake).mean()

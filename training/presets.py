@@ -1,4 +1,4 @@
-"""Named settings: a size (paper, small, ablation) and, after a slash, a variant of the ablations: `small/A3`."""
+"""Named settings: a size (paper, small, ablation) and, after a slash, a variant: `small/A3`."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,12 +15,12 @@ SERVED = "A6"
 
 
 def paper() -> TrainSettings:
-    """ResNet-50 and the settings of section IV-B, until validation pictures say that it has converged."""
+    """Return ResNet-50 with the settings of section IV-B; it trains until validation precision stops improving."""
     return TrainSettings(epochs=50, patience=3, validation_share=0.02)
 
 
 def small() -> TrainSettings:
-    """A narrow ResNet that 2 CPU cores train in a couple of minutes: the demo's."""
+    """Return the demo's settings: a narrow ResNet that 2 CPU cores train in a few minutes."""
     backbone = resnet(embedding_size=32, hidden_sizes=(32, 64, 128, 256), depths=(2, 2, 2, 1), layer_type="basic")
     return TrainSettings(
         preset="small",
@@ -36,7 +36,7 @@ def small() -> TrainSettings:
 
 
 def ablation() -> TrainSettings:
-    """`small` with a shallower ResNet, in bf16: dozens of runs fit into an hour or two."""
+    """Return `small` with a shallower ResNet in bf16, so that dozens of runs take an hour or two."""
     backbone = resnet(embedding_size=32, hidden_sizes=(32, 64, 128, 256), depths=(1, 1, 1, 1), layer_type="basic")
     return replace(
         small(),
@@ -52,13 +52,13 @@ SIZES: dict[str, Callable[[], TrainSettings]] = {"paper": paper, "small": small,
 
 
 def _a1(full: TrainSettings) -> TrainSettings:
-    """A1: the visual net alone, cross-entropy on the picture's tags."""
+    """Return A1: only the visual net, with cross-entropy."""
     model = replace(full.model, user_preference=False, generator=False)
     return replace(full, model=model, loss=replace(full.loss, beta=0.0, gamma=0.0, theta=0.0))
 
 
 def _a2(full: TrainSettings) -> TrainSettings:
-    """A2: user preference, joint; neither G nor D."""
+    """Return A2: with user preference, joint, but neither G nor D."""
     return replace(full, model=replace(full.model, generator=False), loss=replace(full.loss, beta=0.0, theta=0.0))
 
 
@@ -67,12 +67,12 @@ def _loss(**changes: Any) -> Callable[[TrainSettings], TrainSettings]:
 
 
 def _ranking(loss: str) -> Callable[[TrainSettings], TrainSettings]:
-    """The visual net with a ranking loss in place of cross-entropy (Gong et al., the rows of Table V)."""
+    """Return the visual net with a ranking loss in place of cross-entropy (Gong et al., Table V)."""
     return lambda full: _loss(personalized=loss)(_a1(full))
 
 
 def _autoencoder(*, skips: bool, reconstruction: str) -> Callable[[TrainSettings], TrainSettings]:
-    """A row of Table IX; skips with Huber is the full model."""
+    """Return a row of Table IX; skips with Huber are the full model."""
     return lambda full: _loss(reconstruction=reconstruction)(replace(full, model=replace(full.model, skips=skips)))
 
 
@@ -111,7 +111,7 @@ VARIANTS: dict[str, Callable[[TrainSettings], TrainSettings]] = {
 
 
 def preset(name: str, **changes: Any) -> TrainSettings:
-    """The named preset with single settings replaced; raises SettingsError for an unknown name."""
+    """Return the named preset with `changes`; raises SettingsError for an unknown name."""
     size, _, variant = name.partition("/")
     variant = variant or (SERVED if size == "small" else FULL)
     if size not in SIZES or variant not in VARIANTS:
@@ -120,6 +120,6 @@ def preset(name: str, **changes: Any) -> TrainSettings:
 
 
 def describe_presets() -> str:
-    """What a preset may be called, for messages and --help."""
+    """List the names of presets, for messages and --help."""
     variants = ", ".join(f"/{variant}" for variant in VARIANTS)
     return f"one of {', '.join(SIZES)}, alone ({FULL}; small: {SERVED}) or with one of {variants}"

@@ -1,4 +1,4 @@
-"""The state of an unfinished run beside its checkpoint-to-be, so that it can go on where it was stopped."""
+"""The state of an unfinished run, from which it continues after it was stopped; a file beside the checkpoint."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -13,7 +13,7 @@ FORMAT = "altreco-state-1"
 
 @dataclass(frozen=True)
 class Progress:
-    """Phases that are behind, steps of the current one, steps of all; best validation figure, and epochs since."""
+    """Finished phases; steps of the current phase and of all; the best validation figure and the epochs since then."""
 
     phase: int = 0
     step: int = 0
@@ -23,16 +23,16 @@ class Progress:
 
 
 def save_state(path: Path, fingerprint: str, progress: Progress, weights: Mapping[str, Any]) -> None:
-    """Write beside, then rename; raises CheckpointError."""
+    """Write the file whole or not at all; raises CheckpointError."""
     write_weights(path, {"format": FORMAT, "fingerprint": fingerprint, "progress": asdict(progress), **weights})
 
 
 def load_state(path: Path, fingerprint: str) -> tuple[Progress, Mapping[str, Any]]:
-    """What `save_state` wrote. Raises CheckpointError when it is damaged, or of another run than `fingerprint`."""
+    """Read what `save_state` wrote; raises CheckpointError if it is damaged or of a run with another `fingerprint`."""
     content = read_weights(path, FORMAT)
     if content["fingerprint"] != fingerprint:
         raise CheckpointError(
-            f"{path} is the state of an unfinished run with other settings or data: finish that one as it was started, "
-            "choose another --out, or start over with --fresh"
+            f"{path} is the state of an unfinished run with other settings or data: finish that run with its own "
+            "command, choose another --out, or start over with --fresh"
         )
     return Progress(**content["progress"]), content

@@ -10,7 +10,7 @@ from PIL import Image
 from tests.tiny import tiny_settings
 from training.data.dataset import EvaluationPictures, ShuffledEpochs, TrainingPictures, training_batches
 from training.data.histories import Histories, build_histories
-from training.data.manifest import SCHEMA, SPLITS, Manifest, hold_out, read_manifest
+from training.data.manifest import SCHEMA, SPLITS, Manifest, hold_out, hold_out_users, read_manifest
 from training.data.ragged import Ragged, Texts
 from training.errors import DataError
 
@@ -116,6 +116,32 @@ def test_hold_out_takes_some_but_never_all(root: Path, share: float, count: int)
 def test_hold_out_of_no_share(root: Path, share: float) -> None:
     with pytest.raises(DataError, match="expected 0 < share < 1"):
         hold_out(read_manifest(root), share, seed=1)
+    with pytest.raises(DataError, match="expected 0 < share < 1"):
+        hold_out_users(read_manifest(root), share, seed=1)
+
+
+def test_held_out_users_have_no_training_pictures_but_a_history() -> None:
+    manifest = random_manifest(pictures=1000, users=10, tags=5)
+    held = hold_out_users(manifest, 0.2, seed=1)
+    users, known = (np.unique(held.users[held.rows(split)]) for split in ("validation", "train"))
+    assert len(users) == 2
+    assert not np.isin(users, known).any()
+    for user in users:
+        validation, past = ((held.users[held.rows(split)] == user).sum() for split in ("validation", "history"))
+        assert abs(validation - past) <= 1
+        assert validation + past == (manifest.users[manifest.rows("train")] == user).sum()
+        assert build_histories(held).tag_counts(user).any()
+    np.testing.assert_array_equal(held.rows("test"), manifest.rows("test"))
+    np.testing.assert_array_equal(held.split, hold_out_users(manifest, 0.2, seed=1).split)
+    assert (held.split != hold_out_users(manifest, 0.2, seed=2).split).any()
+    assert hold_out_users(held, 0.5, seed=3) is held, "validation users that are there already stay"
+    pictures = hold_out(manifest, 0.1, seed=1)
+    assert len(hold_out_users(pictures, 0.1, seed=1).rows("history")), "held-out pictures of known users are no such"
+
+
+def test_held_out_users_leave_somebody_to_train_on(root: Path) -> None:
+    held = hold_out_users(read_manifest(root), 0.99, seed=1)
+    assert [held.rows(split).tolist() for split in ("train", "test")] == [[1], [3, 4]], "bob has one picture alone"
 
 
 def random_manifest(pictures: int, users: int, tags: int) -> Manifest:

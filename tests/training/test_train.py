@@ -65,7 +65,12 @@ def test_steps_fit_a_batch_by_its_pictures_and_users(data: Path) -> None:
     histories = build_histories(manifest)
     torch.manual_seed(0)
     network, discriminator = ALTReco(SETTINGS.model, TAGS), Discriminator(TAGS)
-    network.start_from(histories.total() / len(manifest.rows("train")), histories.sample())
+    network.start_from(
+        pictures=len(manifest.rows("train")),
+        total=histories.total(),
+        users=histories.users_per_tag(),
+        histories=histories.sample(),
+    )
     optimizers = tuple(torch.optim.AdamW(module.parameters(), lr=1e-3) for module in (network, discriminator))
     schedules = tuple(torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0) for optimizer in optimizers)
     players = Players(network, discriminator, discriminator, optimizers, schedules)
@@ -78,12 +83,12 @@ def test_steps_fit_a_batch_by_its_pictures_and_users(data: Path) -> None:
 
 @pytest.mark.parametrize("variant", [FIRST, *(pytest.param(variant, marks=pytest.mark.slow) for variant in OTHERS)])
 def test_every_variant_trains(data: Path, tmp_path: Path, variant: str) -> None:
-    settings = replace(VARIANTS[variant](SETTINGS), epochs=1, autoencoder_epochs=1)
+    settings = replace(VARIANTS[variant](SETTINGS), epochs=1, autoencoder_epochs=1, second_stage_steps=20)
     checkpoint = train(settings, data, tmp_path / "tiny.pt", options=QUIET)
     model = load_checkpoint(tmp_path / "tiny.pt").model
     assert 0 <= checkpoint.metrics[WITH]["precision@5"] <= 1
     personalizes = checkpoint.metrics[WITH] != checkpoint.metrics[ANOTHER]
-    assert personalizes == (model.preference_encoder is not None)
+    assert personalizes == model.personalized
 
 
 @pytest.mark.slow

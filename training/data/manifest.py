@@ -69,6 +69,32 @@ def hold_out(manifest: Manifest, share: float, seed: int) -> Manifest:
     return replace(manifest, split=split)
 
 
+def hold_out_users(manifest: Manifest, share: float, seed: int) -> Manifest:
+    """Hold out a random share of the training users for validation, unless the data set has validation users.
+
+    Half of each one's training pictures become validation pictures, the others their history. At least one user with
+    two pictures, never all users; raises DataError where that cannot be.
+    """
+    rows, validation = manifest.rows("train"), manifest.rows("validation")
+    users, pictures = np.unique(manifest.users[rows], return_counts=True)
+    if not np.isin(manifest.users[validation], users).all():
+        return manifest
+    several = users[pictures > 1]
+    if not 0 < share < 1 or len(users) < 2 or len(several) == 0:
+        raise DataError(
+            f"cannot hold out {share} of {len(users)} training users: expected 0 < share < 1 and at least 2 users, one "
+            "of them with 2 pictures"
+        )
+    rng = np.random.default_rng(seed)
+    count = min(len(users) - 1, len(several), max(1, round(share * len(users))))
+    held = rng.permutation(rows[np.isin(manifest.users[rows], rng.choice(several, count, replace=False))])
+    held = held[np.argsort(manifest.users[held], kind="stable")]
+    split = manifest.split.copy()
+    split[held[0::2]] = SPLITS.index("validation")
+    split[held[1::2]] = SPLITS.index("history")
+    return replace(manifest, split=split)
+
+
 def read_manifest(root: Path, *, rows_at_once: int = 1_000_000) -> Manifest:
     """Read a data set; raises DataError that says what is missing. Tags outside the vocabulary are left out.
 

@@ -1,17 +1,18 @@
-"""The visual net with a user prior, fused late: after the net, by Bayes' rule, without training it.
+"""Late fusion: the scores of a trained visual net combined with a user prior by Bayes' rule.
 
-With tags that depend on picture and user independently of each other, p(tag | picture, user) is in proportion to
-p(tag | picture) p(tag | user) / p(tag). As they are not quite independent, and the net not quite calibrated, the user's
-part gets a weight:
+If picture and user were independent given the tag, p(tag | picture, user) would be proportional to
+p(tag | picture) p(tag | user) / p(tag). They are not quite independent, and the net is not quite calibrated, so the
+user's part has a weight:
 
     score = log p_visual + weight (log prior_user - log prior_all)
 
-With a user's counts h and everybody's counts t over N tags, both priors are smoothed, so that no tag is ruled out:
+Both priors are smoothed, so that no tag is ruled out. With a user's counts h and all users' counts t of the N tags:
 
     prior_all  = (t + 1) / (sum t + N)
     prior_user = (h + s prior_all) / (sum h + s),  s = PRIOR_COUNTS
 
-Without a history prior_user is prior_all, and the visual net decides alone.
+Without a history, prior_user is prior_all, and the visual net decides alone. `training/model/history_path.py` has the
+same prior with learned weights.
 """
 
 import torch
@@ -20,7 +21,7 @@ from torch import Tensor
 from training.metrics import tagging_metrics
 
 PRIOR_COUNTS = 10.0
-"""s: prior_all weighs as much as so many tags of the user's own."""
+"""s: prior_all weighs as much as this many tags of the user's own."""
 
 WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.4, 2.0)
 
