@@ -37,11 +37,18 @@ def write_recommender(repository: Path, history_input: str) -> Path:
     return repository
 
 
-def test_an_old_server_and_a_newer_one_are_refused_with_both_versions(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("history_input", "message"),
+    [
+        ("USER_HISTORY", r"contract 1 \(USER_HISTORY\), this client speaks contract 2 .*: upgrade the server"),
+        ("USER_HISTORY_3", r"speaks contract 2, expects USER_TAG_COUNTS .* If its contract is newer, upgrade altreco"),
+    ],
+)
+def test_a_server_of_another_contract_is_refused(tmp_path: Path, history_input: str, message: str) -> None:
     with (
-        serving(write_recommender(tmp_path / "old", "USER_HISTORY")) as old,
-        TagRecommender(old.grpc_url, deadline_s=30) as recommender,
-        pytest.raises(ContractMismatch, match=r"speaks contract 1 \(USER_HISTORY\), this client speaks contract 2 .*"),
+        serving(write_recommender(tmp_path, history_input)) as server,
+        TagRecommender(server.grpc_url, deadline_s=30) as recommender,
+        pytest.raises(ContractMismatch, match=message),
     ):
         recommender.recommend(PICTURE, {"tag-1": 1})
 
@@ -52,9 +59,12 @@ def test_a_server_that_becomes_an_old_one_is_refused_by_a_client_that_has_the_vo
         recommender = TagRecommender(new.grpc_url, deadline_s=30)
         answer = recommender.recommend(PICTURE, {"tag-1": 2, "tag-4": 7}, k=2)
         assert [(tag.name, tag.score) for tag in answer.tags] == [("tag-4", 7), ("tag-1", 2)]  # raw counts
-    with serving(write_recommender(tmp_path / "old", "USER_HISTORY"), grpc_port=port), recommender:
-        with pytest.raises(ContractMismatch, match="speaks contract 1"):
-            recommender.recommend(PICTURE, {"tag-1": 1})
+    with (
+        serving(write_recommender(tmp_path / "old", "USER_HISTORY"), grpc_port=port),
+        recommender,
+        pytest.raises(ContractMismatch, match="speaks contract 1"),
+    ):
+        recommender.recommend(PICTURE, {"tag-1": 1})
 
 
 def test_what_a_client_of_contract_1_sends_is_refused_and_not_misread(served: Served) -> None:

@@ -88,6 +88,7 @@ def test_the_onnx_files_carry_the_same(released: Path) -> None:
         assert found["version"] == "1"
         for name in ("checkpoint_sha256", "vocabulary_sha256", "precision", "created", "preset"):
             assert found[name] == getattr(manifest, name)
+        assert found["contract"] == str(manifest.contract) == "2"
 
 
 def test_names_inside_the_graphs_are_the_releases_own(released: Path, checkpoint: Path) -> None:

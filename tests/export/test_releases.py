@@ -87,6 +87,21 @@ def test_rollback_refuses_what_is_not_whole(repository: Path) -> None:
     assert released_version(repository) == 3
 
 
+def test_a_release_of_another_contract_is_shown_and_not_served(kept: Kept, repository: Path) -> None:
+    path = manifest_file(repository, 1)
+    manifest = json.loads(path.read_text())
+    assert manifest.pop("contract") == 2
+    path.write_text(json.dumps(manifest))  # as contract 1 wrote it
+    assert read_manifest(path).contract == 1
+    before = states(repository)
+    for serve_it in (lambda: rollback(repository, 1), lambda: verify(repository, 1)):
+        with pytest.raises(ReleaseError, match="release 1 speaks contract 1, expected contract 2: release its check"):
+            serve_it()
+    with pytest.raises(ReleaseError, match=r"older contract than 2: 1\. .*make one with `python -m export init"):
+        release(kept.checkpoint(), repository, Options(quiet=True))
+    assert states(repository) == before
+
+
 def test_prune_keeps_the_newest_and_whatever_is_in_use(repository: Path) -> None:
     rollback(repository, 1)
     assert prune(repository, 1, frozenset({2})) == "removed: none; kept: 1, 2, 3"
