@@ -53,7 +53,7 @@ class ServedPreferenceEncoder(nn.Module):
     def forward(self, counts: Tensor) -> tuple[Tensor, Tensor]:
         """Return u_p and w_t r_t. Both bound the counts, so that each row is finite and depends on itself alone."""
         if self.preference_encoder is None:
-            preference = counts.new_zeros(len(counts), PREFERENCE_DIM)
+            preference = counts.new_zeros(counts.shape[0], PREFERENCE_DIM)
         else:
             preference = self.preference_encoder(counts)
         return preference, torch.zeros_like(counts) if self.history_path is None else self.history_path(counts)
