@@ -77,8 +77,13 @@ def copy(files: Files, folder: Path) -> Files:
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Files:
-    return export(tiny_model(), tmp_path_factory.mktemp("exported"))
+def trained() -> ALTReco:
+    return tiny_model()
+
+
+@pytest.fixture(scope="module")
+def exported(trained: ALTReco, tmp_path_factory: pytest.TempPathFactory) -> Files:
+    return export(trained, tmp_path_factory.mktemp("exported"))
 
 
 @pytest.fixture(scope="module")
@@ -116,13 +121,13 @@ def test_answers_as_the_exported_files(
 
 
 @pytest.mark.parametrize("batch", [1, 3, 8])
-def test_the_exported_split_answers_as_pytorch_for_every_history(exported: Files, batch: int) -> None:
-    model, recommend = tiny_model(), onnx_recommender(exported)
+def test_the_exported_split_answers_as_pytorch_for_every_history(trained: ALTReco, exported: Files, batch: int) -> None:
+    recommend = onnx_recommender(exported)
     for name, row in COUNTS.items():
         images, counts = pictures(batch, seed=2), drawn_counts(batch)
         counts[-1] = row
         with torch.inference_mode():
-            expected = model.recommend(torch.from_numpy(images), torch.from_numpy(counts)).numpy()
+            expected = trained.recommend(torch.from_numpy(images), torch.from_numpy(counts)).numpy()
         assert np.isfinite(expected).all()
         np.testing.assert_allclose(recommend(images, counts), expected, rtol=0, atol=1e-4, err_msg=name)
 
