@@ -7,10 +7,9 @@ ONNX Runtime's own operators for one execution provider, one vector width (block
 Runtime. TensorRT or an older container would refuse such a file. ONNX Runtime applies these levels when it loads it.
 """
 
-import re
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -65,44 +64,57 @@ def _optimized(path: Path) -> onnx.ModelProto:
 
 
 def _half(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model in float16, with float32 inputs and outputs, raw counts and prior."""
+    """The model in float16, with float32 inputs and outputs, and float32 arithmetic of raw counts and prior.
+
+    The converter would round everything that passes between two float32 nodes, so it never sees these nodes.
+    """
+    graph = onnx.shape_inference.infer_shapes(model).graph
+    exact = _float32_nodes(graph)
+    kept = [node for node in graph.node if node.name in exact]
+    others = [node for node in graph.node if node.name not in exact]
+    half = onnx.ModelProto()
+    half.CopyFrom(model)
+    half.graph.CopyFrom(_part(graph, others))
     with warnings.catch_warnings():
         # Weights outside float16's range become its smallest or largest number. If that matters, the gates fail.
         warnings.simplefilter("ignore")
-        half = convert_float_to_float16(model, keep_io_types=True, node_block_list=_float32_nodes(model.graph))
-    _join_float32(half.graph)
+        half = convert_float_to_float16(half, keep_io_types=True)
+    for field in ("input", "output"):
+        half.graph.ClearField(field)
+        getattr(half.graph, field).extend(getattr(graph, field))
+    half.graph.node.extend(kept)
+    half.graph.initializer.extend(_part(graph, kept).initializer)
     return half
 
 
-def _float32_nodes(graph: onnx.GraphProto) -> list[str]:
+def _part(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto]) -> onnx.GraphProto:
+    """A graph of these nodes alone. The tensors that come from other nodes or go to them are inputs and outputs."""
+    taken, made = ({name for node in nodes for name in getattr(node, field)} for field in ("input", "output"))
+    elsewhere = {name for node in graph.node if node not in nodes for name in node.input}
+    elsewhere.update(value.name for value in graph.output)
+    weights = [tensor for tensor in graph.initializer if tensor.name in taken]
+    values = (*graph.input, *graph.value_info, *graph.output)
+    inputs = [value for value in values if value.name in taken - made - {tensor.name for tensor in weights}]
+    outputs = [value for value in values if value.name in made & elsewhere]
+    return onnx.helper.make_graph(nodes, graph.name, inputs, outputs, weights)
+
+
+def _float32_nodes(graph: onnx.GraphProto) -> set[str]:
     """The names of the nodes that take raw counts, up to the first layer, and of those that make or use the prior.
 
     Counts go up to 1,000,000; float16 ends at 65,504.
     """
-    exact, names = {contract.USER_TAG_COUNTS.name, contract.USER_PRIOR.name}, []
+    exact, names = {contract.USER_TAG_COUNTS.name, contract.USER_PRIOR.name}, set()
     for node in graph.node:
         if exact.intersection(node.input) and node.op_type not in ("Gemm", "MatMul"):
             exact.update(node.output)
-            names.append(node.name)
+            names.add(node.name)
     needed = {contract.USER_PRIOR.name}
     for node in reversed(graph.node):
         if needed.intersection(node.output):
             needed.update(node.input)
-            names.append(node.name)
+            names.add(node.name)
     return names
-
-
-def _join_float32(graph: onnx.GraphProto) -> None:
-    """Remove what the converter puts between two float32 nodes: a Cast to float16, which rounds, and one back."""
-    narrowing = [node for node in graph.node if re.fullmatch(r"graph_input_cast\d+|.*_cast_to_fp16_node", node.name)]
-    sources = {node.output[0]: node.input[0] for node in narrowing}
-    for node in graph.node:
-        if node.op_type == "Cast" and node.input[0] in sources:
-            node.CopyFrom(onnx.helper.make_node("Identity", [sources[node.input[0]]], list(node.output), node.name))
-    used = {name for node in graph.node for name in node.input}
-    for node in narrowing:
-        if node.output[0] not in used:
-            graph.node.remove(node)
 
 
 def _replace(files: Mapping[str, Path], models: Mapping[str, onnx.ModelProto]) -> None:
