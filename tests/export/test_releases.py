@@ -56,7 +56,7 @@ def test_show_prints_the_manifest_as_text_and_as_json(repository: Path, capsys: 
 
 def test_diff_names_what_differs_and_how_far_the_answers_are_apart(repository: Path) -> None:
     text = diff_releases(repository, 1, 2)
-    for name in ("checkpoint_sha256", "visual_encoder/model.onnx", "answers to 12 golden inputs"):
+    for name in ("checkpoint_sha256", "visual_encoder/model.onnx", "answers to 15 golden inputs"):
         assert name in text
     assert "vocabulary_sha256" not in text, "it is the same"
     same = diff_releases(repository, 1, 1)
