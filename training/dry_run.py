@@ -37,7 +37,7 @@ class Plan:
 
     def __str__(self) -> str:
         """For the terminal."""
-        pictures = ", ".join(f"{count:,} {split}" for split, count in self.pictures.items())
+        pictures = ", ".join(f"{count:,} {split}" for split, count in self.pictures.items() if count)
         lines = [f"data        {pictures} pictures; {self.users:,} users; {self.tags:,} tags"]
         lines += [f"parameters  {count:>12,}  {part}" for part, count in self.parameters.items()]
         lines += [f"            {sum(self.parameters.values()):>12,}  in all"]

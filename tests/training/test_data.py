@@ -169,10 +169,9 @@ def test_histories_are_those_of_counting_one_by_one() -> None:
     histories = build_histories(manifest)
     vectors = counts / np.maximum(counts.max(1, keepdims=True), 1)
     np.testing.assert_array_equal([histories.tag_counts(user) for user in range(40)], counts)
-    np.testing.assert_allclose([histories.vector(user) for user in range(40)], vectors, rtol=1e-6)
     np.testing.assert_array_equal(histories.total(), counts.sum(0))
     used = np.flatnonzero(counts.sum(1))
-    np.testing.assert_allclose(histories.sample(8), vectors[used[:: len(used) // 8][:8]], rtol=1e-6)
+    np.testing.assert_array_equal(histories.sample(8), counts[used[:: len(used) // 8][:8]])
     cosines = vectors @ vectors.T / (np.linalg.norm(vectors, axis=1) * np.linalg.norm(vectors, axis=1)[:, None])
     least = [histories.least_similar(user) for user in range(40)]
     np.testing.assert_allclose(cosines[np.arange(40), least], cosines.min(1), atol=1e-12)
@@ -196,7 +195,7 @@ def test_histories_of_the_papers_size_are_sparse() -> None:
     assert len(histories.indices) == len(histories.counts) <= manifest.tags.lengths[train].sum()
     assert sum(array.nbytes for array in (histories.offsets, histories.indices, histories.counts)) < 10_000_000
     user = int(manifest.users[train[0]])
-    assert histories.vector(user)[manifest.tags[train[0]]].all()
+    assert histories.tag_counts(user)[manifest.tags[train[0]]].all()
     assert histories.least_similar(user) != user
 
 
@@ -208,14 +207,14 @@ def test_validation_pictures_are_not_counted(root: Path) -> None:
         ),
     )
     _, histories = manifest_and_histories(root)
-    assert histories.vector(0).tolist() == [1, 0, 0, 0, 0]
+    assert histories.tag_counts(0).tolist() == [1, 0, 0, 0, 0]
 
 
 def test_histories_count_training_pictures_only(root: Path) -> None:
     _, histories = manifest_and_histories(root)
-    assert histories.vector(0).tolist() == [1, 0, 0.5, 0, 0]
-    assert histories.vector(1).tolist() == [0, 0, 0, 1, 0]
-    assert histories.vector(2).tolist() == [0, 0, 0, 0, 0]
+    assert histories.tag_counts(0).tolist() == [2, 0, 1, 0, 0]
+    assert histories.tag_counts(1).tolist() == [0, 0, 0, 1, 0]
+    assert histories.tag_counts(2).tolist() == [0, 0, 0, 0, 0]
 
 
 def test_training_takes_the_query_picture_out_of_its_users_history(root: Path) -> None:
@@ -226,7 +225,7 @@ def test_training_takes_the_query_picture_out_of_its_users_history(root: Path) -
     _, only, *_ = TrainingPictures(manifest, histories, tiny_settings(), images=True)[0, 1]
     assert only.tolist() == [0, 0, 0, 0, 0], "bob's only picture leaves nothing"
     included = TrainingPictures(manifest, histories, tiny_settings(include_query_image=True), images=True)[0, 0][1]
-    assert included.tolist() == [1, 0, 0.5, 0, 0], "the paper's way"
+    assert included.tolist() == [2, 0, 1, 0, 0], "the paper's way"
 
 
 def test_evaluation_uses_the_whole_training_history(root: Path) -> None:
@@ -235,7 +234,7 @@ def test_evaluation_uses_the_whole_training_history(root: Path) -> None:
     image, history, tags, *_ = pictures[0]
     assert len(pictures) == 2
     assert image.shape == (224, 224, 3)
-    assert history.tolist() == [1, 0, 0.5, 0, 0]
+    assert history.tolist() == [2, 0, 1, 0, 0]
     assert tags.tolist() == [1, 1, 0, 0, 0]
 
 
@@ -263,7 +262,7 @@ def test_every_epoch_shows_every_picture_once_whatever_the_workers(root: Path) -
     assert len(alone) == len(parallel) == 4
     for one, other in zip(alone, parallel, strict=True):
         assert one.tags.sum() == 4
-        for name in ("image", "history", "tags"):
+        for name in ("image", "counts", "tags"):
             np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
 
 

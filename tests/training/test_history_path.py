@@ -131,6 +131,7 @@ def test_histories_are_divided_by_their_largest_count() -> None:
 def test_the_model_adds_the_prior_to_the_personalized_logits_alone(variant: str, user_preference: bool) -> None:
     changes = {"user_preference": user_preference}
     model, plain = network(variant, **changes), network("none", **changes)
+    model.load_state_dict({**model.state_dict(), **plain.state_dict()})
     assert model.personalized
     assert plain.personalized == user_preference
     counts, image = histories(2), images(2)

@@ -51,8 +51,10 @@ def network(manifest: Manifest, histories: Histories, **changes: object) -> ALTR
     return model.eval()
 
 
-def fit(model: ALTReco, manifest: Manifest, histories: Histories, log: Path | None = None, **changes: object) -> None:
-    settings = tiny_settings(model=HIER, second_stage_steps=30, **changes)
+def fit(
+    model: ALTReco, manifest: Manifest, histories: Histories, log: Path | None = None, *, steps: int, seed: int = 0
+) -> None:
+    settings = tiny_settings(model=HIER, second_stage_steps=steps, seed=seed)
     with MetricsLog(log, from_step=0) as entries:
         fit_population_prior(model, manifest, histories, settings, entries, first_step=100, workers=0, quiet=True)
 
@@ -79,7 +81,7 @@ def test_only_the_population_prior_changes_and_by_the_seed_alone(
     for seed in (1, 1, 2):
         model = network(*read, **changes)
         before = {name: value.clone() for name, value in model.state_dict().items()}
-        fit(model, *read, seed=seed)
+        fit(model, *read, steps=4, seed=seed)
         weights.append(model.history_path.population.decode.weight)
         changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
         assert changed == {
@@ -90,7 +92,7 @@ def test_only_the_population_prior_changes_and_by_the_seed_alone(
 
 
 def test_the_stage_lowers_the_loss(read: tuple[Manifest, Histories], tmp_path: Path) -> None:
-    fit(network(*read, **WITHOUT_U_E), *read, tmp_path)
+    fit(network(*read, **WITHOUT_U_E), *read, tmp_path, steps=30)
     events = EventAccumulator(str(tmp_path)).Reload()
     logged = events.Scalars(f"{NAME}/personalized")
     assert [scalar.step for scalar in logged] == [110, 120, 130]

@@ -11,12 +11,12 @@ from tests.tiny import tiny_settings
 from training.checkpoint import load_checkpoint
 from training.data.dataset import ShuffledEpochs, TrainingPictures, training_batches
 from training.data.histories import build_histories
-from training.data.manifest import read_manifest
+from training.data.manifest import SPLITS, read_manifest
 from training.data.synthetic import SyntheticSettings, generate
 from training.distributed import processes
 from training.dry_run import plan
 from training.errors import DataError, SettingsError, TrainingError
-from training.evaluate import ANOTHER, FREQUENT, WITH, WITHOUT, evaluate
+from training.evaluate import ANOTHER, FREQUENT, FUSION, WITH, WITHOUT, evaluate
 from training.loop import Players, step
 from training.model import ALTReco, Discriminator, pretrained_backbone
 from training.presets import VARIANTS
@@ -48,7 +48,7 @@ def test_the_checkpoint_tells_what_training_found(data: Path, tmp_path: Path) ->
     loaded = load_checkpoint(out)
     assert loaded.settings == SETTINGS
     assert loaded.metrics == checkpoint.metrics
-    assert set(loaded.metrics) == {WITH, WITHOUT, ANOTHER, FREQUENT}
+    assert {WITH, WITHOUT, ANOTHER, FREQUENT, FUSION} <= set(loaded.metrics)
 
     manifest = read_manifest(data)
     again = evaluate(loaded.model, manifest, build_histories(manifest), workers=0, quiet=True)
@@ -179,7 +179,7 @@ def test_a_dry_run_tells_what_training_would_take(data: Path) -> None:
         p.numel() for m in (model, Discriminator(TAGS)) for p in m.parameters()
     )
     assert found.steps == {"train": 14}
-    assert found.pictures == {split: len(manifest.rows(split)) for split in ("train", "validation", "test")}
+    assert found.pictures == {split: len(manifest.rows(split)) for split in SPLITS}
     assert 1.9 < twice.activation_bytes / found.activation_bytes < 2.1
     assert "14  train" in str(found)
 

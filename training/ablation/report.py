@@ -1,119 +1,137 @@
 """From results to `ablation.md` and its picture."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import mean, stdev
-from typing import Any
-
-import numpy as np
 
 from measure.files import write_text
 from measure.kept import write_below
 from measure.markdown import table
-from measure.pictures import INK, MEDIUM, SMALL, new_figure
-from training import figures
-from training.ablation.rows import METHODS, QUESTIONS, TABLES, VARIANTS, Row
+from training.ablation.parts import FEW, MAIN, POPULATIONS, Part
+from training.ablation.picture import draw
+from training.ablation.results import PRECISION, Column, Results, column, read_results
+from training.ablation.rows import FEW_PICTURES, MODELS, POPULATION, QUESTIONS, TABLES, Row
 from training.ablation.study import Study
 from training.data.manifest import SPLITS, read_manifest
-from training.evaluate import WITH
+from training.evaluate import ANOTHER, NEW, SHORT, WITH, WITHOUT
 
 COMMAND = "make ablation"
-MAIN = "precision@5"
-RANKED = tuple(f"{metric}@{k}" for metric in ("precision", "recall", "accuracy") for k in (3, 5, 10))
-PER_CLASS = ("C-P@10", "C-R@10", "C-F1@10", "O-P@10", "O-R@10", "O-F1@10")
-OTHERS = ("nDCG@10", "MAP", "MRR", "precision@5/user")
 
-Values = Mapping[str, Sequence[float]]
-"""Metric to one value a seed."""
-Result = Callable[[Row], Values]
+HISTORIES = (WITH, *SHORT, WITHOUT, ANOTHER)
+FIRST = next(iter(SHORT))
 
 
-def write_report(study: Study, seeds: int, folder: Path, machine: str) -> Path:
-    """Write `ablation.md`, `ablation.png` and `ablation.json` into `folder`, and return the first's path.
+def write_report(parts: Sequence[Part], seeds: int, folder: Path, machine: str) -> Path:
+    """Write `ablation.md`, `ablation.png` and `ablation.json` into `folder`, and return the first one's path.
 
-    What is written by hand above in it is kept.
+    What is written by hand above the mark is kept. The main part must be finished; another one that is not is left out.
     """
-    runs = [(run, seed) for run in (*VARIANTS, METHODS) for seed in range(seeds)]
-    contents = {key: json.loads(study.result(*key).read_text()) for key in runs}
-
-    def result(row: Row) -> Values:
-        per_seed = [contents[row.run, seed]["metrics"][row.result] for seed in range(seeds)]
-        return {metric: [values[metric] for values in per_seed] for metric in per_seed[0]}
+    done = {part.name: read_results(part, seeds) for part in parts if part.is_done(seeds)}
+    (main,) = done[MAIN]
+    lines = _setup(parts, done, seeds, machine)
+    lines += _by_history(main)
+    if FEW in done:
+        lines += _few_pictures(*done[FEW])
+    if POPULATIONS in done:
+        lines += _populations(done[POPULATIONS])
+    lines += _answers(main) + _tables(main)
+    missing = [part.name for part in parts if part.name not in done]
+    if missing:
+        lines += ["", f"Not measured yet: {', '.join(missing)} (`--only {' '.join(missing)}`)."]
 
     folder.mkdir(parents=True, exist_ok=True)
-    rows = list(dict.fromkeys(row for table in TABLES.values() for row in table))
-    values = {f"{row.run}, {row.result}": result(row) for row in rows}
-    write_text(folder / "ablation.json", json.dumps(values, indent=1))
-    _draw(result, folder / "ablation.png")
-    lines = [*_setup(study, seeds, contents, machine), *_answers(result), *_tables(result)]
+    draw(main, done.get(POPULATIONS, ()), folder / "ablation.png")
+    used = {Path(of.study.data).name: of.used for of_part in done.values() for of in of_part}
+    write_text(folder / "ablation.json", json.dumps(used, indent=1))
     return write_below(folder / "ablation.md", "Ablation", COMMAND, lines)
 
 
-def _setup(study: Study, seeds: int, contents: Mapping[tuple[str, int], Any], machine: str) -> list[str]:
-    manifest = read_manifest(Path(study.data))
-    pictures = ", ".join(f"{len(manifest.rows(split)):,} {split}" for split in SPLITS if len(manifest.rows(split)))
-    minutes = sum(content["seconds"] for content in contents.values()) / 60
+def _setup(parts: Sequence[Part], done: Mapping[str, list[Results]], seeds: int, machine: str) -> list[str]:
+    (main,) = done[MAIN]
+    runs = {
+        (study, run, seed)
+        for part in parts
+        if part.name in done
+        for study in part.studies
+        for run in part.runs
+        for seed in range(seeds)
+    }
+    minutes = sum(study.seconds(run, seed) for study, run, seed in runs) / 60
     return [
-        f"Size `{study.size}`, {study.epochs} epochs, {seeds} seeds; {pictures} pictures, of "
-        f"{len(manifest.user_names):,} users, {len(manifest.vocabulary):,} tags. {len(contents)} runs on {machine}; "
-        f"their times add up to {minutes:.0f} minutes.",
+        f"Size `{main.study.size}`, {seeds} seeds, {len(runs)} runs on {machine}; their times add up to {minutes:.0f} "
+        "minutes.",
         "",
-        "Each figure is the mean over the seeds +- their standard deviation. A seed changes the initial weights, and "
-        "the order, crops and flips of the pictures; data set and split stay.",
+        *table(["data", "users in training", "pictures", "epochs"], [_data(of[-1].study) for of in done.values()]),
         "",
-        "![precision@5 of every row](ablation.png)",
+        f"Every figure is the mean\u00b1standard deviation over the seeds; without a name, it is {PRECISION}. A seed "
+        "changes the initial weights, and the order, crops and flips of the pictures.",
+        "",
+        "![precision@5 by the length of the history, by the number of training users, and of every row](ablation.png)",
         "",
     ]
 
 
-def _answers(result: Result) -> list[str]:
-    """The difference of two rows for each seed: what the two have in common, such as luck, cancels out."""
-    rows = []
-    for question in QUESTIONS:
-        pairs = zip(result(question.row)[MAIN], result(question.over)[MAIN], strict=True)
-        rows.append([question.text, _cell([a - b for a, b in pairs], sign="+")])
-    lines = table(["question", "difference"], rows)
-    return ["## Answers", "", f"Differences in {MAIN}, seed by seed.", "", *lines, ""]
+def _data(study: Study) -> list[str]:
+    manifest = read_manifest(Path(study.data))
+    pictures = ", ".join(f"{len(manifest.rows(split)):,} {split}" for split in SPLITS if len(manifest.rows(split)))
+    users = len(set(manifest.users[manifest.rows("train")].tolist()))
+    return [Path(study.data).name, f"{users:,}", pictures, str(study.epochs)]
 
 
-def _tables(result: Result) -> list[str]:
+def _by_history(main: Results) -> list[str]:
+    lines = []
+    for title, group in (("New users", NEW), ("Known users", "")):
+        if group == "" or main.has_new_users:
+            columns = [column(_short(history), history=history, group=group) for history in HISTORIES]
+            lines += [f"## {title}", "", *_table(main, MODELS, columns)]
+    return lines
+
+
+def _short(history: str) -> str:
+    return {WITH: "all pictures", WITHOUT: "none", ANOTHER: "another's"}.get(history, history)
+
+
+def _few_pictures(few: Results) -> list[str]:
+    columns = [
+        *(column(f"new, {_short(history)}", history=history, group=NEW) for history in (WITH, FIRST, "5 pictures")),
+        *(column(f"known, {_short(history)}", history=history) for history in (WITH, FIRST, "5 pictures")),
+    ]
+    return ["## Many users with twelve pictures each", "", *_table(few, FEW_PICTURES, columns)]
+
+
+def _populations(populations: Sequence[Results]) -> list[str]:
+    histories = (WITH, *SHORT, WITHOUT)
+    columns = [column(f"new, {_short(history)}", history=history, group=NEW) for history in histories]
+    columns.append(column("known, all pictures"))
+    lines = [
+        [f"{Path(results.study.data).name}: {row.label}", *(show(results, row) for _, show in columns)]
+        for results in populations
+        for row in POPULATION
+    ]
+    return ["## More training users", "", *table(["", *(heading for heading, _ in columns)], lines), ""]
+
+
+def _answers(main: Results) -> list[str]:
+    kinds = [("known", WITH, ""), ("new", WITH, NEW), (f"new, {FIRST}", FIRST, NEW)]
+    kinds = [kind for kind in kinds if kind[2] == "" or main.has_new_users]
+    lines = [
+        [question.text, *(main.difference(question, history=history, group=group) for _, history, group in kinds)]
+        for question in QUESTIONS
+    ]
+    heads = ["question", *(name for name, *_ in kinds)]
+    return ["## Answers", "", f"Differences in {PRECISION}, seed by seed.", "", *table(heads, lines), ""]
+
+
+def _tables(main: Results) -> list[str]:
+    columns = [column(metric, metric) for metric in (PRECISION, "recall@5", "accuracy@5", "MAP", "C-F1@10")]
+    if main.has_new_users:
+        columns.append(column(f"{PRECISION}, new", group=NEW))
     lines = []
     for title, rows in TABLES.items():
-        lines += [f"## {title}", "", *_table(result, rows, RANKED)]
-    everything = list(TABLES.values())[-1]
-    return [*lines, "### Per class, overall, and by rank", "", *_table(result, everything, PER_CLASS + OTHERS)]
+        lines += [f"## {title}", "", *_table(main, rows, columns)]
+    return lines
 
 
-def _table(result: Result, rows: Sequence[Row], metrics: Sequence[str]) -> list[str]:
-    lines = [[row.label, *(_cell(result(row)[metric]) for metric in metrics)] for row in rows]
-    return [*table(["", *metrics], lines), ""]
-
-
-def _cell(values: Sequence[float], sign: str = "") -> str:
-    return f"{mean(values):{sign}.3f} +- {_deviation(values):.3f}"
-
-
-def _deviation(values: Sequence[float]) -> float:
-    return stdev(values) if len(values) > 1 else 0.0
-
-
-def _draw(result: Result, path: Path) -> None:
-    """A bar a row with its seeds as dots, a panel a table, on one scale."""
-    figure = new_figure(0.33 * sum(map(len, TABLES.values())) + 0.55 * len(TABLES) + 0.4, 11)
-    panels = figure.subplots(len(TABLES), 1, sharex=True, height_ratios=[len(rows) + 0.6 for rows in TABLES.values()])
-    for axis, (title, rows) in zip(panels, TABLES.items(), strict=True):
-        values = [result(row)[MAIN] for row in rows]
-        places = np.arange(len(rows))
-        full = [figures.HIT if row.run == "A6" and row.result == WITH else figures.MISS for row in rows]
-        axis.barh(places, [mean(v) for v in values], color=full, height=0.7)
-        for place, of_seeds in zip(places, values, strict=True):
-            axis.plot(of_seeds, [place] * len(of_seeds), "o", markersize=3, color=INK, alpha=0.7)
-            axis.text(max(of_seeds) + 0.008, place, f"{mean(of_seeds):.3f}", va="center", fontsize=SMALL)
-        axis.set_yticks(places, [row.label for row in rows], fontsize=SMALL)
-        axis.set_title(title, loc="left", fontsize=MEDIUM, color=INK, fontweight="bold")
-        axis.invert_yaxis()
-        axis.spines[["top", "right", "left"]].set_visible(False)
-        axis.tick_params(axis="y", length=0)
-    panels[-1].set_xlabel(f"{MAIN} on the test pictures (green: the full model; dots: seeds)", fontsize=SMALL)
-    figures.save(figure, path)
+def _table(results: Results, rows: Sequence[Row], columns: Sequence[Column]) -> list[str]:
+    lines = [[row.label, *(show(results, row) for _, show in columns)] for row in rows]
+    return [*table(["", *(heading for heading, _ in columns)], lines), ""]

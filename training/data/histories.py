@@ -27,6 +27,11 @@ class Histories:
         """Return the number of users, those without a history included."""
         return len(self.offsets) - 1
 
+    @property
+    def is_new(self) -> NDArray[np.bool_]:
+        """Who has a history but no training picture, bool [users]."""
+        return ~self.known & (np.diff(self.offsets) > 0)
+
     def used(self, user: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """Return the indices of one user's tags, and their counts."""
         mine = slice(self.offsets[user], self.offsets[user + 1])

@@ -23,14 +23,14 @@ from training.metrics import tagging_metrics
 PRIOR_COUNTS = 10.0
 """s: prior_all weighs as much as this many tags of the user's own."""
 
+BAYES = 1.0
+"""The weight of Bayes' rule."""
+
 WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.4, 2.0)
 
 
 def fuse(visual: Tensor, histories: Tensor, total: Tensor, weight: float) -> Tensor:
-    """Scores [pictures, N] of probabilities `visual` [pictures, N] and counts `histories` [pictures, N], `total` [N].
-
-    Counts, not u_h: u_h after one picture looks as sure as after a thousand.
-    """
+    """Scores [pictures, N], from probabilities `visual` and counts `histories`, [pictures, N], and `total`, [N]."""
     prior_all = (total + 1) / (total.sum() + len(total))
     prior_user = (histories + PRIOR_COUNTS * prior_all) / (histories.sum(1, keepdim=True) + PRIOR_COUNTS)
     certain = visual.clamp(min=torch.finfo(visual.dtype).tiny)  # a probability of 0 has no logarithm
@@ -40,10 +40,10 @@ def fuse(visual: Tensor, histories: Tensor, total: Tensor, weight: float) -> Ten
 def choose_weight(
     visual: Tensor, histories: Tensor, total: Tensor, tags: Tensor, weights: tuple[float, ...] = WEIGHTS
 ) -> float:
-    """The weight of the best precision@5 on validation pictures of `tags` 0/1 [pictures, N]; of equals the first.
+    """The weight with the best precision@5 on validation pictures with `tags` 0/1 [pictures, N]; of equals, the first.
 
-    `histories` must not count these pictures' own tags (leave-one-out), nor may the visual net have trained on them:
-    either would choose a weight that suits known answers. Raises DataError with fewer than 5 tags or none used.
+    `histories` must not count these pictures' own tags, and the visual net must not have been trained on them: the
+    weight would suit answers that are known. Raises DataError with fewer than 5 tags or without a tagged picture.
     """
 
     def precision(weight: float) -> float:

@@ -24,6 +24,7 @@ from .errors import (
 )
 from .history import TagHistory
 from .images import PreparedImage, prepare
+from .reasons import Reason, explain
 from .results import Recommendation, Tag
 from .settings import ClientSettings, Options
 from .sync import TagRecommender
@@ -44,6 +45,7 @@ __all__ = [
     "InvalidRequest",
     "Options",
     "PreparedImage",
+    "Reason",
     "Recommendation",
     "ServerError",
     "ServerFailed",
@@ -55,6 +57,7 @@ __all__ = [
     "Unavailable",
     "UnknownTag",
     "Vocabulary",
+    "explain",
     "prepare",
     "tag_counts",
 ]

@@ -140,6 +140,7 @@ function renderSuggestions() {
   const create = (name) => make("li", {}, button("", `Pick ${name}`, () => pick(name), "bar"));
   arrange($("suggestions"), tags.map((tag) => tag.name), create, (entry, name, place) => {
     fillBar(entry.firstChild, name, tags[place].score, movement(name, place), tags[place].score.toFixed(2));
+    explain(entry.firstChild, tags[place]);
   });
   $("suggestions-hint").textContent = suggestionsHint();
   $("suggestions-hint").title = state.answer.fallback ?? "";
@@ -152,7 +153,14 @@ function suggestionsHint() {
   if (answer.fallback) return "Your own most frequent tags, not the model's: the server cannot answer now.";
   if (!answer.tags.length) return photo ? "None." : "They come with a photo.";
   const moved = answer.tags.some((tag, place) => movement(tag.name, place));
-  return `Best first, from release ${answer.release}${moved ? "; arrows show what your last change did." : "."}`;
+  const arrows = moved ? " Arrows show what your last change did." : "";
+  return `From release ${answer.release}, best first; click one to use it. Dark: from the photo, light: from the history.${arrows}`;
+}
+
+// How much of a bar comes from the photo; the rest, in a lighter colour, is what the history adds.
+function explain(bar, { score, photo }) {
+  bar.style.setProperty("--photo", photo === null ? score : Math.min(photo, score));
+  bar.title = photo === null ? "" : `${photo.toFixed(2)} for the photo alone, ${score.toFixed(2)} with the history`;
 }
 
 // How a suggestion moved when a tag was picked or removed.
