@@ -72,7 +72,7 @@ def test_a_size_in_another_notation_is_refused(tmp_path: Path, repository: Path)
 
 
 def test_configs_that_do_not_fit_are_not_copied(tmp_path: Path, repository: Path) -> None:
-    edit(repository / "classifier" / "configs" / "gpu.pbtxt", "[ 1540 ]", "[ 1541 ]")
+    edit(repository / "classifier" / "configs" / "gpu.pbtxt", "[ 1540 ] label", "[ 1541 ] label")
     with pytest.raises(ConfigError, match=r"gpu\.pbtxt: output: expected .*1540.* found .*1541"):
         init_repository(tmp_path / "made", vocabulary(tmp_path, 60), like=repository)
     assert not (tmp_path / "made").exists()

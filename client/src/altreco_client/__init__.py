@@ -29,7 +29,7 @@ from .reasons import Reason, explain
 from .results import Recommendation, Tag
 from .settings import ClientSettings, Options
 from .sync import TagRecommender
-from .vector import history_vector
+from .vector import tag_counts
 from .vocabulary import Vocabulary
 
 __all__ = [
@@ -60,6 +60,6 @@ __all__ = [
     "UnknownTag",
     "Vocabulary",
     "explain",
-    "history_vector",
     "prepare",
+    "tag_counts",
 ]
