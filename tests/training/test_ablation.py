@@ -279,6 +279,28 @@ def test_a_run_that_fails_is_named_with_its_log_and_leaves_the_others(parts: lis
     assert {path.name for path in Path(study.work).iterdir()} == {*finished, log.name}
 
 
+@pytest.mark.slow
+def test_runs_measure_what_the_report_asks_for(tmp_path: Path) -> None:
+    """The path and the comparison methods, really trained, on a few pictures."""
+    people = SyntheticSettings(
+        pictures=60, users=4, new_users=2, validation_users=2, crowd=2, pool=30, tags=200, test_share=0.2
+    )
+    data = generate(tmp_path / "data", people, processes=1, quiet=True)
+    study = Study(
+        size="ablation",
+        data=str(data),
+        work=str(tmp_path / "work"),
+        backbone="",
+        epochs=1,
+        workers=0,
+        device="cpu",
+    )
+    part = Part(MAIN, (study,), ("A1", "A1+path", METHODS))
+    carry_out([part], seeds=1, jobs=1)
+    for run in part.runs:
+        assert set(methods(run)) <= set(study.metrics(run, 0)) | {fused(WITHOUT), f"{NEW}{fused(WITHOUT)}"}
+
+
 def test_data_of_ones_own_has_the_main_part_only(tmp_path: Path) -> None:
     given = ["--data", str(tmp_path), "--backbone", ""]
     (part,) = _parts(_parser().parse_args(given))
