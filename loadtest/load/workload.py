@@ -43,8 +43,9 @@ class Pictures:
 
 @dataclass(frozen=True, kw_only=True)
 class Users:
-    """The users: a share without history, and one with the tags of one or two pictures. The others have longer histories
-    and differ in activity (Zipf).
+    """The users: a share without history, and one with the tags of one or two pictures.
+
+    The others have longer histories and differ in activity (Zipf).
     """
 
     count: int
