@@ -108,11 +108,24 @@ GROUPED = "preferred_batch_size: [ 32 ]"
         ("visual_encoder", GPU, "[ 64, 7, 7 ]", "[ 64, 14, 14 ]", r"output: expected .*\[64, 7, 7\].* found .*14, 14"),
         ("classifier", GPU, "[ 64, 7, 7 ]", "[ 2048, 7, 7 ]", r"input: expected .*\[64, 7, 7\].* found .*\[2048, 7, 7"),
         ("classifier", GPU, '"USER_PREFERENCE"', '"PREFERENCE"', "input: expected .*USER_PREF.* found .*'PREFERENCE'"),
-        ("classifier", TENSORRT, "[ 1540 ]", "[ 60 ]", r"output: expected .*\[1540\].* found .*\[60\]"),
+        (
+            "classifier",
+            TENSORRT,
+            "[ 1540 ] zero",
+            "[ 60 ] zero",
+            r"warmup 'one' inputs: expected .*USER_PRIOR.*1540.*60",
+        ),
+        ("classifier", TENSORRT, "[ 1540 ] label", "[ 60 ] label", r"output: expected .*\[1540\].* found .*\[60\]"),
         ("preference_encoder", GPU, "[ 1540 ] }\n]", "[ 60 ] }\n]", r"input: expected .*\[1540\].* found .*\[60\]"),
         ("preference_encoder", DEFAULT, "[ 1540 ] zero", "[ 60 ] zero", r"warmup 'one' inputs: expected .*1540.*60"),
-        ("preference_encoder", DEFAULT, "[ 1540 ]", "[ -1 ]", r"USER_HISTORY dims: expected \[N\].* found \[-1\]"),
-        ("preference_encoder", DEFAULT, '"USER_HISTORY"', '"HISTORY"', "USER_HISTORY dims: .* found no such input"),
+        ("preference_encoder", DEFAULT, "[ 1540 ]", "[ -1 ]", r"USER_TAG_COUNTS dims: expected \[N\].* found \[-1\]"),
+        (
+            "preference_encoder",
+            DEFAULT,
+            '"USER_TAG_COUNTS"',
+            '"COUNTS"',
+            "USER_TAG_COUNTS dims: .* found no such input",
+        ),
         (
             "classifier",
             DEFAULT,
@@ -201,7 +214,7 @@ def test_a_config_that_does_not_fit_is_refused(
 
 
 def test_a_profile_in_another_order_fits(repository: Path) -> None:
-    text = "VISUAL_ENCODING:1x64x7x7,USER_PREFERENCE:1x128"
+    text = "VISUAL_ENCODING:1x64x7x7,USER_PREFERENCE:1x128,USER_PRIOR:1x1540"
     edit(repository / "classifier" / TENSORRT, text, ",".join(reversed(text.split(","))))
     check_repository(repository)
 
@@ -242,7 +255,7 @@ def test_what_is_no_repository(tmp_path: Path, repository: Path) -> None:
 
 
 def test_the_vocabulary_of_a_variant_counts(repository: Path) -> None:
-    edit(repository / "classifier" / GPU, "[ 1540 ]", "[ 60 ]")
+    edit(repository / "classifier" / GPU, "[ 1540 ] label", "[ 60 ] label")
     with pytest.raises(
         ConfigError, match=r"classifier/configs/gpu\.pbtxt: output TAGS dims: expected \[1540\].*\[60\]"
     ):
