@@ -63,7 +63,7 @@ class Settings:
             raise ExportError(f"a cache of {self.cache_size_bytes} bytes: expected at least {SMALLEST_CACHE}")
 
 
-FULL = Settings(training=preset("small"), data=SyntheticSettings())
+FULL = Settings(training=preset("small"), data=SyntheticSettings(new_users=30))
 QUICK = Settings(
     preset="small",
     rounds=2,
@@ -80,6 +80,6 @@ QUICK = Settings(
     peers=PeerSettings(rounds=1, warmup_s=0.1, window_s=0.3, tuning_s=0.2, clients=(1, 3), compared_pictures=2),
     images=ImageSettings(rounds=2, photo=(2000, 1500), enlarged_side=1000, enlarged_pictures=8),
     training=preset("small", epochs=1),
-    data=SyntheticSettings(pictures=120, users=6),
+    data=SyntheticSettings(pictures=120, users=6, new_users=3),
 )
 """Runs every section, but too briefly for reliable figures."""

@@ -1,30 +1,44 @@
-"""Precision@5 of a trained model and of its ONNX files in every precision."""
+"""The answers of a trained model's ONNX files in every precision against the checkpoint's, for known and new users."""
 
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from altreco_client import contract
 
 from benchmark.sections.rows import layer_list
 from benchmark.settings import Settings
+from export.golden import Recommender
 from export.graph.onnx_files import onnx_recommender
 from export.graph.onnx_model import export_onnx
 from export.graph.precision import apply_precision
 from export.graph.split import split
 from export.manifest import PRECISIONS
-from export.quality import calibration_pictures, precision_at_5, torch_recommender
+from export.quality import calibration_pictures, spread, torch_recommender
+from measure.markdown import number, table
+from measure.progress import progress_bar
 from training.checkpoint import load_with_data
+from training.data.dataset import evaluation_batches
+from training.data.histories import Histories
+from training.data.manifest import Manifest
 from training.data.synthetic import generate
+from training.evaluate import NEW, rank_by_group
+from training.metrics import Ranked, merge, summarize
 from training.train import train_unless_done
+
+CHECKPOINT = "checkpoint"
+USERS = {"": "known users", NEW: "new users"}
+BATCH, BEST = 25, 5
 
 
 def measure_quality(settings: Settings, checkpoint_path: Path, data: Path, folder: Path) -> dict[str, Any]:
     """Measure on the test pictures, with their users' histories. Raises ExportError, TrainingError."""
     checkpoint, manifest, histories = load_with_data(checkpoint_path, data)
     calibration = calibration_pictures(manifest, histories)
-    recommenders, kept = {"checkpoint": torch_recommender(checkpoint.model)}, {}
+    recommenders, kept = {CHECKPOINT: torch_recommender(checkpoint.model)}, {}
     exported = folder / "quality"
     exported.mkdir()
     modules = split(checkpoint.model)
@@ -35,13 +49,56 @@ def measure_quality(settings: Settings, checkpoint_path: Path, data: Path, folde
         files = {model.name: folder / f"quality-{precision}" / f"{model.name}.onnx" for model in contract.COMPONENTS}
         kept[precision] = apply_precision(files, precision, lambda: calibration)
         recommenders[precision] = onnx_recommender(files)
-    pictures = settings.quality_pictures
     return {
         "preset": checkpoint.settings.preset,
-        "pictures": min(pictures, len(manifest.rows("test"))),
         "kept_in_float": kept["int8"],
-        "precision_at_5": precision_at_5(recommenders, manifest, histories, pictures=pictures, quiet=False),
+        "users": compare(recommenders, manifest, histories, settings.quality_pictures),
     }
+
+
+def compare(
+    recommenders: Mapping[str, Recommender], manifest: Manifest, histories: Histories, pictures: int
+) -> dict[str, dict[str, Any]]:
+    """Compare the models with CHECKPOINT on at most `pictures` test pictures, spread over the split.
+
+    By group of users: the number of `pictures`, and by model `precision_at_5`, the share of pictures with the
+    `same_five` best tags in any order, and the largest difference of a probability. Raises DataError.
+    """
+    rows = spread(manifest.rows("test"), pictures)
+    ranked: dict[str, list[Ranked]] = {}
+    same: dict[str, list[np.ndarray]] = {name: [] for name in recommenders}
+    apart: dict[str, list[np.ndarray]] = {name: [] for name in recommenders}
+    batches = evaluation_batches(manifest, histories, rows, workers=0, batch_size=BATCH)
+    for batch in progress_bar(batches, "quality", total=-(-len(rows) // BATCH), unit="batch"):
+        answers = {name: ask(batch.image.numpy(), batch.counts.numpy()) for name, ask in recommenders.items()}
+        scores = {name: torch.from_numpy(answer) for name, answer in answers.items()}
+        for method, of_batch in rank_by_group(scores, batch.tags, batch.user, histories).items():
+            ranked.setdefault(method, []).append(of_batch)
+        expected = answers[CHECKPOINT]
+        for name, answer in answers.items():
+            same[name].append((_best(answer) == _best(expected)).all(1))
+            apart[name].append(np.abs(answer - expected).max(1))
+    new = histories.is_new[manifest.users[rows]]
+    return {
+        title: {
+            "pictures": int(members.sum()),
+            "models": {
+                name: {
+                    "precision_at_5": summarize(merge(ranked[f"{group}{name}"]))["precision@5"],
+                    "same_five": float(np.concatenate(same[name])[members].mean()),
+                    "max_abs_difference": float(np.concatenate(apart[name])[members].max()),
+                }
+                for name in recommenders
+            },
+        }
+        for (group, title), members in zip(USERS.items(), (~new, new), strict=True)
+        if members.any()
+    }
+
+
+def _best(scores: np.ndarray) -> np.ndarray:
+    """The indices of the BEST best tags of each picture [pictures, BEST], sorted; equal scores rank by index."""
+    return np.sort(np.argsort(-scores, axis=1, kind="stable")[:, :BEST], axis=1)
 
 
 def trained(settings: Settings, work: Path) -> tuple[Path, Path]:
@@ -53,10 +110,25 @@ def trained(settings: Settings, work: Path) -> tuple[Path, Path]:
 
 def render_quality(section: Mapping[str, Any]) -> list[str]:
     """Render the section as lines of Markdown."""
-    values = ", ".join(f"{name} {value:.4f}" for name, value in section["precision_at_5"].items())
+    lines = [
+        [
+            name,
+            title,
+            f"{row['precision_at_5']:.4f}",
+            f"{row['same_five']:.1%}",
+            number(row["max_abs_difference"]),
+        ]
+        for title, of in section["users"].items()
+        for name, row in of["models"].items()
+    ]
+    pictures = " and ".join(f"{of['pictures']:,} of {title}" for title, of in section["users"].items())
     return [
-        f"Precision@5 of a model trained on generated pictures (preset `{section['preset']}`), with the users' "
-        f"histories, on {section['pictures']:,} test pictures: {values}. int8 keeps "
-        f"{layer_list(section['kept_in_float'])} in float.",
+        f"A model trained on generated pictures (preset `{section['preset']}`), with the users' histories, on test "
+        f"pictures: {pictures}. The five best tags count as the same in any order; both columns on the right compare "
+        f"with the checkpoint. int8 keeps {layer_list(section['kept_in_float'])} in float.",
+        "",
+        *table(
+            ["model", "users", "precision@5", "the same five best tags", "largest difference of a probability"], lines
+        ),
         "",
     ]

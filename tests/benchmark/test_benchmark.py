@@ -59,7 +59,8 @@ def test_report_has_every_section_in_the_readers_order(committed: dict[str, Any]
         for section, title in SECTIONS.items()
     ]
     assert places == sorted(places)
-    assert f"int8 {committed['quality']['precision_at_5']['int8']:.4f}." in report
+    int8 = committed["quality"]["users"]["known users"]["models"]["int8"]
+    assert f"| int8 | known users | {int8['precision_at_5']:.4f} |" in report
 
 
 def test_rendering_measures_nothing_and_keeps_what_is_written_by_hand(

@@ -76,9 +76,11 @@ def test_int8_is_smaller_and_every_precision_is_judged(results: dict[str, Any]) 
         "fp32": QUICK.rounds,
         "int8": QUICK.rounds,
     }
-    judged = results["quality"]["precision_at_5"]
-    assert set(judged) == {"checkpoint", "fp32", "fp16", "int8"}
-    assert judged["fp32"] == pytest.approx(judged["checkpoint"], abs=1e-6)
+    assert set(results["quality"]["users"]) == {"known users", "new users"}
+    for judged in (of["models"] for of in results["quality"]["users"].values()):
+        assert set(judged) == {"checkpoint", "fp32", "fp16", "int8"}
+        assert judged["fp32"]["max_abs_difference"] < 1e-4
+        assert judged["fp32"]["same_five"] == 1
 
 
 def test_report_has_every_section_with_its_command_and_figures(out: Path, results: dict[str, Any]) -> None:
@@ -86,7 +88,7 @@ def test_report_has_every_section_with_its_command_and_figures(out: Path, result
     for section, title in SECTIONS.items():
         assert f"## {title}\n\n    .venv/bin/python -m benchmark --only {section} --quick" in report
     assert "| bytes between the models, a picture | 12,544 | 50,176 | 4.0 |" in report
-    assert f"int8 {results['quality']['precision_at_5']['int8']:.4f}." in report
+    assert "| int8 | new users |" in report
     with Image.open(out / "benchmarks.png") as picture:
         assert picture.format == "PNG"
 
