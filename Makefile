@@ -10,7 +10,10 @@ SLOS ?= loadtest/slos/cpu.toml
 WORKERS ?= 1
 OPTIONS ?=
 
-.PHONY: help demo serve loadtest reliability ablation bench test test-slow test-all test-client docs lint format clean
+# Of `make gpu`. 0 runs the same stages at tiny size on a CPU, into build/.
+GPU ?= 1
+
+.PHONY: help demo serve loadtest reliability ablation bench gpu gpu-ablation test test-slow test-all test-client docs lint format clean
 
 # Tests of a tier: those that may share the machine, then those with a clock, alone. Both parts run; either fails it.
 define tier
@@ -39,6 +42,13 @@ ablation: .venv/.installed ## train and evaluate every variant and comparison me
 bench: .venv/.installed ## split, precision, cache, images, client into docs/benchmarks.md; and an import of 5 million lines
 	$(BIN)/python -m benchmark
 	$(BIN)/python -m benchmark.importing --lines 5000000
+
+gpu: .venv/.installed ## everything that waits for a GPU, in stages that can be resumed, into docs/; GPU=0 tries it on a CPU
+	$(BIN)/python -m benchmark.gpu $(if $(filter 0,$(GPU)),--cpu)
+
+gpu-ablation: .venv/.installed ## the ablation at the paper's size on a GPU (hours; can be resumed), into build/gpu-ablation
+	mkdir -p build/gpu-ablation/docs
+	$(BIN)/python -m training.ablation --size paper --device cuda --jobs 1 --workers 8 --work build/gpu-ablation --out build/gpu-ablation/docs
 
 test: .venv/.installed ## the fast tier: unit tests, and end-to-end tests against a real Triton
 	$(call tier,not slow)

@@ -64,19 +64,20 @@ def take_turns(
         for number in range(settings.rounds):
             for phase in loads:
                 for name in order(list(servers), number):
-                    for key, value in _measure(servers[name], phase, tags, settings).items():
+                    for key, value in measure_load(servers[name], phase, tags, settings).items():
                         figures[name][phase.name].setdefault(key, []).append(value)
                     bar.update()
     return figures
 
 
-def _measure(server: Server, phase: Phase, tags: int, settings: Settings) -> dict[str, float]:
+def measure_load(server: Server, phase: Phase, tags: int, settings: Settings) -> dict[str, float]:
+    """Warm the server up and load it. Returns one value for each key of Figures."""
     with ExitStack() as stack:
         clients = [stack.enter_context(connected(server.grpc_url)) for _ in range(phase.clients)]
         again = known(new_requests(tags))
         if phase.repeated:
             ask_all(clients[0], again)
-        callers = [_caller(client, mixed(new_requests(tags), again, phase.repeated)) for client in clients]
+        callers = [caller(client, mixed(new_requests(tags), again, phase.repeated)) for client in clients]
         closed_load(callers, seconds=settings.warmup_s)
         before = counters(clients[0])
         load = closed_load(callers, seconds=settings.window_s)
@@ -89,7 +90,8 @@ def _measure(server: Server, phase: Phase, tags: int, settings: Settings) -> dic
     }
 
 
-def _caller(client: triton.InferenceServerClient, requests: Iterator[Request]) -> Caller[Request, None]:
+def caller(client: triton.InferenceServerClient, requests: Iterator[Request]) -> Caller[Request, None]:
+    """Return a caller that asks the ensemble for the ANSWERED_TAGS best tags."""
     outputs = ranked(ANSWERED_TAGS)
 
     def ask(request: Request) -> None:

@@ -1,4 +1,4 @@
-"""Renders `benchmarks.json` to `benchmarks.md` and its picture."""
+"""Renders `benchmarks.json` and `gpu.json` to `benchmarks.md` and its picture."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from typing import Any
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from benchmark.gpu import report as gpu
 from benchmark.peers.contestants import ENSEMBLE
 from benchmark.sections.arrivals import render_arrivals
 from benchmark.sections.cache import render_cache
@@ -50,14 +51,15 @@ def write_results(folder: Path, results: Results) -> None:
 
 def write_report(folder: Path) -> Path:
     """Render the results in `folder`, below the hand-written part. Raises ResultsError if there are none."""
-    results = read_results(folder)
-    if not results:
+    results, on_gpu = read_results(folder), read(folder / gpu.RESULTS, gpu.FORMAT)
+    if not results and not on_gpu:
         raise ResultsError(f"no results in {folder / RESULTS}: measure first, with `.venv/bin/{COMMAND}`")
     _draw(results, folder / PICTURE)
     measured = {section: results[section] for section in SECTIONS if section in results}
     lines = [*_machine_lines(measured), "", f"![Requests a second]({PICTURE})", "", CAPTION, ""]
     for section, of in measured.items():
         lines += [f"## {SECTIONS[section]}", "", f"    {of['conditions']['command']}", "", *RENDERERS[section](of)]
+    lines += gpu.render_gpu(on_gpu)
     return write_below(folder / REPORT, "Benchmarks", COMMAND, lines)
 
 

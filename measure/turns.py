@@ -1,5 +1,7 @@
 """Contestants that take turns, so that changes of the machine affect all of them."""
 
+import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
@@ -15,11 +17,19 @@ def order(contestants: Sequence[T], number: int) -> list[T]:
     return turned[::-1] if number % 2 else turned
 
 
-def by_turns(contestants: Mapping[str, Callable[[], T]], rounds: int, *, title: str = "") -> dict[str, list[T]]:
-    """Call each contestant once per round; return its values by round. With a title, show progress."""
+def by_turns(
+    contestants: Mapping[str, Callable[[], T]], rounds: int, *, title: str = "", limit_s: float = math.inf
+) -> dict[str, list[T]]:
+    """Call each contestant once per round; return its values by round. With a title, show progress.
+
+    After the first round, no round begins that would end later than `limit_s`, if it takes as long as those before.
+    """
+    started_s = time.monotonic()
     values: dict[str, list[T]] = {name: [] for name in contestants}
     with progress_bar(title=title, total=rounds * len(contestants), unit="turn", disable=not title) as bar:
         for number in range(rounds):
+            if number and (time.monotonic() - started_s) * (number + 1) / number > limit_s:
+                break
             for name in order(list(contestants), number):
                 values[name].append(contestants[name]())
                 bar.update()

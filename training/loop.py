@@ -126,7 +126,7 @@ def _run_phase(
         process=group.rank,
         processes=group.count,
     )
-    players = _players(run, phase, sampler.steps)
+    players = make_players(run.settings, phase, run.discriminator, run.processes, sampler.steps)
     best_weights = None
     if saved is not None:
         players.load_state_dict(saved["players"])
@@ -213,14 +213,17 @@ def _save(run: Run, progress: Progress, players: Players, best_weights: Weights 
         save_state(run.state, run.fingerprint, progress, weights)
 
 
-def _players(run: Run, phase: Phase, steps: int) -> Players:
-    optimizers = _optimizer(phase.module, run.settings), _optimizer(run.discriminator, run.settings)
+def make_players(
+    settings: TrainSettings, phase: Phase, discriminator: Discriminator, processes: Processes, steps: int
+) -> Players:
+    """Return the players of a phase of so many steps, with new optimizers and schedules."""
+    optimizers = _optimizer(phase.module, settings), _optimizer(discriminator, settings)
     return Players(
-        network=run.processes.wrap(phase.module),
-        discriminator=run.processes.wrap(run.discriminator) if phase.loss.theta else run.discriminator,
-        bare_discriminator=run.discriminator,
+        network=processes.wrap(phase.module),
+        discriminator=processes.wrap(discriminator) if phase.loss.theta else discriminator,
+        bare_discriminator=discriminator,
         optimizers=optimizers,
-        schedules=(_schedule(optimizers[0], run.settings, steps), _schedule(optimizers[1], run.settings, steps)),
+        schedules=(_schedule(optimizers[0], settings, steps), _schedule(optimizers[1], settings, steps)),
     )
 
 

@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def _load(models: list[OnnxTags], batch: int, tags: int, seconds: float) -> Load:
-    callers = [Caller(partial(_ask, model), _batches(batch, tags)) for model in models]
+    callers = [Caller(partial(_ask, model), batches(batch, tags)) for model in models]
     load = closed_load(callers, seconds=seconds)
     return replace(load, latencies_ms=np.repeat(load.latencies_ms, batch).tolist())
 
@@ -46,7 +46,7 @@ def _ask(model: OnnxTags, arrays: Arrays) -> Answer:
     return model.answer(*arrays)[0]
 
 
-def _batches(size: int, tags: int) -> Iterator[Arrays]:
+def batches(size: int, tags: int) -> Iterator[Arrays]:
     """Yield batches of images uint8 [size, 224, 224, 3] and histories float32 [size, N]."""
     stream = new_arrays(tags)
     while True:

@@ -32,3 +32,9 @@ def test_a_log_gets_a_line_at_the_start_and_at_the_end_instead_of_a_bar(capsys: 
     assert list(progress_bar(range(100_000), "count", unit="number")) == [*range(100_000)]
     lines = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
     assert [line.partition(" [")[0] for line in lines] == ["count: 0/100000", "count: 100000/100000"]
+
+
+def test_no_round_begins_that_would_end_after_the_limit() -> None:
+    contestants = {"a": lambda: None}
+    assert len(by_turns(contestants, 3, limit_s=0)["a"]) == 1
+    assert len(by_turns(contestants, 3, limit_s=60)["a"]) == 3

@@ -70,6 +70,7 @@ def providers(config: dict[str, Any], *, kind: str, device_id: int) -> list[Any]
             "a KIND_GPU instance needs the CUDAExecutionProvider, which this onnxruntime lacks: install "
             "onnxruntime-gpu in place of onnxruntime, or use KIND_CPU"
         )
+    onnxruntime.preload_dlls()  # CUDA and cuDNN, if they are packages of pip
     parameters = {key: value for accelerator in gpu for key, value in accelerator.get("parameters", {}).items()}
     return [("CUDAExecutionProvider", {**parameters, "device_id": device_id}), "CPUExecutionProvider"]
 
