@@ -126,7 +126,8 @@ def to_device(arrays: Arrays, device: str) -> dict[str, onnxruntime.OrtValue]:
 
 
 def _named(arrays: Arrays) -> dict[str, np.ndarray]:
-    return {tensor.name: array for tensor, array in zip(contract.TAG_RECOMMENDER.inputs, arrays, strict=True)}
+    given: Sequence[np.ndarray] = arrays
+    return {tensor.name: array for tensor, array in zip(contract.TAG_RECOMMENDER.inputs, given, strict=True)}
 
 
 def measure_copies(settings: GpuSettings, place: Place, found: Found) -> dict[str, Any]:
