@@ -125,7 +125,8 @@ def render_quality(section: Mapping[str, Any]) -> list[str]:
     return [
         f"A model trained on generated pictures (preset `{section['preset']}`), with the users' histories, on test "
         f"pictures: {pictures}. The five best tags count as the same in any order; both columns on the right compare "
-        f"with the checkpoint. int8 keeps {layer_list(section['kept_in_float'])} in float.",
+        f"with the checkpoint. int8 keeps {layer_list(section['kept_in_float'])} in float. A CPU computes fp16 in "
+        "float32, between layers in float16: a GPU's answers may differ a little more.",
         "",
         *table(
             ["model", "users", "precision@5", "the same five best tags", "largest difference of a probability"], lines
