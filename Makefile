@@ -27,7 +27,7 @@ demo: .venv/.installed ## the whole path: data, training, export, Triton, recomm
 serve: .venv/.installed ## start a real Triton on loopback over model_repository/ (Ctrl-C stops it)
 	$(BIN)/python -m deploy.local
 
-loadtest: .venv/.installed $(REPOSITORY) ## 2 minutes of steady load, a verdict and a report; WORKERS=4 makes it by so many processes
+loadtest: .venv/.installed $(REPOSITORY) ## 2 minutes of steady load, a verdict and a report; WORKERS=4 generates it from four processes
 	$(BIN)/python -m loadtest run --profile $(PROFILE) --slos $(SLOS) --repository $(REPOSITORY) --workers $(WORKERS) $(OPTIONS)
 
 reliability: .venv/.installed $(REPOSITORY) ## faults under load (kills, overload, hostile clients, soak) into docs/

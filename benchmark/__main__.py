@@ -13,8 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from altreco_client.cli.pipe import quiet_pipe
+
 from benchmark.peers.errors import PeerError
 from benchmark.report import read_results, write_report, write_results
+from benchmark.sections.arrivals import measure_arrivals
 from benchmark.sections.cache import measure_cache
 from benchmark.sections.client import measure_client
 from benchmark.sections.images import measure_images
@@ -39,15 +42,9 @@ QUICK_FOLDER = Path("build/benchmark-quick")
 
 def main(given: Sequence[str] | None = None) -> int:
     """Measure, write the report and return the exit code: 0, or 1 with the reason on stderr."""
-    parser = _parser()
-    arguments = parser.parse_args(given)
-    if (arguments.checkpoint is None) != (arguments.data is None):
-        parser.error("--checkpoint and --data belong together: give both or neither")
-    out: Path = arguments.out or (QUICK_FOLDER if arguments.quick else Path("docs"))
     try:
-        if not arguments.render:
-            _measure(arguments, out)
-        print(f"wrote {write_report(out)}")
+        with quiet_pipe():
+            _run(given)
     except (ExportError, ResultsError, TrainingError, ServerError, PeerError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -55,6 +52,17 @@ def main(given: Sequence[str] | None = None) -> int:
         print("stopped; finished sections are kept", file=sys.stderr)
         return 130
     return 0
+
+
+def _run(given: Sequence[str] | None) -> None:
+    parser = _parser()
+    arguments = parser.parse_args(given)
+    if (arguments.checkpoint is None) != (arguments.data is None):
+        parser.error("--checkpoint and --data belong together: give both or neither")
+    out: Path = arguments.out or (QUICK_FOLDER if arguments.quick else Path("docs"))
+    if not arguments.render:
+        _measure(arguments, out)
+    print(f"wrote {write_report(out)}")
 
 
 def _measure(arguments: argparse.Namespace, out: Path) -> None:
@@ -83,8 +91,11 @@ def _section(section: str, settings: Settings, arguments: argparse.Namespace, fo
         if section == "images":
             return measure_images(settings.images, checkpoint, data, folder)
         return measure_quality(settings, checkpoint, data, folder)
+    served = (settings.preset, settings.cache_size_bytes, arguments.repository, folder)
     if section == "peers":
-        return measure_peers(settings.peers, settings.preset, settings.cache_size_bytes, arguments.repository, folder)
+        return measure_peers(settings.peers, *served)
+    if section == "arrivals":
+        return measure_arrivals(settings.arrivals, *served)
     measure = {
         "split": measure_split,
         "precision": measure_precision,

@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 import duckdb
+from altreco_client.cli.pipe import quiet_pipe
 
 from training.data.concepts import build_vocabulary
 from training.data.importers.report import REPORT_FILE
@@ -77,6 +78,7 @@ _LINES = """
 """
 
 
+@quiet_pipe()
 def main() -> int:
     """Run the steps and print the time and memory of each."""
     parser = argparse.ArgumentParser(

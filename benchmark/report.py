@@ -1,10 +1,16 @@
 """Renders `benchmarks.json` to `benchmarks.md` and its picture."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from benchmark.peers.contestants import ENSEMBLE
+from benchmark.sections.arrivals import render_arrivals
 from benchmark.sections.cache import render_cache
 from benchmark.sections.client import render_client
 from benchmark.sections.images import render_images
@@ -17,11 +23,15 @@ from measure.kept import ResultsError, write_below
 from measure.kept import read_results as read
 from measure.kept import write_results as write
 from measure.markdown import number
-from measure.pictures import GREEN, GREY, INK, MEDIUM, SMALL, new_figure, save_png
+from measure.pictures import GREEN, GREY, INK, SMALL, new_figure, save_png, style
 
 RESULTS, REPORT, PICTURE = "benchmarks.json", "benchmarks.md", "benchmarks.png"
 COMMAND = "python -m benchmark"
-BASELINES = ("unfolded", "fp32")
+CAPTION = "*Requests a second of each contestant, with several clients: the median, and a dot for each round.*"
+OURS = ("folded", "int8", ENSEMBLE)
+"""Contestants that are drawn as this project's choice; the others are what it is compared with."""
+BASELINE = "0% repeated, "
+"""Start of the phase that a contestant's other phases are compared with."""
 FORMAT = "altreco-benchmarks-1"
 
 Results = Mapping[str, Mapping[str, Any]]
@@ -42,21 +52,21 @@ def write_report(folder: Path) -> Path:
     """Render the results in `folder`, below the hand-written part. Raises ResultsError if there are none."""
     results = read_results(folder)
     if not results:
-        raise ResultsError(f"no results in {folder / RESULTS}: measure first, with `{COMMAND}`")
+        raise ResultsError(f"no results in {folder / RESULTS}: measure first, with `.venv/bin/{COMMAND}`")
     _draw(results, folder / PICTURE)
-    machines = {_machine(of["conditions"]) for of in results.values()}
-    lines = [*sorted(machines if len(machines) == 1 else ()), f"![Requests a second]({PICTURE})", ""]
-    for section in (section for section in SECTIONS if section in results):
-        of = results[section]
-        lines += [f"## {SECTIONS[section]}", "", f"    {of['conditions']['command']}", ""]
-        lines += [_machine(of["conditions"])] if len(machines) > 1 else []
-        lines += RENDERERS[section](of)
+    measured = {section: results[section] for section in SECTIONS if section in results}
+    lines = [*_machine_lines(measured), "", f"![Requests a second]({PICTURE})", "", CAPTION, ""]
+    for section, of in measured.items():
+        lines += [f"## {SECTIONS[section]}", "", f"    {of['conditions']['command']}", "", *RENDERERS[section](of)]
     return write_below(folder / REPORT, "Benchmarks", COMMAND, lines)
 
 
-def _machine(conditions: Mapping[str, Any]) -> str:
-    versions = ", ".join(f"{name} {version}" for name, version in conditions["versions"].items())
-    return f"Measured on {conditions['machine']}, with the clients on the same cores; {versions}.\n"
+def _machine_lines(results: Results) -> list[str]:
+    """List the machines and what was measured on each."""
+    sections: dict[str, list[str]] = {}
+    for section, of in results.items():
+        sections.setdefault(of["conditions"]["machine"], []).append(f"`{section}`")
+    return [f"- {', '.join(names)}: {machine}" for machine, names in sections.items()]
 
 
 RENDERERS: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {
@@ -66,36 +76,63 @@ RENDERERS: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {
     "cache": render_cache,
     "images": render_images,
     "client": render_client,
+    "arrivals": render_arrivals,
     "peers": render_peers,
 }
 
 
 def _draw(results: Results, path: Path) -> None:
-    """Draw requests a second with several clients: one panel per section, one dot per round."""
-    panels = {name: _throughput(section["load"]) for name, section in results.items() if "load" in section}
-    figure = new_figure(0.3 * sum(map(len, panels.values())) + 0.75 * max(1, len(panels)))
+    """Draw requests per second with several clients: one panel per section, one dot per round."""
+    panels = {name: bars(results[name]["load"]) for name in SECTIONS if "load" in results.get(name, {})}
+    spans = [rows[-1].place + 1.4 for rows in panels.values()]
+    figure = new_figure(0.26 * sum(spans) + 0.75 * len(panels) + 0.4)
     if not panels:
         figure.text(0.5, 0.5, "no load was measured", ha="center")
-    for place, (name, rows) in enumerate(panels.items(), start=1):
-        axis = figure.add_subplot(len(panels), 1, place)
-        for position, (label, values) in enumerate(rows.items()):
-            colour = GREY if label.endswith(BASELINES) else GREEN
-            axis.barh(position, median(values), color=colour, height=0.7)
-            axis.plot(values, [position] * len(values), "o", markersize=3, color=INK, alpha=0.7)
-            axis.text(max(values), position, f"  {number(median(values))}", va="center", fontsize=SMALL)
-        axis.set_yticks(range(len(rows)), list(rows), fontsize=SMALL)
-        axis.set_title(f"{SECTIONS[name]}: requests a second", loc="left", fontsize=MEDIUM, color=INK)
+        save_png(figure, path)
+        return
+    # Axes as high as their bars are many: all bars of the figure have one height.
+    axes = figure.subplots(len(panels), 1, height_ratios=spans, squeeze=False)[:, 0]
+    for axis, span, (name, rows) in zip(axes, spans, panels.items(), strict=True):
+        for bar in rows:
+            axis.barh(bar.place, median(bar.per_s), color=GREEN if bar.ours else GREY, height=0.7)
+            axis.plot(bar.per_s, [bar.place] * len(bar.per_s), "o", markersize=3, color=INK, alpha=0.7)
+            axis.text(max(bar.per_s), bar.place, f"  {number(median(bar.per_s))}", va="center", fontsize=SMALL)
+        style(axis, SECTIONS[name], x="requests per second")
+        axis.grid(visible=False, axis="y")
+        axis.set_yticks([bar.place for bar in rows], [bar.label for bar in rows], color=INK)
+        axis.set_ylim(span - 0.7, -0.7)
         axis.margins(x=0.1)
-        axis.invert_yaxis()
-        axis.spines[["top", "right", "left"]].set_visible(False)
-        axis.tick_params(axis="y", length=0)
+    keys = [
+        Patch(color=GREEN, label="this project"),
+        Patch(color=GREY, label="compared with"),
+        Line2D([], [], color=INK, marker="o", markersize=3, linestyle="", label="one round; the bar is the median"),
+    ]
+    figure.set_layout_engine("constrained", w_pad=0.12)  # inches: the longest label stays off the edge
+    figure.legend(handles=keys, loc="outside upper right", ncols=len(keys), frameon=False, fontsize=SMALL)
     save_png(figure, path)
 
 
-def _throughput(load: Mapping[str, Mapping[str, Any]]) -> dict[str, Sequence[float]]:
-    return {
-        f"{phase}, {name}" if len(load) > 1 else phase: of_phase["requests_per_s"]
-        for phase in next(iter(load.values()))
-        if not phase.endswith(", 1 client")
-        for name, of_phase in ((name, load[name][phase]) for name in load)
-    }
+@dataclass(frozen=True, kw_only=True)
+class Bar:
+    """The requests per second of each round, and the place of their bar, in heights of a bar from the top."""
+
+    label: str
+    ours: bool
+    per_s: Sequence[float]
+    place: float
+
+
+def bars(load: Mapping[str, Mapping[str, Any]]) -> list[Bar]:
+    """The bars of each phase with several clients, longest first, with a gap before the next phase."""
+    rows: list[Bar] = []
+    several = len(load) > 1
+    for phase in next(iter(load.values())):
+        if phase.endswith(", 1 client"):
+            continue
+        rates = {name: of[phase]["requests_per_s"] for name, of in load.items()}
+        top = rows[-1].place + (1.5 if several else 1) if rows else 0
+        for row, name in enumerate(sorted(rates, key=lambda name: -median(rates[name]))):
+            label = f"{phase}, {name}" if several else phase
+            ours = name in OURS if several else not phase.startswith(BASELINE)
+            rows.append(Bar(label=label, ours=ours, per_s=rates[name], place=top + row))
+    return rows

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from benchmark.peers.settings import PeerSettings
+from benchmark.peers.settings import ArrivalSettings, PeerSettings
 from benchmark.sections.images import ImageSettings
 from export.errors import ExportError
 from training.data.synthetic import SyntheticSettings
@@ -16,6 +16,7 @@ SECTIONS = {
     "cache": "Repeat pictures against new ones",
     "images": "JPEGs at reduced scale against whole",
     "client": "The client against bare tritonclient",
+    "arrivals": "A few requests together, and random arrivals",
     "peers": "The ensemble against raw ONNX Runtime and other servers",
 }
 """Title of each section, in the order of the report."""
@@ -53,6 +54,7 @@ class Settings:
     client_calls: int = 400
     """Calls per contestant and round."""
     images: ImageSettings = field(default_factory=ImageSettings)
+    arrivals: ArrivalSettings = field(default_factory=ArrivalSettings)
     peers: PeerSettings = field(default_factory=PeerSettings)
 
     def __post_init__(self) -> None:
@@ -74,6 +76,7 @@ QUICK = Settings(
     calibration_pictures=16,
     quality_pictures=40,
     client_calls=20,
+    arrivals=ArrivalSettings(rounds=1, bursts=(2, 3), repeats=1, idle_s=0.1, open_s=1.0, saturating=3, warmup_s=0.1),
     peers=PeerSettings(rounds=1, warmup_s=0.1, window_s=0.3, tuning_s=0.2, clients=(1, 3), compared_pictures=2),
     images=ImageSettings(rounds=2, photo=(2000, 1500), enlarged_side=1000, enlarged_pictures=8),
     training=preset("small", epochs=1),

@@ -1,5 +1,6 @@
 """Data, training, export, Triton, recommendations: `python -m demo`. What exists already is used again."""
 
+import argparse
 import sys
 import time
 from collections.abc import Iterator
@@ -7,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from altreco_client import AltrecoError, TagRecommender
+from altreco_client.cli.pipe import quiet_pipe
 
 from demo.contact_sheet import METHODS, PRECISION, write_contact_sheet
 from demo.recommend import EXPLANATION, Row, recommend_rows
@@ -27,8 +29,10 @@ DATA = SyntheticSettings(new_users=30)
 TRAINING = preset("small")
 
 
+@quiet_pipe()
 def main() -> int:
     """Run all steps; 0, or 1 with the reason on stderr."""
+    argparse.ArgumentParser(prog="python -m demo", description=__doc__).parse_args()
     try:
         _run()
     except (AltrecoError, TrainingError, ExportError, ServerError) as error:

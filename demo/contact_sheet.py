@@ -34,19 +34,20 @@ def write_contact_sheet(rows: Sequence[Row], metrics: Metrics, path: Path) -> No
     Green: a tag that the owner gave. Pale: what the history adds. Raises TrainingError if the PNG cannot be written.
     """
     figure = new_figure(2.75 * len(rows) + 1.2, 19)
-    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)
+    figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.12)
     figure.suptitle(
         f"Recommended tags with their scores; green: a tag that the owner gave\n{figures.SHADES}",
         fontsize=LARGE,
         color=INK,
     )
-    photos, precision = figure.subfigures(1, 2, width_ratios=[4.2, 1.1])
+    ((photos, precision),) = figure.subfigures(1, 2, squeeze=False, width_ratios=[4.2, 1.1])
     axes = photos.subplots(len(rows), 4, squeeze=False, width_ratios=[1.0, 1, 1, 1])
     for line, row in zip(axes, rows, strict=True):
         figures.photo(line[0], row.image, figures.listed("own tags", row.own_tags, LINE))
         for axis, answer in zip(line[1:], row.answers, strict=False):
             figures.reasons(axis, answer.reasons, _title(answer), hits=row.own_tags)
         figures.bars(line[3], row.cold, "no history\ncold start", hits=row.own_tags)
+    precision.suptitle(f"{PRECISION} on all test pictures", fontsize=MEDIUM, color=INK, fontweight="bold")
     _precision(precision.subplots(), metrics)
     figures.save(figure, path)
 
@@ -64,7 +65,6 @@ def _precision(axis: Axes, metrics: Metrics) -> None:
     axis.invert_yaxis()
     axis.spines[["top", "right", "left", "bottom"]].set_visible(False)
     axis.tick_params(length=0)
-    axis.set_title("precision@5 on all test pictures", fontsize=MEDIUM, color=INK, loc="left", fontweight="bold")
 
 
 def _title(answer: Answer) -> str:

@@ -1,1 +1,1 @@
-"""How Triton is run."""
+"""Run Triton on this machine, in a container or in Kubernetes, and monitor it."""

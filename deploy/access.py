@@ -1,4 +1,4 @@
-"""How this repository's tools reach a server that wants TLS, a client's certificate, or the operators' key."""
+"""Connections to servers that require TLS, a client certificate or the admin key."""
 
 import argparse
 from dataclasses import dataclass, field
@@ -11,24 +11,24 @@ from altreco_client.channel import check_headers
 from altreco_client.cli import connection
 
 ADMIN_KEY = "triton-grpc-protocol-admin-key"
-"""The header that the manifests' --grpc-restricted-protocol asks for."""
+"""Header that carries the admin key; the manifests set it with --grpc-restricted-protocol."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Access:
-    """TLS, and headers for every call. They may be secret, so nothing shows them."""
+    """TLS settings and headers for every call. Headers may be secret, so the repr leaves them out."""
 
     tls: TLS | None = None
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
     def connect(self, url: str) -> triton.InferenceServerClient:
-        """NVIDIA's client of host:port, which sends the headers by itself; raises InvalidRequest."""
+        """Create NVIDIA's client for host:port; it sends the headers with every call. Raises InvalidRequest."""
         client = triton.InferenceServerClient(url, creds=self.tls.credentials() if self.tls else None)
         client.register_plugin(self._add_headers)
         return client
 
     def recommender(self, url: str, **settings: Any) -> TagRecommender:
-        """Our client; raises InvalidRequest."""
+        """Create a TagRecommender with these `settings`; raises InvalidRequest."""
         return TagRecommender(url, channel=Channel(tls=self.tls), headers=dict(self.headers), **settings)
 
     def _add_headers(self, request: Any) -> None:
@@ -39,22 +39,22 @@ PLAIN = Access()
 
 
 def add_access_options(parser: argparse.ArgumentParser) -> None:
-    """The options that `access_of` reads: those of `altreco`, and the key's."""
-    group = parser.add_argument_group("the server's security")
+    """Add the options that `access_of` reads: the connection options of `altreco`, and --admin-key-file."""
+    group = parser.add_argument_group("server security")
     connection.add_options(group)
     group.add_argument(
         "--admin-key-file",
         type=Path,
         metavar="FILE",
-        help=f"with what is sent as {ADMIN_KEY}: in a file, as everybody on the machine can read a command line",
+        help=f"file with the admin key ({ADMIN_KEY}); a file, because every user of the machine can see command lines",
     )
 
 
 def access_of(arguments: argparse.Namespace) -> Access:
-    """What was given of `add_access_options`; raises InvalidRequest."""
+    """Read the options of `add_access_options`; raises InvalidRequest."""
     tls, headers = connection.tls(arguments), connection.headers(arguments)
     if tls is not None:
-        # A load's processes run in another folder.
+        # The processes of a load test run in another folder.
         files = (tls.root_certificates, tls.certificate, tls.private_key)
         ca, certificate, key = (str(Path(file).absolute()) if file else None for file in files)
         tls = TLS(root_certificates=ca, certificate=certificate, private_key=key)
@@ -64,15 +64,15 @@ def access_of(arguments: argparse.Namespace) -> Access:
 
 
 def advice(message: str) -> str:
-    """What to do about Triton's or gRPC's words to a call that security refused; empty if it was something else."""
+    """Say what to do about an error message of Triton or gRPC when security refused a call; empty for other errors."""
     if "This protocol is restricted" in message:
         return f"give the key with --admin-key-file ({ADMIN_KEY})"
     if "Socket closed" in message:
-        return "does it want TLS, or a client's certificate (--ca, --certificate, --key)? Is this its gRPC port?"
+        return "does it want TLS or a client certificate (--ca, --certificate, --key)? Is this its gRPC port?"
     if "WRONG_VERSION_NUMBER" in message:
-        return "it does not speak TLS: leave out --tls, --ca, --certificate and --key, or ask its gRPC port"
+        return "this port does not use TLS: leave out --tls, --ca, --certificate and --key, or give the gRPC port"
     if "CERTIFICATE_VERIFY_FAILED" in message or "Hostname Verification Check failed" in message:
-        return "look at the server's certificate (dates, names): is --ca its authority?"
+        return "check the dates and names in the server's certificate; is --ca the CA that signed it?"
     return ""
 
 

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from altreco_client import InvalidRequest
+from altreco_client.cli.pipe import quiet_pipe
 
 from deploy.access import access_of, add_access_options
 from export.catalogue import diff_releases, list_releases, prune, rollback, show_release
@@ -23,6 +24,7 @@ from training.errors import TrainingError
 from training.presets import SIZES
 
 
+@quiet_pipe()
 def main(argv: list[str] | None = None) -> int:
     """Run one command and return the exit code: 0, or 1 with the reason on stderr."""
     arguments = _parser().parse_args(argv)
@@ -48,7 +50,8 @@ def _init(arguments: argparse.Namespace) -> str:
     from export.init import init_repository  # noqa: PLC0415
 
     init_repository(arguments.directory, arguments.vocabulary, like=arguments.like)
-    return f"wrote {arguments.directory}; next: python -m export release CHECKPOINT --repository {arguments.directory}"
+    command = f".venv/bin/python -m export release CHECKPOINT --repository {arguments.directory}"
+    return f"wrote {arguments.directory}; next: {command}"
 
 
 def _list(arguments: argparse.Namespace) -> str:
@@ -175,7 +178,9 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("prune", parents=[shared], help="remove the weights of old releases")
     command.set_defaults(run=_prune)
-    command.add_argument("--keep", type=int, required=True, help="number of newest releases to keep")
+    command.add_argument(
+        "--keep", type=int, required=True, help="number of newest releases to keep, 2 or more to be able to roll back"
+    )
     command.add_argument(
         "--url",
         action="append",

@@ -43,7 +43,8 @@ def list_releases(repository: Path) -> str:
     """A table of all releases, newest last."""
     found = versions(repository)
     if not found:
-        return f"{repository} has no release yet: `python -m export release CHECKPOINT` makes one"
+        command = f".venv/bin/python -m export release CHECKPOINT --repository {repository}"
+        return f"{repository} has no release yet: `{command}` makes one"
     rows: list[tuple[str, ...]] = [
         ("release", "created", "preset", "precision", "precision@5", "MB", "checkpoint", "state")
     ]
@@ -86,7 +87,7 @@ def rollback(repository: Path, to: int) -> str:
             pin(repository, to)
         except OSError as error:
             raise ExportError(f"cannot write to {repository}: {error}; the pinned release is unchanged") from error
-    return f"{repository} pins release {to} now; to switch a running server, use `python -m export rollout`"
+    return f"{repository} pins release {to} now; to switch a running server, use `.venv/bin/python -m export rollout`"
 
 
 def prune(repository: Path, keep: int, in_use: frozenset[int] = frozenset()) -> str:
@@ -104,8 +105,11 @@ def prune(repository: Path, keep: int, in_use: frozenset[int] = frozenset()) -> 
                 discard(repository, number)
         except OSError as error:
             raise ExportError(f"cannot write to {repository}: {error}; the pinned release is complete") from error
-    names = ", ".join(map(str, removed)) or "none"
-    return f"removed: {names}; kept: {', '.join(str(number) for number in whole if number not in removed)}"
+    kept = [number for number in whole if number not in removed]
+    text = f"removed: {', '.join(map(str, removed)) or 'none'}; kept: {', '.join(map(str, kept))}"
+    if removed and len(kept) == 1:
+        text += f"\nno release is left to roll back to: `prune --keep 2` would have kept {removed[-1]}"
+    return text
 
 
 def _row(repository: Path, version: Version) -> tuple[str, ...]:

@@ -75,7 +75,7 @@ def check_vocabulary_size(repository: Path, tags: int) -> None:
                         raise ConfigError(
                             f"{path}: {kind} {entry.name} dims: expected [{tags}], the checkpoint's vocabulary, found "
                             f"{list(entry.dims)}. Each vocabulary needs its own repository: make one with "
-                            "`python -m export init`"
+                            "`.venv/bin/python -m export init`"
                         )
 
 
@@ -175,6 +175,21 @@ def _check_serving(path: Path, config: pb.ModelConfig, request: int) -> None:
         )
     for size in config.dynamic_batching.preferred_batch_size:
         _expect_batch(path, config, "dynamic_batching preferred_batch_size", size)
+    _check_prefetching(path, config.dynamic_batching)
+
+
+def _check_prefetching(path: Path, batching: pb.ModelDynamicBatching) -> None:
+    """Check that Triton prefetches batches, by the rule of `PriorityQueue` in its core's scheduler_utils.cc.
+
+    Without prefetching, an idle model can leave requests in its queue for up to 500 ms (docs/benchmarks.md).
+    """
+    policy = batching.default_queue_policy
+    found = [
+        *(["priority_levels"] if batching.priority_levels else []),
+        *(field.name for field, _ in policy.ListFields() if field.name != "timeout_action"),
+    ]
+    because = "it turns Triton's prefetching off, and an idle model can then leave requests waiting for 500 ms"
+    _expect(path, "dynamic_batching queue policy", [], found, because)
 
 
 def _check_warmup(path: Path, config: pb.ModelConfig, inputs: Signature) -> None:

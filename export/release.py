@@ -72,7 +72,11 @@ class Release:
     def __str__(self) -> str:
         """The result for the terminal."""
         if not self.new:
-            return f"{self.repository} serves this checkpoint already, as release {self.manifest.version}"
+            number = self.manifest.version
+            return (
+                f"{self.repository} serves this checkpoint already, as release {number}; to see its gates: "
+                f".venv/bin/python -m export show {number} --repository {self.repository}"
+            )
         return "\n".join(
             [
                 *map(str, self.manifest.gates),
@@ -229,5 +233,5 @@ def _check_labels(repository: Path, checkpoint: Checkpoint) -> None:
     if labels.exists() and labels.read_text(encoding="utf-8") != label_lines(checkpoint.vocabulary.tags):
         raise VocabularyError(
             f"{labels} holds another vocabulary than the checkpoint's ({len(checkpoint.vocabulary)} tags). "
-            "Each vocabulary needs its own repository: make one with `python -m export init`"
+            "Each vocabulary needs its own repository: make one with `.venv/bin/python -m export init`"
         )

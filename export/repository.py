@@ -89,7 +89,8 @@ def load_release(repository: Path, number: int | None = None) -> tuple[ReleaseMa
     if number is None:
         number = released_version(repository)
     if number is None:
-        raise ReleaseError(f"{repository} has no release yet: `python -m export release CHECKPOINT` makes one")
+        command = f".venv/bin/python -m export release CHECKPOINT --repository {repository}"
+        raise ReleaseError(f"{repository} has no release yet: `{command}` makes one")
     manifest = find_manifest(repository, number)
     check_contract(manifest)
     return manifest, load_golden_set(golden_file(repository, number), version=number)

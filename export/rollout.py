@@ -190,7 +190,7 @@ def _refusal(error: BaseException, version: int, old: int, *, unpinned: str | No
     if unpinned is not None:
         return (
             f"{refused}: {_reason(error)}. Release {old} could not be pinned again ({unpinned}): "
-            f"run `python -m export rollback --to {old}` before the server restarts"
+            f"run `.venv/bin/python -m export rollback --to {old}` before the server restarts"
         )
     if gone is not None:
         return (

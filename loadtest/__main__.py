@@ -1,11 +1,13 @@
-"""Load tests: make load, judge it, compare it, search for capacity and settings.
+"""Load tests for Triton: send load, judge it, compare runs, and search for the capacity and the best settings.
 
-`python -m loadtest COMMAND --help` says more.
+See `python -m loadtest COMMAND --help`.
 """
 
 import argparse
 import signal
 import sys
+
+from altreco_client.cli.pipe import quiet_pipe
 
 from deploy.local import ServerError
 from loadtest.commands import capacity as capacity_command
@@ -16,8 +18,8 @@ from loadtest.errors import LoadtestError
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command; its exit code, or 2 with the reason on stderr."""
-    # A pipeline's SIGTERM takes the same way out as Ctrl-C, also where a shell started us with SIGINT ignored.
+    """Run a command and return its exit code, or 2 with the reason on stderr."""
+    # SIGTERM from a pipeline ends a run as Ctrl-C does. A shell may have started us with SIGINT ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     parser = argparse.ArgumentParser(prog="python -m loadtest", description=__doc__)
@@ -27,9 +29,10 @@ def main(arguments: list[str] | None = None) -> int:
     sweep_command.add_parser(commands).set_defaults(run=sweep_command.run)
     report_command.add_report_parser(commands).set_defaults(run=report_command.report)
     report_command.add_baseline_parser(commands).set_defaults(run=report_command.baseline)
-    given = parser.parse_args(arguments)
     try:
-        return int(given.run(given))
+        with quiet_pipe():
+            given = parser.parse_args(arguments)
+            return int(given.run(given))
     except (LoadtestError, ServerError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

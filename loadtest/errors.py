@@ -1,5 +1,5 @@
-"""What can go wrong with a load test, apart from what the server answers: that is an entry in the run's records."""
+"""Errors of the load test itself. A failed request is no such error: it is an entry in the run's records."""
 
 
 class LoadtestError(Exception):
-    """A file, an option or a run that cannot be used; the message says what was expected."""
+    """A file, an option or a run is unusable; the message says what was expected."""

@@ -1,8 +1,8 @@
-"""Load on Triton's gRPC, as Locust runs it: a part of `python -m loadtest run`, which judges what comes out. Alone,
+"""The Locust file of `python -m loadtest run`. It also works on its own:
 
     locust -f loadtest/locustfile.py --headless --host localhost:8001 --users 4 --run-time 30s
 
-is a closed load of the default workload without think time; the exit code is 1 when a request failed.
+sends a closed load of the default workload without think time. The exit code is 1 if a request failed.
 """
 
 import os
@@ -13,7 +13,7 @@ from locust import events  # first: Locust patches the standard library for geve
 
 from grpc.experimental import gevent as grpc_gevent  # isort: skip
 
-grpc_gevent.init_gevent()  # after the patching: before it, the run hangs
+grpc_gevent.init_gevent()  # after the patching; otherwise the run hangs
 
 from altreco_client import AltrecoError  # noqa: E402
 from locust.env import Environment  # noqa: E402
@@ -25,14 +25,14 @@ from loadtest.run import users  # noqa: E402
 
 @events.quit.add_listener
 def end(exit_code: int, **_: Any) -> None:
-    """End at once: gRPC's gevent threads would keep the process alive for ever."""
+    """Exit at once: gRPC's gevent threads would keep the process alive."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(exit_code)
 
 
 def prepare(plan: Plan) -> None:
-    """Everything that need not happen under load; the process ends where it cannot be had."""
+    """Connect and make the payloads before the load starts; exit with code 2 if that fails."""
     try:
         Uploader.sender = users.Sender(plan)
     except (AltrecoError, LoadtestError) as error:

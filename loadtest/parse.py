@@ -1,4 +1,4 @@
-"""TOML to frozen dataclasses: every key known, none missing, every value of its type. Errors name file, key, value."""
+"""TOML parsed into frozen dataclasses. An unknown or missing key or a wrong type is an error naming file and key."""
 
 import types
 import typing
@@ -16,7 +16,7 @@ WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or f
 
 
 def read_toml(path: Path, what: str) -> dict[str, Any]:
-    """Its tables; `what` the file is, for the message. Raises LoadtestError."""
+    """Read a TOML file; `what` names its kind in the message. Raises LoadtestError."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -26,7 +26,7 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
 
 
 def parse(kind: type[T], values: Any, *, file: str, key: str = "") -> T:
-    """A `kind` from its table, and others within from theirs; raises LoadtestError."""
+    """Build the dataclass `kind` from a table, nested dataclasses included; raises LoadtestError."""
     if not isinstance(values, Mapping):
         raise LoadtestError(f"{file}: {key} is {values!r}, expected a table")
     prefix = f"{key}." if key else ""
@@ -63,7 +63,7 @@ def _value(kind: Any, value: Any, file: str, key: str) -> Any:
 
 
 def _tuple(kinds: tuple[Any, ...], value: Any, file: str, key: str) -> tuple[Any, ...]:
-    """`tuple[X, ...]`, or a fixed number of values."""
+    """Parse `tuple[X, ...]` or a fixed number of values."""
     if not isinstance(value, list | tuple):
         raise LoadtestError(f"{file}: {key} is {value!r}, expected a list")
     if kinds[-1] is ...:

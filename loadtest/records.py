@@ -1,4 +1,4 @@
-"""What a run leaves behind: an entry for each request, the run's settings, and the server's own samples."""
+"""The files of a run: one record per request, the settings, and samples of Triton's counters."""
 
 import io
 import json
@@ -23,39 +23,39 @@ RUN_FILE, RECORDS_FILE, SERVER_FILE, OPINION_FILE = "run.json", "records.npz", "
 
 @dataclass(frozen=True, eq=False)
 class Records:
-    """Arrays of equal length, an entry a request; times are seconds since the run's start."""
+    """Arrays of equal length [requests]; times are seconds since the start of the run."""
 
     intended_s: NDArray[np.float64]
-    """When it should have left; under a closed load, when its user turned to it."""
+    """When the request was due; in a closed load, when its user began it."""
     started_s: NDArray[np.float64]
-    """When it left, with its pictures ready."""
+    """When it was sent, with its pictures ready."""
     ended_s: NDArray[np.float64]
     rows: NDArray[np.int16]
-    """Pictures in it."""
+    """Number of pictures."""
     repeat: NDArray[np.bool_]
-    """Whether all of its pictures were asked for before in this run."""
+    """Whether all its pictures had been sent before in this run."""
     cold: NDArray[np.bool_]
-    """Whether none of its users has a history."""
+    """Whether its user has no history."""
     phase: NDArray[np.int16]
-    """Index of the profile's stage."""
+    """Index of the stage in the profile."""
     error: NDArray[np.int16]
-    """-1: answered; otherwise index into `errors`."""
+    """-1 if answered, otherwise an index into `errors`."""
     errors: tuple[str, ...] = ()
 
     def latency_ms(self) -> NDArray[np.float64]:
-        """From when it should have left to its answer or error: what waited in the generator waited, too."""
+        """Time from when a request was due to its answer or error, so waiting in the generator counts."""
         return (self.ended_s - self.intended_s) * 1000
 
     def late_ms(self) -> NDArray[np.float64]:
-        """From when it should have left to when it left, with its pictures ready."""
+        """Time from when a request was due to when it was sent."""
         return (self.started_s - self.intended_s) * 1000
 
     def where(self, mask: NDArray[np.bool_]) -> "Records":
-        """Those entries alone."""
+        """Select the requests where the mask [requests] is true."""
         return replace(self, **{name: getattr(self, name)[mask] for name in DTYPES})
 
     def __len__(self) -> int:
-        """Requests."""
+        """Number of requests."""
         return len(self.intended_s)
 
 
@@ -72,7 +72,7 @@ DTYPES = {
 
 
 def merge(parts: Sequence[Records]) -> Records:
-    """All entries of several generators, in the order in which they should have left."""
+    """Merge the records of several generators, ordered by when requests were due."""
     errors = tuple(dict.fromkeys(error for part in parts for error in part.errors))
     renamed = []
     for part in parts:
@@ -87,7 +87,7 @@ def merge(parts: Sequence[Records]) -> Records:
 
 
 def save_records(path: Path, records: Records) -> None:
-    """Write an .npz, whole or not at all."""
+    """Write an .npz file atomically."""
     content = io.BytesIO()
     columns = {name: getattr(records, name).astype(dtype, copy=False) for name, dtype in DTYPES.items()}
     np.savez_compressed(content, **columns, errors=np.array(records.errors, dtype=np.str_))
@@ -95,35 +95,35 @@ def save_records(path: Path, records: Records) -> None:
 
 
 def load_records(path: Path) -> Records:
-    """What `save_records` wrote; raises LoadtestError."""
+    """Read what `save_records` wrote; raises LoadtestError."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
             columns = {name: content[name].astype(dtype, copy=False) for name, dtype in DTYPES.items()}
             return Records(**columns, errors=tuple(map(str, content["errors"])))
     except FileNotFoundError as error:
-        raise LoadtestError(f"{path} is missing: the run was cut off, or this is no run's folder") from error
+        raise LoadtestError(f"{path} is missing: the run was cut off, or this is not the folder of a run") from error
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise LoadtestError(f"{path} cannot be read as a run's records ({error}): run again") from error
+        raise LoadtestError(f"{path} cannot be read as the records of a run ({error}): run again") from error
 
 
 @dataclass(frozen=True, kw_only=True)
 class Generator:
-    """What is known of the load generator during a run."""
+    """State of the load generator during a run."""
 
     load: str
-    """open or closed."""
+    """`open` or `closed`."""
     workers: int
     limit_requests_per_s: float | None
-    """The most that it can send, as measured before the run; None: not measured."""
+    """Highest rate that it can send, measured before the run; None if not measured."""
     cpu_share: tuple[tuple[float, float], ...]
-    """Second, and the share of a core that its busiest process used."""
+    """Pairs of a time in seconds and the share of a core that the busiest process used."""
     bound_reached: bool = False
-    """Whether requests had to wait because too many were in flight."""
+    """Whether requests waited because too many were in flight."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunSettings:
-    """What a run was: run.json."""
+    """Settings of a run, as in run.json."""
 
     profile: Profile
     workload: Workload
@@ -133,35 +133,35 @@ class RunSettings:
     environment: Mapping[str, Any]
     server_config: Mapping[str, Any] | None
     duration_s: float
-    """Seconds that the load lasted; fewer than the profile's where the run ended early."""
+    """Duration of the load; shorter than the profile's if the run ended early."""
     ended_early: str | None
-    """Why; None: it lasted to its end."""
+    """Why the run ended early; None if it did not."""
     generator: Generator
 
     def plain(self) -> dict[str, Any]:
-        """The settings as JSON has them."""
+        """Convert to plain JSON values."""
         values: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         return values
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run's folder, read."""
+    """A run, read from its folder."""
 
     folder: Path
     settings: RunSettings
     records: Records
     samples: Sequence[Mapping[str, Any]]
-    """server.json: what Triton counted, from before the load to after it."""
+    """Samples of Triton's counters in server.json, from before the load to after it."""
 
 
 def save_settings(path: Path, settings: RunSettings) -> None:
-    """Write run.json, whole or not at all."""
+    """Write run.json atomically."""
     write_text(path, json.dumps({"format": FORMAT, **settings.plain()}, indent=1) + "\n")
 
 
 def load_run(folder: Path) -> Run:
-    """Read and check what the run command left; raises LoadtestError."""
+    """Read and check the folder of a run; raises LoadtestError."""
     values = _read_json(folder / RUN_FILE)
     if (found := values.pop("format", None)) != FORMAT:
         raise LoadtestError(f"{folder / RUN_FILE} has format {found!r}: expected {FORMAT!r}; run again")

@@ -1,1 +1,1 @@
-"""What every measurement shares: callers, requests, counters, the machine, tables, pictures and reports."""
+"""Shared by all measurements: callers, requests, counters, the machine, tables, pictures and reports."""

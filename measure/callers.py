@@ -1,7 +1,7 @@
-"""Concurrent callers in a closed loop: each sends its next request when it has the answer to the last one.
+"""Concurrent callers. In a closed loop, each sends its next request once the last one is answered.
 
-`closed_load` measures: it returns latencies, and any failure ends it. `calling` runs callers while something happens to
-the server: it records failures, too, and the load ends with the `with` block.
+`closed_load` measures latencies; any failure ends it. `scheduled_load` does so for an open load. `calling` runs callers
+while something happens to the server: it also records failures, and the load ends with the `with` block.
 """
 
 import math
@@ -24,7 +24,7 @@ END = object()
 
 @dataclass(frozen=True)
 class Caller(Generic[R, A]):
-    """One thread: takes the next of `requests`, which is not timed, and calls `ask` with it, which is."""
+    """One thread: takes the next of `requests`, and calls `ask` with it; only the call is timed."""
 
     ask: Callable[[R], A]
     requests: Iterable[R]
@@ -32,7 +32,7 @@ class Caller(Generic[R, A]):
 
 @dataclass(frozen=True)
 class Call(Generic[A]):
-    """A call that ended, on the machine's monotonic clock; either `answer` or `error` is set."""
+    """A finished call, with times of the monotonic clock; either `answer` or `error` is set."""
 
     started_s: float
     ended_s: float
@@ -41,13 +41,13 @@ class Call(Generic[A]):
 
     @property
     def seconds(self) -> float:
-        """The duration of the call."""
+        """Duration of the call."""
         return self.ended_s - self.started_s
 
 
 @dataclass
 class Calls(Generic[A]):
-    """The calls that have ended so far, in the order of their ends."""
+    """The calls finished so far, in the order in which they finished."""
 
     ended: list[Call[A]] = field(default_factory=list)
 
@@ -63,29 +63,29 @@ class Calls(Generic[A]):
 
     @property
     def slowest_s(self) -> float:
-        """The duration of the slowest call, failed ones included; 0 if there were none."""
+        """Duration of the slowest call, failed ones included; 0 if there were none."""
         return max((call.seconds for call in self.ended), default=0.0)
 
     def since(self, moment_s: float, until_s: float = math.inf) -> "Calls[A]":
-        """The calls that started between two moments."""
+        """Select the calls that started between two times."""
         return Calls([call for call in self.ended if moment_s <= call.started_s < until_s])
 
     def under_way(self, moment_s: float) -> "Calls[A]":
-        """The calls that had started by then and had not ended."""
+        """Select the calls that were in flight at a time."""
         return Calls([call for call in self.ended if call.started_s <= moment_s < call.ended_s])
 
     def errors(self) -> Counter[str]:
-        """Number of failed calls by the class of their error."""
+        """Count the failed calls by the class of their error."""
         return Counter(type(call.error).__name__ for call in self.failed)
 
     def percentile_ms(self, percent: float) -> float:
-        """Latency of the answered calls; nan without any."""
+        """Compute a latency percentile of the answered calls; nan if there are none."""
         return percentile([1000 * call.seconds for call in self.answered], percent)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
-    """A measured load: latencies, seconds from the first request to the last answer, CPU seconds of this process."""
+    """A measured load: latencies, time from the first request to the last answer, CPU time of this process."""
 
     latencies_ms: Sequence[float]
     seconds: float
@@ -93,26 +93,26 @@ class Load:
 
     @property
     def per_second(self) -> float:
-        """Requests answered a second."""
+        """Answered requests per second."""
         return len(self.latencies_ms) / self.seconds
 
     def percentile_ms(self, percent: float) -> float:
-        """Latency at a percentile."""
+        """Compute a latency percentile."""
         return percentile(self.latencies_ms, percent)
 
 
 def percentile(values: ArrayLike, percent: float) -> float:
-    """The percentile as an observed value (numpy's method "higher"); nan without values.
+    """Compute a percentile as an observed value (numpy's method "higher"); nan without values.
 
-    Every report uses this definition. Where the percentile lies between two observed values, it is the slower one: at
-    high percentiles there is a gap between them, in which no request was.
+    All reports use this definition. If the percentile falls between two observed values, it is the larger one, because
+    no request had a latency in the gap between them.
     """
     array = np.asarray(values, dtype=np.float64)
     return float(np.percentile(array, percent, method="higher")) if array.size else math.nan
 
 
 def closed_load(callers: Sequence[Caller[Any, Any]], *, seconds: float = math.inf) -> Load:
-    """Run each caller until its requests or the seconds are over; requests in flight then are waited for.
+    """Run each caller until its requests or the seconds run out, then wait for the requests in flight.
 
     The first error of a caller ends the load and is raised.
     """
@@ -125,13 +125,29 @@ def closed_load(callers: Sequence[Caller[Any, Any]], *, seconds: float = math.in
     return Load(latencies_ms=latencies_ms, seconds=time.monotonic() - started_s, cpu_s=time.process_time() - cpu_s)
 
 
+def scheduled_load(callers: Sequence[Caller[Any, Any]], moments_s: Sequence[float]) -> Load:
+    """Start one call at each of the moments (seconds from now, ascending), by whichever caller is free: an open load.
+
+    Latencies count from these moments, so a call that starts late because all callers are busy is not flattered. The
+    first error of a caller ends the load and is raised.
+    """
+    latencies_ms, stop = list[float](), threading.Event()
+    started_s, cpu_s = time.monotonic(), time.process_time()
+    moments = shared(started_s + moment_s for moment_s in moments_s)
+    with ThreadPoolExecutor(len(callers)) as pool:
+        futures = [pool.submit(_keep_to, caller, moments, latencies_ms, stop) for caller in callers]
+    for future in futures:
+        future.result()
+    return Load(latencies_ms=latencies_ms, seconds=time.monotonic() - started_s, cpu_s=time.process_time() - cpu_s)
+
+
 @contextmanager
 def calling(
     callers: Sequence[Caller[Any, A]], *, every_s: float = 0.0, failures: tuple[type[Exception], ...] = ()
 ) -> Iterator[Calls[A]]:
-    """Run the callers until the block is left; each starts a call at most once in `every_s`.
+    """Run the callers until the block is left; each starts at most one call per `every_s` seconds.
 
-    Errors of the types `failures` are recorded. Any other ends the load, and is raised when the block is left.
+    Errors of the types in `failures` are recorded. Any other error ends the load, and is raised when the block is left.
     """
     calls, stop = Calls[A](), threading.Event()
     with ThreadPoolExecutor(len(callers)) as pool:
@@ -145,7 +161,7 @@ def calling(
 
 
 def shared(requests: Iterable[R]) -> Iterator[R]:
-    """An iterator that several callers may take requests from at the same time."""
+    """Wrap requests in an iterator that several callers may use at the same time."""
     return _Shared(iter(requests))
 
 
@@ -175,6 +191,24 @@ def _call(
             calls.ended.append(call)
             if every_s:
                 stop.wait(every_s - call.seconds)
+    except BaseException:
+        stop.set()
+        raise
+
+
+def _keep_to(
+    caller: Caller[Any, Any], moments: Iterator[float], latencies_ms: list[float], stop: threading.Event
+) -> None:
+    """Run one caller of an open load in its thread."""
+    requests = iter(caller.requests)
+    try:
+        request = next(requests)
+        for moment_s in moments:
+            if stop.wait(moment_s - time.monotonic()):
+                return
+            caller.ask(request)
+            latencies_ms.append(1000 * (time.monotonic() - moment_s))
+            request = next(requests)
     except BaseException:
         stop.set()
         raise

@@ -1,15 +1,15 @@
-"""Files that are written whole or not at all."""
+"""Atomic writes of files."""
 
 from pathlib import Path
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 beside, then rename."""
+    """Write UTF-8 text atomically, as `write_bytes` does."""
     write_bytes(path, text.encode())
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write beside, then rename; a write that fails leaves nothing behind, and raises OSError."""
+    """Write to a temporary file beside `path`, then rename it. A failed write leaves no file and raises OSError."""
     partial = path.with_name(path.name + ".partial")
     try:
         partial.write_bytes(content)

@@ -1,4 +1,4 @@
-"""What figures depend on: the machine, the versions of packages, and the revision of this repository."""
+"""What figures depend on: the machine, package versions, and the revision of this repository."""
 
 import importlib.metadata
 import os
@@ -12,11 +12,11 @@ EXTENSIONS = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_vnni": "AVX-512 VNNI
     "avx512_bf16": "AVX-512 BF16",
     "amx_int8": "AMX INT8",
 }
-"""Flag of Linux's cpuinfo to name; what matters to matrix products, in fp32 and in int8."""
+"""Linux's cpuinfo flag to name, for the extensions that speed up matrix products in fp32 and int8."""
 
 
 def describe_machine() -> str:
-    """Cores, processor, its extensions, and memory, in words."""
+    """Describe cores, processor, its extensions and memory."""
     cpuinfo = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     model = re.search(r"^model name\s*: (.*)$", cpuinfo, re.MULTILINE)
     flags = re.search(r"^flags\s*: (.*)$", cpuinfo, re.MULTILINE)
@@ -28,13 +28,13 @@ def describe_machine() -> str:
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
-    """Versions of Python and of the packages."""
+    """Look up the versions of Python and of the packages."""
     found = {package: importlib.metadata.version(package) for package in packages}
     return {"python": platform.python_version(), **found}
 
 
 def revision() -> str | None:
-    """The commit, and whether files differ from it; None outside git."""
+    """Return the commit, and whether files differ from it; None outside git."""
     try:
         commit, changes = (
             subprocess.run(

@@ -1,49 +1,49 @@
-"""Markdown tables and the figures in them: one format for numbers, medians with their ranges, ratios by round."""
+"""Markdown tables, and one format for their figures: numbers, medians with ranges, ratios per round."""
 
 from collections.abc import Mapping, Sequence
 from statistics import median
 
 Table = tuple[Sequence[str], Sequence[Sequence[str]]]
-"""Heads and lines."""
+"""Column heads, and rows."""
 
 
 def table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of a table; what would end a cell is escaped."""
+    """Format a table as lines; pipes and line breaks in cells are escaped."""
     return [_line(heads), "|---" * len(heads) + "|", *map(_line, lines)]
 
 
 def number(value: float) -> str:
-    """Three significant digits, or all that stand before the point."""
+    """Format with three significant digits, or all digits before the point."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def cell(values: Sequence[float]) -> str:
-    """Median and range of a value a round."""
+    """Format the median and the range of one value per round."""
     return f"{number(median(values))} ({number(min(values))} to {number(max(values))})"
 
 
 def ratios(one: Sequence[float], other: Sequence[float]) -> list[float]:
-    """`other / one`, round by round: what happened to both in a round cancels out."""
+    """Compute `other / one` per round; what affects both in a round cancels out."""
     return [b / a for a, b in zip(one, other, strict=True)]
 
 
 def compared(label: str, values: Mapping[str, Sequence[float]], one: str, other: str) -> list[str]:
-    """A line of a table: two contestants, and their ratio round by round."""
+    """Format a row: the values of two contestants, and their ratio per round."""
     return [label, cell(values[one]), cell(values[other]), cell(ratios(values[one], values[other]))]
 
 
 def seconds(value: float) -> str:
-    """Seconds with their unit."""
+    """Format seconds with their unit."""
     return f"{number(value)} s"
 
 
 def ms(value: float) -> str:
-    """Milliseconds with their unit."""
+    """Format milliseconds with their unit."""
     return f"{number(value)} ms"
 
 
 def mib(size_bytes: float) -> str:
-    """A size in whole MiB, with the unit."""
+    """Format a size in whole MiB, with the unit."""
     return f"{size_bytes / 1024**2:,.0f} MiB"
 
 

@@ -1,4 +1,4 @@
-"""What pictures share: one palette, figures without a display, PNG, and SVG that follows a page's light and dark."""
+"""Shared by all charts: palette, figures without a display, PNG, and SVG for pages in light and dark mode."""
 
 import io
 import re
@@ -29,23 +29,23 @@ VARIABLES = {
     VIOLET: "violet",
     GREY: "grey",
 }
-"""Colour in a PNG to the style sheet's variable that takes its place in an SVG."""
+"""Colour in a PNG to the CSS variable that replaces it in an SVG."""
 
 DPI = 110
 SMALL, MEDIUM, LARGE = 9, 10, 14
-"""Font sizes: labels, titles of axes, title of a figure."""
+"""Font sizes of labels, axes' titles and figure titles."""
 WIDTH_IN = 9.6
 
 
 def new_figure(height_in: float, width_in: float = WIDTH_IN) -> Figure:
-    """An empty figure on a canvas that needs no display."""
+    """Create an empty figure on a canvas that needs no display."""
     figure = Figure(figsize=(width_in, height_in), dpi=DPI, layout="constrained", facecolor="none")
     FigureCanvasAgg(figure)
     return figure
 
 
 def style(axis: Axes, title: str, *, x: str, y: str = "") -> None:
-    """What all axes share: a title on the left, thin grid lines, no frame."""
+    """Style axes: title on the left, thin grid lines, no frame."""
     axis.set_title(title, loc="left", fontsize=MEDIUM, color=INK, fontweight="bold")
     axis.set_xlabel(x, fontsize=SMALL, color=FAINT)
     axis.set_ylabel(y, fontsize=SMALL, color=FAINT)
@@ -58,7 +58,7 @@ def style(axis: Axes, title: str, *, x: str, y: str = "") -> None:
 
 
 def logarithmic_ms(axis: Axes) -> None:
-    """Milliseconds on a scale of 1, 2, 5, 10, ...; an axis without data stays as it is."""
+    """Make the y axis logarithmic, with ticks at 1, 2, 5, 10, ... ms; an axis without data is left as it is."""
     if axis.dataLim.minposy == float("inf"):
         return
     axis.set_yscale("log")
@@ -68,7 +68,7 @@ def logarithmic_ms(axis: Axes) -> None:
 
 
 def legend(axis: Axes, columns: int = 4) -> None:
-    """In one line above the axes, on the right; none where nothing has a label."""
+    """Put the legend above the axes, on the right; none if nothing has a label."""
     lines, labels = axis.get_legend_handles_labels()
     if not lines:
         return
@@ -88,7 +88,7 @@ def legend(axis: Axes, columns: int = 4) -> None:
 
 
 def to_svg(figure: Figure) -> str:
-    """An <svg> element for a page that defines VARIABLES; text stays text."""
+    """Render an <svg> element for a page that defines VARIABLES; text stays text."""
     content = io.StringIO()
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "altreco"}):
         figure.savefig(content, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
@@ -98,7 +98,7 @@ def to_svg(figure: Figure) -> str:
 
 
 def save_png(figure: Figure, path: Path) -> None:
-    """Write it on white, whole or not at all."""
+    """Write a PNG on white, atomically; raises OSError."""
     content = io.BytesIO()
     figure.savefig(content, format="png", facecolor="white")
     write_bytes(path, content.getvalue())

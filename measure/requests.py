@@ -1,4 +1,4 @@
-"""Made-up requests: pictures of noise, some of which a server has seen before, and users' histories."""
+"""Synthetic requests: noise pictures, some of them repeated, and users' histories."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 T = TypeVar("T")
 Seed = int | Sequence[int] | None
-"""The same seed draws the same; None draws something new each time."""
+"""The same seed gives the same values; None gives new ones each time."""
 
 TAGS_IN_HISTORY, LARGEST_COUNT = 20, 60
 KNOWN_PICTURES = 8
@@ -21,13 +21,13 @@ Arrays = tuple[NDArray[np.uint8], NDArray[np.float32]]
 """IMAGE [1, 224, 224, 3] and USER_TAG_COUNTS [1, N]."""
 
 Request = list[triton.InferInput]
-"""The inputs of the ensemble for one picture."""
+"""Inputs of the ensemble for one picture."""
 
 
 def new_pictures(seed: Seed = None) -> Iterator[NDArray[np.uint8]]:
-    """Yield pictures of noise without end, uint8 [224, 224, 3]; without a seed, no cache has seen them.
+    """Yield noise pictures without end, uint8 [224, 224, 3]; without a seed, no cache has seen them.
 
-    Only the first row differs from picture to picture: drawing all of it would take ten times as long.
+    Only the first row of pixels differs, because drawing whole pictures would take ten times as long.
     """
     rng = np.random.default_rng(seed)
     base = rng.integers(0, 256, contract.IMAGE.dims, dtype=np.uint8)
@@ -38,20 +38,20 @@ def new_pictures(seed: Seed = None) -> Iterator[NDArray[np.uint8]]:
 
 
 def history(tags: Sequence[str], seed: Seed = None) -> dict[str, float]:
-    """A user's history: TAGS_IN_HISTORY of the tags, or all of fewer, with raw counts that fall as 1 / rank."""
+    """Draw a user's history: TAGS_IN_HISTORY of the tags, or all of fewer, with raw counts that fall as 1 / rank."""
     row = history_row(len(tags), seed)[0]
     return {tags[i]: float(row[i]) for i in np.flatnonzero(row)}
 
 
 def history_row(tags: int, seed: Seed = None) -> NDArray[np.float32]:
-    """USER_TAG_COUNTS [1, N] of the same user, float32."""
+    """Draw the USER_TAG_COUNTS [1, N] of the same user, float32."""
     row, drawn = np.zeros((1, tags), dtype=np.float32), _drawn(tags, seed)
     row[0, drawn] = np.round(LARGEST_COUNT / np.arange(1, len(drawn) + 1))
     return row
 
 
 def new_arrays(tags: int, seed: Seed = None) -> Iterator[Arrays]:
-    """Yield new pictures of one user without end; `tags` is N."""
+    """Yield new pictures of one user, with the history, without end; `tags` is N."""
     row = history_row(tags, seed)
     for picture in new_pictures(seed):
         yield picture[np.newaxis], row
@@ -64,12 +64,12 @@ def new_requests(tags: int, seed: Seed = None) -> Iterator[Request]:
 
 
 def known(new: Iterator[T]) -> list[T]:
-    """The first KNOWN_PICTURES of a stream, to be asked for again."""
+    """Take the first KNOWN_PICTURES of a stream, to be repeated."""
     return list(itertools.islice(new, KNOWN_PICTURES))
 
 
 def mixed(new: Iterator[T], again: Sequence[T], repeated: float) -> Iterator[T]:
-    """Yield from `new`, with those of `again` in turn spread evenly in between: a share `repeated` from 0 to 1."""
+    """Yield from `new`, with a share `repeated` (0 to 1) taken from `again` in turn, evenly spread."""
     turns = itertools.cycle(again)
     for i in itertools.count():
         yield next(turns) if int((i + 1) * repeated) > int(i * repeated) else next(new)

@@ -1,4 +1,4 @@
-"""Triton's counters and metrics, and what its processes hold on the machine."""
+"""Triton's counters and metrics, and the memory, files and connections of its processes."""
 
 import re
 import urllib.request
@@ -19,23 +19,24 @@ DEADLINE_S = 5.0
 METRIC = re.compile(r"^(?P<name>nv_\w+)\{(?P<labels>[^}]*)\} (?P<value>\S+)$", re.MULTILINE)
 LABEL = re.compile(r'(\w+)="([^"]*)"')
 GPU = {"utilization": "nv_gpu_utilization", "memory_bytes": "nv_gpu_memory_used_bytes"}
-"""Key of a GPU's figures to Triton's metric."""
+"""Key of a GPU figure to Triton's metric."""
 
 Counters = dict[str, dict[str, Any]]
 """Model to counter to value."""
 
 
 def replicas(url: str) -> list[str]:
-    """host:port of each server that gRPC's address names; for a name that DNS resolves, the address itself."""
+    """List host:port of each server in a gRPC address; a name to be resolved by DNS is returned as it is."""
     scheme, _, addresses = url.partition(":")
     return addresses.split(",") if scheme == "ipv4" else [url]
 
 
 def counters(*servers: triton.InferenceServerClient) -> Counters:
-    """Triton's statistics so far: model to counter, summed over servers and loaded versions; `ns` are nanoseconds.
+    """Read Triton's statistics so far, summed over servers and loaded versions; `ns` are nanoseconds.
 
-    `requests` were answered, in `request_ns` from their arrival to their answer; `rows` are the pictures of those
-    that were executed and not cached, `batch_sizes` the executions by size. Raises InferenceServerException.
+    `requests` counts answered requests, and `request_ns` the time from their arrival to their answer. `rows` counts
+    the pictures that were executed, not taken from the cache; `batch_sizes` counts executions by size. Raises
+    InferenceServerException.
     """
     models: Counters = {}
     statistics = [server.get_inference_statistics(client_timeout=DEADLINE_S).model_stats for server in servers]
@@ -65,18 +66,18 @@ def counters(*servers: triton.InferenceServerClient) -> Counters:
 
 
 def grown(first: Mapping[str, Any], last: Mapping[str, Any], model: contract.Model, counter: str) -> int:
-    """By how much a counter of a model grew between two `counters`."""
+    """Compute how much a model's counter grew between two `counters`."""
     return int(last[model.name][counter] - first[model.name][counter])
 
 
 def hit_share(first: Mapping[str, Any], last: Mapping[str, Any]) -> float:
-    """The share of pictures between two `counters` whose encoding the cache had; 0 without any."""
+    """Compute the share of pictures between two `counters` whose encoding was cached; 0 without pictures."""
     hits, misses = (grown(first, last, contract.VISUAL_ENCODER, key) for key in ("cache_hit", "cache_miss"))
     return hits / (hits + misses) if hits + misses else 0.0
 
 
 def metrics(urls: Sequence[str]) -> dict[str, Any]:
-    """Triton's metrics: `pending` requests by model, figures of each `gpu`; raises OSError or HTTPException."""
+    """Read Triton's metrics: `pending` requests by model, figures of each `gpu`. Raises OSError or HTTPException."""
     pending: dict[str, int] = {}
     gpus: dict[str, dict[str, Any]] = {}
     for metric in METRIC.finditer("\n".join(map(_read, urls))):
@@ -91,21 +92,21 @@ def metrics(urls: Sequence[str]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Footprint:
-    """What a process and its children hold together; `connections` are those of clients to the first one's ports."""
+    """Resources of a process and its children; `connections` are those of clients to the process's ports."""
 
     memory_bytes: int
-    """Proportional: what processes share counts once."""
+    """Proportional set size: memory that processes share counts once."""
     resident_bytes: int
     files: int
     connections: int
     threads: int
 
     def grown_mib(self, before: "Footprint") -> float:
-        """Memory grown since `before`, MiB."""
+        """Compute the growth of memory since `before`, MiB."""
         return (self.memory_bytes - before.memory_bytes) / 1024**2
 
     def __str__(self) -> str:
-        """Figures with their units."""
+        """Format the figures with their units."""
         return (
             f"{mib(self.memory_bytes)}, {self.files:,} open files, {self.connections:,} connections, "
             f"{self.threads:,} threads"
@@ -113,10 +114,10 @@ class Footprint:
 
 
 def footprint(pid: int) -> Footprint:
-    """The footprint of a process as it is now; raises psutil.NoSuchProcess."""
+    """Measure the footprint of a process and its children; raises psutil.NoSuchProcess."""
     memory = files = threads = resident = 0
     for process in processes(pid):
-        with suppress(psutil.NoSuchProcess):  # a child that ended meanwhile
+        with suppress(psutil.NoSuchProcess):  # a child that has ended since
             sizes = process.memory_full_info()
             memory, resident = memory + sizes.pss, resident + sizes.rss
             files, threads = files + process.num_fds(), threads + process.num_threads()
@@ -124,13 +125,13 @@ def footprint(pid: int) -> Footprint:
 
 
 def connections(pid: int) -> int:
-    """Number of clients' connections to a process's ports, whatever state they are in."""
+    """Count clients' connections to a process's ports, in any state."""
     held = psutil.Process(pid).net_connections("tcp")
     return sum(connection.status != psutil.CONN_LISTEN for connection in held)
 
 
 def processes(pid: int) -> list[psutil.Process]:
-    """The process and all below it; raises psutil.NoSuchProcess."""
+    """List a process and its descendants; raises psutil.NoSuchProcess."""
     root = psutil.Process(pid)
     return [root, *root.children(recursive=True)]
 

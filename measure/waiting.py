@@ -1,4 +1,4 @@
-"""Waiting for a condition, in measurements and in tests."""
+"""Wait for a condition, in measurements and in tests."""
 
 import time
 from collections.abc import Callable
@@ -9,7 +9,7 @@ POLL_S = 0.01
 def wait_until(
     condition: Callable[[], bool], what: str = "", *, seconds: float = 60.0, poll_s: float = POLL_S
 ) -> float:
-    """Poll until the condition holds, and return the seconds that took; raises TimeoutError, which names `what`."""
+    """Poll until the condition holds; return the seconds it took. Raises TimeoutError, which names `what`."""
     started_s = time.monotonic()
     while not condition():
         if time.monotonic() - started_s > seconds:

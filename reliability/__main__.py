@@ -1,6 +1,6 @@
-"""Do to a real Triton what production does to it, under load, and report what held: `python -m reliability`.
+"""Inject faults into a real Triton under load, and report what held: `python -m reliability`.
 
-Each result is kept as soon as it is there, so that single scenarios can be repeated. Nothing else should run meanwhile.
+Each result is saved when its scenario ends, so single scenarios can be repeated. Run nothing else meanwhile.
 """
 
 import argparse
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from altreco_client import AltrecoError
+from altreco_client.cli.pipe import quiet_pipe
 
 from deploy.local import ServerError
 from export.errors import ExportError
@@ -27,7 +28,7 @@ from training.errors import TrainingError
 
 
 def _in_a_folder(scenario: Callable[[Path], Outcome]) -> Callable[[Path], Outcome]:
-    """For scenarios that make their own small repositories."""
+    """Run a scenario, which makes its own small repositories, in a temporary folder."""
 
     def run(_: Path) -> Outcome:
         with tempfile.TemporaryDirectory(prefix="altreco-reliability-") as folder:
@@ -37,7 +38,7 @@ def _in_a_folder(scenario: Callable[[Path], Outcome]) -> Callable[[Path], Outcom
 
 
 def _of_a_small_release(scenario: Callable[[Path], Outcome]) -> Callable[[Path], Outcome]:
-    """For one that needs a release with a golden set."""
+    """Run a scenario on a small release with a golden set."""
     return _in_a_folder(lambda folder: scenario(releases.prepared(folder).repository))
 
 
@@ -64,11 +65,12 @@ NO_OUTCOME = (
     *(AltrecoError, ExportError, LoadtestError, ServerError, TrainingError),
     *(OSError, subprocess.SubprocessError),  # TimeoutError is one
 )
-"""Of a scenario that could not be done, or whose server did not come back: the others go on."""
+"""Errors of a scenario that could not run, or whose server did not recover; the other scenarios still run."""
 
 
+@quiet_pipe()
 def main(arguments: list[str] | None = None, scenarios: Mapping[str, Callable[[Path], Outcome]] = SCENARIOS) -> int:
-    """Run and report; 0: everything held, 1: something did not or was not measured, 2: nothing to do it to."""
+    """Run and report; return 0 if everything held, 1 if something did not or was not measured, 2 if nothing ran."""
     parser = _parser()
     given = parser.parse_args(arguments)
     if unknown := [name for name in given.names if name not in scenarios]:
@@ -87,7 +89,7 @@ def main(arguments: list[str] | None = None, scenarios: Mapping[str, Callable[[P
         print(f"wrote {out}")
         return 0
     if not any(repository.glob("*/*/model.onnx")):
-        advice = f"`python -m export random {repository}` makes one"
+        advice = f"`.venv/bin/python -m export random {repository}` makes one"
         print(f"error: {repository} has no release to serve: {advice}", file=sys.stderr)
         return 2
     held = True
@@ -101,7 +103,7 @@ def main(arguments: list[str] | None = None, scenarios: Mapping[str, Callable[[P
             held = False
             continue
         except KeyboardInterrupt:
-            print("stopped; the scenarios that were finished are kept", file=sys.stderr)
+            print("stopped; finished scenarios are kept", file=sys.stderr)
             return 130
         _say(outcome)
         held = held and not outcome.missed
@@ -133,12 +135,12 @@ def _conditions(name: str, repository: Path, took_s: float) -> dict[str, Any]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m reliability", description=__doc__)
     option = parser.add_argument
-    option("names", nargs="*", metavar="NAME", help="of scenarios, see --list (default: all)")
-    option("--repository", type=Path, default=Path("build/full_size"), metavar="FOLDER", help="served (%(default)s)")
-    option("--out", type=Path, default=Path("docs/reliability.md"), metavar="FILE", help="the report (%(default)s)")
-    option("--render", action="store_true", help="run nothing: write the report from the results that are there")
-    option("--full", action="store_true", help="the report with the figures of every scenario, not the summary alone")
-    option("--list", action="store_true", help="name the scenarios, and do nothing")
+    option("names", nargs="*", metavar="NAME", help="scenarios to run, see --list (default: all)")
+    option("--repository", type=Path, default=Path("build/full_size"), metavar="FOLDER", help="to serve (%(default)s)")
+    option("--out", type=Path, default=Path("docs/reliability.md"), metavar="FILE", help="report (%(default)s)")
+    option("--render", action="store_true", help="run nothing; write the report from the saved results")
+    option("--full", action="store_true", help="write the figures of every scenario, not only the summary")
+    option("--list", action="store_true", help="list the scenarios and exit")
     return parser
 
 

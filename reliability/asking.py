@@ -1,4 +1,4 @@
-"""A client process that asks until it is killed: `python -m reliability.asking HOST:PORT N < request`, N at a time."""
+"""A client that repeats a request until it is killed: `python -m reliability.asking HOST:PORT N < request`."""
 
 import sys
 
@@ -10,7 +10,7 @@ DEADLINE_S = 30.0
 
 
 def main() -> None:
-    """Say so once when N requests are under way, and keep as many there."""
+    """Keep N requests in flight; print a line once they are."""
     url, count = sys.argv[1], int(sys.argv[2])
     request = sys.stdin.buffer.read()
     with grpc.insecure_channel(url) as channel:

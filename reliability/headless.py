@@ -1,4 +1,4 @@
-"""A headless service as Kubernetes has it: a name in DNS with an address for each pod that is not terminating."""
+"""A headless service as in Kubernetes: a DNS name with the address of each pod that is not terminating."""
 
 import socket
 import struct
@@ -13,24 +13,24 @@ QUESTION = struct.Struct(">HH")
 RECORD = struct.Struct(">HHHIH")
 AUTHORITATIVE_ANSWER = 0x8580
 TYPE_A, CLASS_IN = 1, 1
-TO_THE_NAME = 0xC000 | HEADER.size  # a pointer to where the question has it
+TO_THE_NAME = 0xC000 | HEADER.size  # a pointer to the name in the question
 
 
 @dataclass
 class Headless:
-    """The name server; `addresses` may change at any time, and answers are not to be kept by anybody."""
+    """The name server; `addresses` may change at any time, so its answers must not be cached."""
 
     port: int
     addresses: list[str] = field(default_factory=list)
 
     def url(self, grpc_port: int) -> str:
-        """For a client, which asks this name server and no other."""
+        """Return the gRPC address of the service; a client resolves it with this name server only."""
         return f"dns://127.0.0.1:{self.port}/{NAME}:{grpc_port}"
 
 
 @contextmanager
 def headless() -> Iterator[Headless]:
-    """A name server for every name, on a free port of this machine."""
+    """Run a name server that answers for every name, on a free port of this machine."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind(("127.0.0.1", 0))
         service = Headless(server.getsockname()[1])
@@ -55,7 +55,7 @@ def headless() -> Iterator[Headless]:
 
 
 def _answer(query: bytes, addresses: list[str]) -> bytes:
-    """RFC 1035: the question again, then an A record for each address; none of another type."""
+    """Build an answer (RFC 1035): the question, then an A record per address; no records of other types."""
     end = query.index(0, HEADER.size) + 1 + QUESTION.size
     kind, _ = QUESTION.unpack_from(query, end - QUESTION.size)
     found = addresses if kind == TYPE_A else []

@@ -1,4 +1,4 @@
-"""Clients that are killed with requests under way, and connections that end in the middle of one."""
+"""Clients that are killed with requests in flight, and connections that end in the middle of one."""
 
 import socket
 import struct
@@ -25,7 +25,7 @@ from reliability.wording import good_figures
 ROOT = Path(__file__).parents[1]
 ROUNDS = 2
 IN_FLIGHT = 4
-"""Requests that each process has under way."""
+"""Requests in flight per process."""
 
 
 def vanishing_clients(
@@ -38,7 +38,7 @@ def vanishing_clients(
     deadline_s: float = 30.0,
     window_s: float = 10.0,
 ) -> Outcome:
-    """Processes killed by SIGKILL, `at_once` of them at a time, and sockets closed in the middle of a request."""
+    """Kill client processes, `at_once` at a time, and close sockets in the middle of a request."""
     request = ensemble_request(repository)
     with (
         serving(repository) as server,
@@ -55,9 +55,9 @@ def vanishing_clients(
         after = passing(calls, window_s)
     return Outcome(
         title="Clients vanish in the middle of requests",
-        did=f"{processes} client processes, each with {IN_FLIGHT} requests under way, were killed by kill -9, and "
-        f"{sockets} connections closed or reset in the middle of one, while {callers} callers asked without pause; "
-        f"{ROUNDS} rounds, as the first one makes the server allocate what larger batches take.",
+        did=f"{processes} client processes, each with {IN_FLIGHT} requests in flight, were killed by kill -9, and "
+        f"{sockets} connections closed or reset in the middle of one, while {callers} callers sent requests without "
+        f"pause; {ROUNDS} rounds, because in the first one the server allocates memory for larger batches.",
         figures={
             **good_figures(calls, (before, window_s), (during, took_s), (after, window_s)),
             "server before": str(held[0]),
@@ -82,14 +82,14 @@ def _vanish(server: Server, request: bytes, *, processes: int, sockets: int, at_
             for client in clients:
                 assert client.stdout is not None
                 if client.stdout.readline() != b"asks\n":
-                    raise RuntimeError(f"a client process that should be killed ended by itself, exit {client.wait()}")
+                    raise RuntimeError(f"a client process ended before it was killed, exit code {client.wait()}")
     with ThreadPoolExecutor(at_once) as pool:
         list(pool.map(lambda number: _cut(server, request, number), range(sockets)))
 
 
 @contextmanager
 def _asking(server: Server, request: bytes) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that asks; killed at the end."""
+    """Run a client process that sends requests; it is killed at the end."""
     command = [sys.executable, "-m", "reliability.asking", server.grpc_url, str(IN_FLIGHT)]
     with piped(command, cwd=ROOT) as process:
         assert process.stdin is not None
@@ -99,7 +99,7 @@ def _asking(server: Server, request: bytes) -> Iterator[subprocess.Popen[bytes]]
 
 
 def _cut(server: Server, request: bytes, number: int) -> None:
-    """A connection that ends somewhere in the request, every other one by a reset."""
+    """Open a connection and end it somewhere in the request, every other one by a reset."""
     head = http2.opening() + http2.headers()
     body = http2.data(http2.message(request))[: http2.WINDOW_BYTES]
     with http2.connect(server.grpc_url) as connection:

@@ -1,4 +1,4 @@
-"""kill -9 of a server, of one of two replicas, and of a process of Triton's Python backend; all under load."""
+"""kill -9 of a server, of one of two replicas, and of a process of Triton's Python backend, under load."""
 
 import http
 import http.client
@@ -19,13 +19,13 @@ from reliability.servers import addresses, all_of, answered_by, exit_code, kill,
 from reliability.wording import kinds, speed
 
 SETTLED_S = 1.0
-"""After the first answer of a server that is back: each connection is tried again every half second."""
+"""Time to wait after a restarted server's first answer, because each connection is retried every half second."""
 GONE = {"Unavailable", "DeadlineExceeded"}
-"""What a call may raise that finds no server."""
+"""Errors that a call may raise when there is no server."""
 
 
 def killed_server(repository: Path, *, callers: int = 8, deadline_s: float = 2.0, window_s: float = 10.0) -> Outcome:
-    """The only server, started again at once as a supervisor does it."""
+    """Kill the only server and restart it at once, as a supervisor does."""
     with (
         serving(repository) as first,
         under_load(first.grpc_url, callers=callers, deadline_s=deadline_s) as calls,
@@ -36,15 +36,15 @@ def killed_server(repository: Path, *, callers: int = 8, deadline_s: float = 2.0
         exit_code(first)
         with serving(repository, **addresses(first)):
             ready_s = time.monotonic()
-            wait_until(lambda: bool(calls.since(killed_s).answered), "an answer of the server that was started again")
+            wait_until(lambda: bool(calls.since(killed_s).answered), "an answer of the restarted server")
             back_s = min(call.ended_s for call in calls.since(killed_s).answered)
             time.sleep(SETTLED_S)
             after = passing(calls, window_s)
     failed = calls.failed
     return Outcome(
         title="A server is killed",
-        did=f"kill -9 of the only Triton while {callers} callers asked without pause, deadline {deadline_s:g} s; it "
-        "was started again at once, on the same port.",
+        did=f"kill -9 of the only Triton while {callers} callers sent requests without pause, deadline "
+        f"{deadline_s:g} s. It was restarted at once on the same port.",
         figures={
             "before": speed(before, window_s),
             "calls that failed": f"{len(failed):,} of {len(calls.ended):,}: {kinds(calls.errors())}",
@@ -56,7 +56,7 @@ def killed_server(repository: Path, *, callers: int = 8, deadline_s: float = 2.0
         },
         checks=[
             *kept(calls, deadline_s),
-            Check("nobody noticed anything before the kill", not before.failed),
+            Check("no call failed before the kill", not before.failed),
             Check(f"callers got {' or '.join(sorted(GONE))}, nothing else", set(calls.errors()) <= GONE),
             Check(
                 f"{SETTLED_S:g} s after the first new answer, every call was answered",
@@ -67,7 +67,7 @@ def killed_server(repository: Path, *, callers: int = 8, deadline_s: float = 2.0
 
 
 def killed_replica(repository: Path, *, callers: int = 8, deadline_s: float = 10.0, window_s: float = 10.0) -> Outcome:
-    """One of two, whose clients know both; it comes back later."""
+    """Kill one of two replicas that the client knows, and restart it later."""
     with (
         serving(repository) as one,
         serving(repository) as other,
@@ -80,27 +80,27 @@ def killed_replica(repository: Path, *, callers: int = 8, deadline_s: float = 10
         alone = passing(calls, window_s)
         with serving(repository, **addresses(one)) as back:
             ready_s = time.monotonic()
-            wait_until(lambda: answered_by(back) > 0, "an answer of the replica that was started again")
+            wait_until(lambda: answered_by(back) > 0, "an answer of the restarted replica")
             back_s = time.monotonic()
             after = passing(calls, window_s)
     met = calls.under_way(killed_s)
     return Outcome(
         title="One of two replicas is killed",
-        did=f"kill -9 of one of two Tritons (on the same cores) while {callers} callers, whose client knows both, "
-        f"asked without pause, deadline {deadline_s:g} s; it was started again {window_s:g} s later.",
+        did=f"kill -9 of one of two Tritons (on the same cores) while {callers} callers, whose client knows both, sent "
+        f"requests without pause, deadline {deadline_s:g} s; it was restarted {window_s:g} s later.",
         figures={
             "before": speed(before, window_s),
-            "calls under way at the kill": f"{len(met.ended)}, of which failed: {len(met.failed)}; "
+            "calls in flight at the kill": f"{len(met.ended)}, of which failed: {len(met.failed)}; "
             f"the longest took {seconds(met.slowest_s)}",
-            "with one left": speed(alone, window_s),
+            "with one replica left": speed(alone, window_s),
             "calls that failed": f"{len(calls.failed):,} of {len(calls.ended):,}: {kinds(calls.errors())}",
-            "first answer of the one that came back, after it was ready": seconds(back_s - ready_s),
+            "first answer of the restarted replica, after it was ready": seconds(back_s - ready_s),
             "after": speed(after, window_s),
         },
         checks=[
             *kept(calls, deadline_s),
             Check("no call failed", not calls.failed),
-            Check("the one that came back gets requests again", bool(after.answered)),
+            Check("the restarted replica gets requests again", bool(after.answered)),
         ],
     )
 
@@ -113,7 +113,7 @@ def killed_backend(
     deadline_s: float = 10.0,
     window_s: float = 10.0,
 ) -> Outcome:
-    """All processes in which the Python backend runs one of the models."""
+    """Kill all processes in which the Python backend runs one of the models."""
     with tempfile.TemporaryDirectory(prefix="altreco-reliability-") as folder:
         models = shutil.copytree(repository, Path(folder, "models"))
         release = int(write_requests(models).parent.name)
@@ -141,22 +141,22 @@ def killed_backend(
     return Outcome(
         title="A process of the Python backend is killed",
         did=f"kill -9 of the process in which the local Triton's Python backend runs `{model}`, while {callers} "
-        f"callers asked without pause, deadline {deadline_s:g} s; later the server was restarted. Production has no "
-        "such process: its ONNX Runtime backend runs inside tritonserver, and this fault is the one above.",
+        f"callers sent requests without pause, deadline {deadline_s:g} s; later the server was restarted. Production "
+        "has no such process: its ONNX Runtime backend runs inside tritonserver, so there it would be a killed server.",
         figures={
             "before": speed(before, window_s),
             "calls from the kill to the restart": f"{len(meanwhile.answered):,} answered, "
             f"{len(meanwhile.failed):,} failed: {kinds(meanwhile.errors())}",
             "longest of them": seconds(meanwhile.slowest_s),
-            "Triton's own readiness meanwhile": "ready" if says_ready else "not ready",
-            **{f"`probe.sh {kind}`, before and meanwhile": f"{_word(well[kind])}, {_word(ill[kind])}" for kind in well},
+            "Triton's own readiness after the kill": "ready" if says_ready else "not ready",
+            **{f"`probe.sh {kind}`, before and after": f"{_word(well[kind])}, {_word(ill[kind])}" for kind in well},
             "after the restart": speed(after, window_s),
         },
         checks=[
             *kept(calls, deadline_s),
             Check("callers got ServerFailed, nothing else", set(meanwhile.errors()) == {"ServerFailed"}),
-            Check("the golden probe passes before, and notices", well["golden"] and not ill["golden"]),
-            Check("a restart heals it", bool(after.answered) and not after.failed),
+            Check("the golden probe passes before the kill and fails after it", well["golden"] and not ill["golden"]),
+            Check("a restart repairs it", bool(after.answered) and not after.failed),
         ],
     )
 

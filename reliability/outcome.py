@@ -1,4 +1,4 @@
-"""What came of a fault."""
+"""The outcome of a scenario."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Check:
-    """Something that must hold, and whether it did."""
+    """A condition that must hold, and whether it did."""
 
     what: str
     held: bool
@@ -14,7 +14,7 @@ class Check:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """Of one fault: what was done to the server in a sentence or two, figures with their units, what must hold."""
+    """What was done to the server, in a sentence or two; figures with their units; and the checks."""
 
     title: str
     did: str
@@ -23,5 +23,5 @@ class Outcome:
 
     @property
     def missed(self) -> list[str]:
-        """What should have held and did not."""
+        """The checks that failed."""
         return [check.what for check in self.checks if not check.held]

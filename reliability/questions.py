@@ -1,4 +1,4 @@
-"""Callers that ask without pause while something happens to the server, and know what a right answer is."""
+"""Callers that send requests while something happens to the server, and know the right answers."""
 
 import itertools
 import time
@@ -13,46 +13,46 @@ from measure.requests import history, new_pictures
 from reliability.outcome import Check
 
 ALLOWED = 1e-3
-"""Largest difference between two right answers: batches of another size are summed in another order."""
+"""Largest difference between two right answers; batches of different sizes are summed in different orders."""
 K = 5
 QUESTIONS = 16
 WARM_UP_S = 30.0
-"""Deadline of what is asked before the load."""
+"""Deadline of requests before the load."""
 SLACK_S = 1.0
-"""How much later than its deadline a call may return where a few cores run the servers and all callers."""
+"""How much later than its deadline a call may return, as servers and callers share a few cores."""
 
 Rights = Calls[bool]
-"""Calls whose `answer` is whether the server answered right."""
+"""Calls whose `answer` is whether the server's answer was right."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """A picture and a history, and the score of every tag."""
+    """A picture and a history, with the right score of every tag."""
 
     image: PreparedImage
     history: dict[str, float]
     scores: dict[str, float]
 
     def right(self, answer: Recommendation) -> bool:
-        """Whether these are the best tags, with their scores, as far as ALLOWED lets them differ."""
+        """Tell whether an answer has the best tags with the right scores, within ALLOWED."""
         least = sorted(self.scores.values())[-len(answer.tags)] - ALLOWED
         return len(answer.tags) == K and all(
             abs(self.scores[tag.name] - tag.score) <= ALLOWED and self.scores[tag.name] >= least for tag in answer.tags
         )
 
     def asked(self, recommender: TagRecommender) -> bool:
-        """Ask; whether the answer is right. Raises AltrecoError."""
+        """Send the request, and tell whether the answer is right; raises AltrecoError."""
         return self.right(recommender.recommend(self.image, self.history, K))
 
 
 def question(recommender: TagRecommender, image: PreparedImage, counts: dict[str, float]) -> Question:
-    """A question whose right answer is the one that the healthy server gives now; raises AltrecoError."""
+    """Create a question whose right answer is what the healthy server answers now; raises AltrecoError."""
     answer = recommender.recommend(image, counts, len(recommender.vocabulary.tags))
     return Question(image, counts, {tag.name: tag.score for tag in answer.tags})
 
 
 def questions(url: str, count: int, *, deadline_s: float = WARM_UP_S) -> list[Question]:
-    """Questions to the healthy server at `url`: the same pictures and histories each time."""
+    """Create questions from the healthy server at `url`, with the same pictures and histories each time."""
     with TagRecommender(url, deadline_s=deadline_s) as recommender:
         tags = recommender.vocabulary.tags
         pictures = itertools.islice(map(PreparedImage, new_pictures(0)), count)
@@ -62,7 +62,7 @@ def questions(url: str, count: int, *, deadline_s: float = WARM_UP_S) -> list[Qu
 def keep_asking(
     recommender: TagRecommender, asked: Sequence[Question], *, callers: int = 8, every_s: float = 0.0
 ) -> AbstractContextManager[Rights]:
-    """Callers that share a client and ask until the block is left, each at most once in `every_s`."""
+    """Run callers that share a client until the block is left; each asks at most once per `every_s` seconds."""
 
     def requests(number: int) -> Iterator[Question]:
         return (asked[turn % len(asked)] for turn in itertools.count(number, callers))
@@ -76,7 +76,7 @@ def keep_asking(
 
 @contextmanager
 def under_load(url: str, *, callers: int, deadline_s: float, channel: Channel | None = None) -> Iterator[Rights]:
-    """Callers without pause that share a client; the healthy server at `url` says first what is right."""
+    """Run callers that share a client and never pause; the healthy server at `url` first gives the right answers."""
     asked = questions(url, QUESTIONS)
     with TagRecommender(url, deadline_s=deadline_s, channel=channel or Channel()) as recommender:
         recommender.recommend(asked[0].image, asked[0].history, K, deadline_s=WARM_UP_S)
@@ -85,22 +85,22 @@ def under_load(url: str, *, callers: int, deadline_s: float, channel: Channel | 
 
 
 def passing(calls: Rights, seconds: float) -> Rights:
-    """Let so much time pass; the calls that began and ended meanwhile."""
+    """Let some seconds pass; return the calls that started and ended in them."""
     begin_s = time.monotonic()
     time.sleep(seconds)
     return calls.since(begin_s)
 
 
 def wrong(calls: Rights) -> list[Call[bool]]:
-    """The calls that were answered, but not with the tags of their picture and history."""
+    """Select the calls with a wrong answer."""
     return [call for call in calls.answered if not call.answer]
 
 
 def kept(calls: Rights, deadline_s: float) -> list[Check]:
-    """Checks that hold under every fault. Untyped errors have already been raised."""
+    """Check what must hold under every fault; untyped errors have already been raised."""
     return [
         Check(
-            f"every call ended within its deadline of {deadline_s:g} s (+ {SLACK_S:g} s: the callers share the cores)",
+            f"every call ended within its deadline of {deadline_s:g} s (+ {SLACK_S:g} s for the shared cores)",
             calls.slowest_s <= deadline_s + SLACK_S,
         ),
         Check("no caller got a wrong answer", bool(calls.answered) and not wrong(calls)),
@@ -108,5 +108,5 @@ def kept(calls: Rights, deadline_s: float) -> list[Check]:
 
 
 def good_checks(calls: Rights, deadline_s: float) -> list[Check]:
-    """Checks of well-behaved clients during a fault that others cause: every call answered, right and in time."""
+    """Check well-behaved clients during a fault that others cause: every answer right and in time."""
     return [*kept(calls, deadline_s), Check("no good call failed", not calls.failed)]

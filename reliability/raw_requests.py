@@ -1,4 +1,4 @@
-"""Right requests as the bytes that cross the wire, to be sent without a client, or to be spoilt."""
+"""Serialized valid requests, to be sent without a client or to be damaged."""
 
 from pathlib import Path
 
@@ -10,13 +10,13 @@ from export.config import vocabulary_size
 
 
 def ensemble_request(repository: Path) -> bytes:
-    """A picture of noise and a history; 150 KiB."""
+    """Serialize a request to the ensemble with a noise picture and a history; 150 KiB."""
     picture = np.random.default_rng(0).bytes(int(np.prod(contract.IMAGE.dims)))
     return _request(contract.TAG_RECOMMENDER, picture, _history(repository))
 
 
 def small_request(repository: Path) -> bytes:
-    """A history alone, to the preference encoder: it fits the window that HTTP/2 opens with, 64 KiB."""
+    """Serialize a request to the preference encoder; it fits into HTTP/2's initial window of 64 KiB."""
     return _request(contract.PREFERENCE_ENCODER, _history(repository))
 
 

@@ -1,4 +1,4 @@
-"""What can go wrong while a release is published: a full disk, a corrupt file, two at once. Another one serves."""
+"""Faults while a release is published and another one serves: a full disk, a corrupt file, two releases at once."""
 
 import shutil
 import subprocess
@@ -44,21 +44,21 @@ class Start:
 
 @dataclass(frozen=True)
 class Run:
-    """A command that ended; `message` is the last line of stderr, without the repository's path."""
+    """A finished command; `message` is the last error line of stderr, without the repository's path."""
 
     code: int
     message: str
     seconds: float
 
     def __str__(self) -> str:
-        """For a figure."""
+        """Format the run as a figure of a report."""
         return f"exit code {self.code} after {seconds(self.seconds)}{': ' * bool(self.message)}{self.message}"
 
 
 def disk_full(
     folder: Path, *, left_bytes: Sequence[int] = (4096, 100_000, 1_000_000), callers: int = 4, deadline_s: float = 30.0
 ) -> Outcome:
-    """A release of which no file can get longer than so many bytes; then one on a disk with room."""
+    """Publish with a limit on the size of every file, and then without one."""
     start = prepared(folder)
     repository = shutil.copytree(start.repository, folder / "disk_full")
     before, runs, same = contents(repository), dict[int, Run](), []
@@ -71,26 +71,26 @@ def disk_full(
     return Outcome(
         title="The disk is full during a release",
         did="`python -m export release` into a served repository, where writes to a file fail beyond some bytes, while "
-        f"{callers} callers asked without pause; then again with room.",
+        f"{callers} callers sent requests without pause; then again with room.",
         figures={
-            **{f"room for {left:,} bytes a file": str(run) for left, run in runs.items()},
+            **{f"room for {left:,} bytes per file": str(run) for left, run in runs.items()},
             "with room": str(room),
             "good calls": f"{len(calls.answered):,} answered; failed: {kinds(calls.errors())}",
         },
         checks=[
             *good_checks(calls, deadline_s),
             Check(
-                "every one was refused in a line that says why",
+                "each was refused in one line that says why",
                 all(_refused(run, "cannot write") for run in runs.values()),
             ),
-            Check("the repository was as before, byte for byte", all(same)),
+            Check("the repository was unchanged, byte for byte", all(same)),
             Check("with room, the same command publishes", room.code == 0 and released_version(repository) == 2),
         ],
     )
 
 
 def corrupt_file(folder: Path, *, callers: int = 4, deadline_s: float = 30.0) -> Outcome:
-    """A byte of each file of release 2 in turn is changed before its rollout; at last none is."""
+    """Change a byte of each file of release 2 in turn, and try to roll it out; then roll out the intact release."""
     start = prepared(folder)
     repository = shutil.copytree(start.repository, folder / "corrupt_file")
     published = _run(repository, "release", str(start.checkpoints[0]))
@@ -109,12 +109,13 @@ def corrupt_file(folder: Path, *, callers: int = 4, deadline_s: float = 30.0) ->
         last = _run(repository, *rollout)
     return Outcome(
         title="A file of a release is corrupt",
-        did=f"In each file of release 2 in turn, one byte was changed, while {callers} callers asked without pause the "
-        "server of release 1: `python -m export verify --version 2`, then `rollout --to 2`. At last all were whole.",
+        did=f"One byte of each file of release 2 in turn was changed, and `python -m export verify --version 2` and "
+        f"`rollout --to 2` were run, while {callers} callers sent requests to the server of release 1 without pause. "
+        "Then the intact release was rolled out.",
         figures={
             **{f"{name}: verify": str(run) for name, run in found.items()},
             **{f"{name}: rollout": str(run) for name, run in refused.items()},
-            "all whole: rollout": str(last),
+            "intact: rollout": str(last),
             "good calls": f"{len(calls.answered):,} answered; failed: {kinds(calls.errors())}",
         },
         checks=[
@@ -123,13 +124,13 @@ def corrupt_file(folder: Path, *, callers: int = 4, deadline_s: float = 30.0) ->
             *(Check(f"verify names {name}", _refused(run, Path(name).name)) for name, run in found.items()),
             *(Check(f"rollout refuses a corrupt {name}", _refused(run)) for name, run in refused.items()),
             Check("release 1 stayed pinned", set(pinned) == {1}),
-            Check("whole, it is rolled out", last.code == 0 and released_version(repository) == 2),
+            Check("the intact release is rolled out", last.code == 0 and released_version(repository) == 2),
         ],
     )
 
 
 def two_at_once(folder: Path, *, rounds: int = 4, callers: int = 4, deadline_s: float = 30.0) -> Outcome:
-    """Two `export release` on one repository, started at once, every other round in the other order."""
+    """Start two `export release` on one repository at once, in the reverse order every other round."""
     start = prepared(folder)
     figures, checks = {}, []
     for number in range(rounds):
@@ -148,22 +149,25 @@ def two_at_once(folder: Path, *, rounds: int = 4, callers: int = 4, deadline_s: 
         figures[f"round {number + 1}"] = f"first: {runs[0]}; second: {runs[1]}"
         checks += [
             *good_checks(calls, deadline_s),
-            Check(f"round {number + 1}: one won", len(winners) == 1 and released_version(repository) == 2),
-            Check(f"round {number + 1}: the other was told that it is busy", all(_refused(run, BUSY) for run in lost)),
-            Check(f"round {number + 1}: the release is whole", whole.code == 0),
-            Check(f"round {number + 1}: nothing half-written is left", _leftovers(repository) == []),
+            Check(f"round {number + 1}: one was published", len(winners) == 1 and released_version(repository) == 2),
+            Check(
+                f"round {number + 1}: the other was told to wait",
+                all(_refused(run, BUSY) for run in lost),
+            ),
+            Check(f"round {number + 1}: the release is intact", whole.code == 0),
+            Check(f"round {number + 1}: no partial files are left", _leftovers(repository) == []),
         ]
     return Outcome(
         title="Two releases at once",
         did="Two `python -m export release` of different checkpoints were started at once on a served repository; "
-        f"{callers} callers asked without pause meanwhile; {rounds} rounds.",
+        f"{callers} callers sent requests without pause; {rounds} rounds.",
         figures=figures,
         checks=checks,
     )
 
 
 def prepared(folder: Path) -> Start:
-    """Made once in the folder: models of random weights and the pictures that they say they were trained on."""
+    """Create the start in the folder, unless it is there: models with random weights, and their data set."""
     start = Start(folder / "start", (folder / "first.pt", folder / "second.pt"))
     if not start.repository.exists():
         data = generate(folder / "data", SyntheticSettings(pictures=PICTURES, users=USERS), quiet=True)
@@ -171,7 +175,7 @@ def prepared(folder: Path) -> Start:
         model = random_model(PRESET, len(vocabulary))
         for path in (folder / "served.pt", *start.checkpoints):
             with torch.no_grad():
-                model.classifier.fc2.bias.add_(0.1)  # another model, with other answers
+                model.classifier.fc2.bias.add_(0.1)  # so that each model answers differently
             settings = preset(PRESET)
             save_checkpoint(
                 path, Checkpoint(model=model, settings=settings, vocabulary=vocabulary, metrics={}, data=data)
@@ -186,7 +190,7 @@ def prepared(folder: Path) -> Start:
 
 
 def contents(repository: Path) -> dict[str, str]:
-    """Path to hash of every file but the lock."""
+    """Map the path of every file but the lock to its hash."""
     files = (path for path in repository.rglob("*") if path.is_file() and path.name != LOCK_FILE)
     return {str(path.relative_to(repository)): sha256(path) for path in files}
 
@@ -203,7 +207,7 @@ def _files(repository: Path) -> list[Path]:
 
 
 def _one_byte_changed(file: Path, content: bytes) -> bytes:
-    """In the middle; of a config, in the first of its dims, and of a manifest, at its beginning."""
+    """Change a byte in the middle; in a config, in its first dims; in a manifest, at the start."""
     places = {CONFIG_FILE: content.find(b"dims: [ ") + len(b"dims: [ "), MANIFEST_FILE: 0}
     at = places.get(file.name, len(content) // 2)
     return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]

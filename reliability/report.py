@@ -1,4 +1,4 @@
-"""Results as JSON, and the report that is rendered from them."""
+"""Results as JSON, and the report rendered from them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,22 +13,22 @@ FORMAT = "altreco-reliability-1"
 
 
 def results_file(report: Path) -> Path:
-    """Beside the report."""
+    """Return the path of the results, which are beside the report."""
     return report.with_suffix(".json")
 
 
 def read_results(path: Path) -> dict[str, Any]:
-    """Name of a scenario to what came of it, none at first; raises ResultsError for a damaged file."""
+    """Read the results by scenario, {} without a file; raises ResultsError for a damaged file."""
     return dict(kept.read_results(path, FORMAT).get("scenarios", {}))
 
 
 def write_results(path: Path, results: Mapping[str, Any]) -> None:
-    """Write them, whole or not at all."""
+    """Write the results, atomically."""
     kept.write_results(path, FORMAT, {"scenarios": results})
 
 
 def result(outcome: Outcome, conditions: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a scenario, with what it was measured on: `machine`, `versions`, `date`, `command`, `took_s`."""
+    """Combine an outcome with its conditions: `machine`, `versions`, `date`, `command`, `took_s`."""
     return {
         "conditions": dict(conditions),
         "title": outcome.title,
@@ -39,7 +39,7 @@ def result(outcome: Outcome, conditions: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write_report(path: Path, results: Mapping[str, Any], order: Sequence[str], *, full: bool = False) -> None:
-    """Render the scenarios in this order, below what is written by hand; `full`: with the figures of each."""
+    """Write the scenarios in this order below the handwritten part; `full` adds the figures of each."""
     named = {name: results[name] for name in order if name in results}
     kept.write_below(path, "Reliability", COMMAND, list(_lines(named, full=full)))
 

@@ -1,10 +1,10 @@
-"""Servers that are started, ended, and looked into from outside, as a platform does it."""
+"""Start, end and inspect servers from outside, as a platform does."""
 
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,27 +18,27 @@ from measure.waiting import wait_until
 
 PROBE = Path(__file__).parents[1] / "deploy" / "container" / "probe.sh"
 PROBE_S = 60.0
-"""As Kubernetes allows the startup probe: base/deployment.yaml."""
+"""Timeout of the startup probe, as in base/deployment.yaml."""
 CLOSED_S = 60.0
-"""After which a connection that its client ended must be gone."""
+"""Time for the server to close a connection that its client ended."""
 GROWTH_MIB = 64.0
-"""Growth of a server's memory; less is the noise of allocators, which keep what is free."""
+"""Growth up to which a server's memory counts as constant; allocators keep freed memory."""
 AGE_S, GRACE_S = 30, 10
-"""--grpc-max-connection-age and its grace in the manifests."""
+"""Largest connection age, and its grace, in the manifests."""
 
 
 def connection_age(age_s: float, grace_s: float) -> tuple[str, str]:
-    """Triton's flags for it."""
+    """Return Triton's flags for the largest connection age and its grace."""
     return f"--grpc-max-connection-age={1000 * age_s:.0f}", f"--grpc-max-connection-age-grace={1000 * grace_s:.0f}"
 
 
 def connections_back(server: Server, count: int) -> bool:
-    """Whether clients have no more than so many connections again, after CLOSED_S at most."""
+    """Tell whether clients have at most `count` connections again within CLOSED_S."""
     return _in_time(lambda: connections(server.pid) <= count)
 
 
 def files_back(server: Server, count: int) -> bool:
-    """Whether no more than so many files are open again, after CLOSED_S at most: some follow their connection."""
+    """Tell whether at most `count` files are open again within CLOSED_S; some close after their connection."""
     return _in_time(lambda: footprint(server.pid).files <= count)
 
 
@@ -50,18 +50,16 @@ def _in_time(condition: Callable[[], bool]) -> bool:
     return True
 
 
-@contextmanager
-def serving(repository: Path, **settings: Any) -> Iterator[Server]:
-    """On free ports and without a cache, so every picture is computed; `settings` are those of ServerSettings."""
-    with serve(on_free_ports(repository, **{"strict": True, "cache_size_bytes": 0, **settings})) as server:
-        try:
-            yield server
-        finally:
-            kill(server)  # at its leisure, it would wait for its clients
+def serving(repository: Path, **settings: Any) -> AbstractContextManager[Server]:
+    """Run a server on free ports, killed at the end; without a cache, every picture is computed.
+
+    `settings` as in ServerSettings.
+    """
+    return serve(on_free_ports(repository, **{"strict": True, "cache_size_bytes": 0, "stop_timeout_s": 0, **settings}))
 
 
 def addresses(server: Server) -> dict[str, Any]:
-    """Settings for the next server, where this one was."""
+    """Return the settings for a server with the addresses of this one."""
     host, _, grpc_port = server.grpc_url.rpartition(":")
     urls = {"http_port": server.http_url, "metrics_port": server.metrics_url.removesuffix("/metrics")}
     ports = {name: int(url.rpartition(":")[2]) for name, url in urls.items()}
@@ -69,26 +67,26 @@ def addresses(server: Server) -> dict[str, Any]:
 
 
 def all_of(*servers: Server) -> str:
-    """gRPC's address of them: the client goes round."""
+    """Return a gRPC address of all servers, over which a client balances."""
     return f"ipv4:{','.join(server.grpc_url for server in servers)}"
 
 
 def kill(server: Server) -> None:
-    """At once, with its backend's processes, as a container ends."""
+    """Kill a server with all of its processes at once, as the end of a container does."""
     with suppress(ProcessLookupError):
         os.killpg(server.pid, signal.SIGKILL)
 
 
 def terminate(server: Server) -> None:
-    """As Kubernetes asks it to end."""
+    """Send SIGTERM, as Kubernetes does to end a pod."""
     os.kill(server.pid, signal.SIGTERM)
 
 
 def exit_code(server: Server, *, seconds: float = 60.0) -> int:
-    """Wait for its end; below 0: the signal that ended it. Raises TimeoutError."""
+    """Wait for a server's end and return its exit code; -N for signal N. Raises TimeoutError."""
 
     def ended() -> Any:
-        # It stays a zombie: who started it has its process id still, and ends its group.
+        # Leave it a zombie: `serve` still needs its process id to end the group.
         return os.waitid(os.P_PID, server.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG)
 
     wait_until(lambda: ended() is not None, f"the end of Triton, process {server.pid}", seconds=seconds)
@@ -97,19 +95,19 @@ def exit_code(server: Server, *, seconds: float = 60.0) -> int:
 
 
 def stubs(server: Server, model: str) -> list[psutil.Process]:
-    """The processes in which Triton's Python backend runs a model: one for each instance."""
+    """List the processes in which Triton's Python backend runs a model, one per instance."""
     children = psutil.Process(server.pid).children(recursive=True)
     return [child for child in children if any(part.startswith(f"{model}_") for part in child.cmdline())]
 
 
 def answered_by(server: Server) -> int:
-    """Requests to the ensemble that it answered since its start."""
+    """Count the requests to the ensemble that a server has answered since its start."""
     with triton.InferenceServerClient(server.grpc_url) as client:
         return int(counters(client).get(contract.TAG_RECOMMENDER.name, {}).get("requests", 0))
 
 
 def probe(server: Server, kind: str, *, models: Path, release: int) -> bool:
-    """Whether the container's probe, `live`, `ready` or `golden`, finds the server well."""
+    """Tell whether the container's probe (`live`, `ready` or `golden`) passes."""
     done = subprocess.run(
         [PROBE, kind],
         env={**os.environ, "PROBE_URL": server.http_url, "MODELS": str(models), "RELEASE": str(release)},

@@ -1,4 +1,4 @@
-"""Clients that are slow: that send a few bytes at a time, never read, or keep a connection and say nothing."""
+"""Slow clients: they send a few bytes at a time, never read, or keep a connection and send nothing."""
 
 import threading
 import time
@@ -19,14 +19,14 @@ from reliability.servers import AGE_S, GRACE_S, GROWTH_MIB, connection_age, conn
 from reliability.wording import good_figures
 
 SILENT, IDLE, UNREAD, DRIPPING = (
-    "connect and say nothing",
-    "open HTTP/2 and say nothing more",
-    "ask and never take the answer",
+    "connect and send nothing",
+    "open HTTP/2 and send nothing more",
+    "send a request and never read the answer",
     "send a request 3 bytes at a time",
 )
 DRIP_BYTES, DRIP_EVERY_S = 3, 0.25
 JITTER, SLACK_S = 1.1, 60.0
-"""gRPC lengthens an age by up to a tenth; the machine is busy."""
+"""gRPC may lengthen an age by a tenth, and the machine is busy."""
 
 Slow = Mapping[str, Sequence[socket]]
 
@@ -41,7 +41,7 @@ def slow_clients(
     age_s: int = AGE_S,
     grace_s: int = GRACE_S,
 ) -> Outcome:
-    """So many connections of each kind, for `window_s`, on a server with gRPC's defaults and on one with an age."""
+    """Hold connections of each kind for `window_s` with gRPC's defaults, then on a server with a connection age."""
     with (
         serving(repository) as server,
         under_load(server.grpc_url, callers=callers, deadline_s=deadline_s) as calls,
@@ -57,11 +57,11 @@ def slow_clients(
     return Outcome(
         title="Slow clients",
         did=f"{connections} connections of each of {len(KINDS)} kinds were held for {window_s:g} s while {callers} "
-        f"callers asked without pause; then again on a server with {' '.join(flags)}.",
+        f"callers sent requests without pause; then again on a server with {' '.join(flags)}.",
         figures={
             **good_figures(calls, (before, window_s / 5), (beside, window_s), (after, window_s / 5)),
             "server before": str(held),
-            "server beside them": str(holds),
+            "server with them": str(holds),
             "server after": str(left),
             "files left open": f"{left.files - held.files} for {connections} connections that {UNREAD}",
             **{
@@ -73,12 +73,12 @@ def slow_clients(
         checks=[
             *good_checks(calls, deadline_s),
             *(
-                Check(f"{kind}: by default nothing closes them, the age does", still[kind] > 0 and kind in closed_s)
+                Check(f"{kind}: by default they stay open, the age closes them", still[kind] > 0 and kind in closed_s)
                 for kind in (IDLE, UNREAD, DRIPPING)
             ),
-            Check("their connections are closed when they go", back),
-            # Triton 2.51 keeps the file of each connection whose client goes without taking its answer.
-            Check(f"no file is left open but for those that {UNREAD}", left.files <= held.files + connections),
+            Check("their connections are closed when they leave", back),
+            # Triton 2.51 keeps the file of each connection whose client leaves without reading its answer.
+            Check(f"no file is left open except for clients that {UNREAD}", left.files <= held.files + connections),
             Check(f"memory grew by less than {GROWTH_MIB:g} MiB", left.grown_mib(held) < GROWTH_MIB),
         ],
     )
@@ -99,7 +99,7 @@ KINDS = (SILENT, IDLE, UNREAD, DRIPPING)
 
 @contextmanager
 def _slow(server: Server, repository: Path, connections: int) -> Iterator[Slow]:
-    """Connections of all kinds, closed at the end."""
+    """Open connections of all kinds, and close them at the end."""
     stop = threading.Event()
     with ExitStack() as stack:
         slow: dict[str, list[socket]] = {}
@@ -128,14 +128,14 @@ def _drip(connections: Sequence[socket], stop: threading.Event) -> None:
 
 
 def _open(server: Server, slow: Slow) -> dict[str, int]:
-    """How many of each kind the server has; looked up there, as a client would have to read to learn of the end."""
+    """Count the server's open connections of each kind. A client would have to read to notice that one is closed."""
     held = psutil.Process(server.pid).net_connections("tcp")
     ports = {connection.raddr.port for connection in held if connection.status == psutil.CONN_ESTABLISHED}
     return {kind: sum(each.getsockname()[1] in ports for each in sockets) for kind, sockets in slow.items()}
 
 
 def _seconds_until_closed(server: Server, slow: Slow, *, seconds: float) -> dict[str, float]:
-    """For each kind of which none is left in time."""
+    """Measure the time until no connection of a kind is left, for each kind that gets there within `seconds`."""
     started_s, closed_s = time.monotonic(), dict[str, float]()
     while (passed_s := time.monotonic() - started_s) < seconds and len(closed_s) < len(slow) - 1:
         for kind, count in _open(server, slow).items():

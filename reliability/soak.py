@@ -1,4 +1,4 @@
-"""Steady load for a long time: whether memory, files and threads of server and clients stay where they are."""
+"""Steady load for a long time, to see whether memory, files and threads of server and clients stay constant."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -29,11 +29,11 @@ from reliability.servers import serving
 from reliability.wording import kinds
 
 CACHE_BYTES = 1024**2
-"""Of Triton's response cache: so small that new pictures fill it within the first quarter."""
+"""Size of Triton's response cache, small enough for new pictures to fill it in the first quarter."""
 SERVER_GROWTH_MIB, CLIENTS_GROWTH_MIB = 32.0, 16.0
-"""More is not the noise of allocators."""
+"""Growth up to which memory counts as constant; allocators keep freed memory."""
 MORE_FILES, MORE_THREADS = 8, 8
-"""That come and go: a client's connection, gRPC's threads."""
+"""Files and threads that come and go with clients' connections and gRPC."""
 
 
 def soak(
@@ -47,7 +47,7 @@ def soak(
     sample_s: float = 1.0,
     deadline_s: float = 30.0,
 ) -> Outcome:
-    """Repeat pictures from `callers`, new ones from another, and a client that is made, asks once and is closed."""
+    """Repeat pictures from `callers`, send new ones from another, and keep opening clients that ask once."""
     with serving(repository, cache_size_bytes=CACHE_BYTES) as server:
         asked, started_s = questions(server.grpc_url, QUESTIONS), time.monotonic()
         with TagRecommender(server.grpc_url, deadline_s=deadline_s) as recommender:
@@ -73,13 +73,13 @@ def soak(
     first, last = held[len(held) // 4], held[-1]
     return Outcome(
         title="Steady load for a long time",
-        did=f"{seconds:g} s of {callers} callers with repeat pictures, a call in {every_s:g} s each, a new picture in "
-        f"{new_every_s:g} s, asked twice, and a client in {visit_every_s:g} s that is made, asks once and is closed; "
-        f"Triton's cache holds {CACHE_BYTES / MIB:g} MiB.",
+        did=f"{seconds:g} s of {callers} callers with repeated pictures, each with a call every {every_s:g} s; a new "
+        f"picture every {new_every_s:g} s, sent twice; every {visit_every_s:g} s a new client that asks once and is "
+        f"closed. Triton's cache holds {CACHE_BYTES / MIB:g} MiB.",
         figures={
             "calls": f"{len(calls.answered):,} answered, {len(wrong(calls)):,} of them wrong; failed: "
             f"{kinds(calls.errors())}",
-            "clients that came and went": f"{len(visits.ended):,}",
+            "clients opened and closed": f"{len(visits.ended):,}",
             "p99, first and last quarter": " and ".join(
                 ms(calls.since(started_s + at, started_s + at + seconds / 4).percentile_ms(99))
                 for at in (0, 0.75 * seconds)
@@ -91,7 +91,7 @@ def soak(
         },
         checks=[
             *good_checks(calls, deadline_s),
-            Check("new pictures and new clients asked as well", bool(news.answered) and bool(visits.answered)),
+            Check("new pictures and new clients were answered", bool(news.answered) and bool(visits.answered)),
             Check(
                 f"the server's memory grew by less than {SERVER_GROWTH_MIB:g} MiB",
                 at_server.growth() < SERVER_GROWTH_MIB,
@@ -100,14 +100,14 @@ def soak(
                 f"the clients' memory grew by less than {CLIENTS_GROWTH_MIB:g} MiB",
                 at_clients.growth() < CLIENTS_GROWTH_MIB,
             ),
-            Check("no file is left open", last.files <= first.files + MORE_FILES),
-            Check("no thread is left", last.threads <= first.threads + MORE_THREADS),
+            Check("no files are left open", last.files <= first.files + MORE_FILES),
+            Check("no threads are left", last.threads <= first.threads + MORE_THREADS),
         ],
     )
 
 
 def _new_questions(recommender: TagRecommender, asked: Sequence[Question]) -> Iterator[Question]:
-    """Questions with pictures that nobody has asked about before."""
+    """Yield questions with new pictures."""
     for picture, known in zip(new_pictures(), cycle(asked), strict=False):
         yield question(recommender, PreparedImage(picture), known.history)
 
@@ -115,7 +115,7 @@ def _new_questions(recommender: TagRecommender, asked: Sequence[Question]) -> It
 def _samples(
     look: Callable[[], Footprint], seconds: float, every_s: float
 ) -> tuple[list[float], list[Footprint], list[float]]:
-    """Moments in seconds, what the server held, and the MiB of this process, in which the clients are."""
+    """Sample times in seconds, the server's footprint, and the MiB of this process, which runs the clients."""
     here, started_s = psutil.Process(), time.monotonic()
     moments_s, held, clients_mib = list[float](), list[Footprint](), list[float]()
     while (passed_s := time.monotonic() - started_s) < seconds:

@@ -1,4 +1,4 @@
-"""SIGTERM under load: bare, with another replica there, and after the drain that the manifests' preStop gives."""
+"""SIGTERM under load: of the only server, of one of two replicas, and after the drain of the manifests' preStop."""
 
 import time
 from collections import Counter
@@ -25,21 +25,22 @@ from reliability.servers import (
 )
 from reliability.wording import kinds
 
-EXIT_TIMEOUT_S = 5.0
-"""--exit-timeout-secs, as in the manifests."""
+EXIT_TIMEOUT_S = 5
+"""Triton's exit timeout in the manifests."""
+EXIT_TIMEOUT = f"--exit-timeout-secs={EXIT_TIMEOUT_S}"
 PRE_STOP_S = 75.0
-"""As in the manifests: from leaving DNS to SIGTERM."""
+"""Time from leaving DNS to SIGTERM, as in the manifests."""
 MOST_LOST = 0.05
-"""With two replicas, each attempt meets the one that stops with a chance of a half: six in a row, once in 64."""
+"""Largest share of lost calls. Each attempt meets the stopping replica with probability 1/2; six in a row, 1/64."""
 POLL_S = 0.2
 
 
 def terminated_server(repository: Path, *, rounds: int = 5, callers: int = 8, deadline_s: float = 10.0) -> Outcome:
-    """The only server, each round another, with clients that try once: what they get is what the server said."""
+    """Stop the only server, a new one each round; clients try once, so that they see what the server answered."""
     everything, met, later, codes, took_s = Rights(), Rights(), Rights(), Counter[int](), []
     for _ in range(rounds):
         with (
-            serving(repository, stop_timeout_s=EXIT_TIMEOUT_S) as server,
+            serving(repository, extra_args=(EXIT_TIMEOUT,)) as server,
             under_load(
                 server.grpc_url, callers=callers, deadline_s=deadline_s, channel=Channel(max_attempts=1)
             ) as calls,
@@ -54,20 +55,21 @@ def terminated_server(repository: Path, *, rounds: int = 5, callers: int = 8, de
         later.ended += calls.since(terminated_s).ended
     return Outcome(
         title="A server is told to stop, without a drain",
-        did=f"SIGTERM to the only Triton (exit timeout {EXIT_TIMEOUT_S:g} s) while {callers} callers asked without "
-        f"pause, each call tried once, deadline {deadline_s:g} s; {rounds} rounds.",
+        did=f"SIGTERM to the only Triton (exit timeout {EXIT_TIMEOUT_S} s) while {callers} callers sent requests "
+        f"without pause, each call tried once, deadline {deadline_s:g} s; {rounds} rounds.",
         figures={
-            "calls under way at SIGTERM": _ends(met),
-            "calls that began later": _ends(later),
-            "until the process was gone": f"{seconds(min(took_s))} to {seconds(max(took_s))}",
+            "calls in flight at SIGTERM": _ends(met),
+            "calls that started later": _ends(later),
+            "time until the process ended": f"{seconds(min(took_s))} to {seconds(max(took_s))}",
             "exit codes (-N: ended by signal N)": ", ".join(f"{code}: {n} times" for code, n in sorted(codes.items())),
         },
         checks=[
             *kept(everything, deadline_s),
             Check(
-                "what was lost was Unavailable, which the client asks again elsewhere", _only_unavailable(everything)
+                "calls failed only with Unavailable, which a client retries elsewhere",
+                _only_unavailable(everything),
             ),
-            Check("every call under way at SIGTERM was answered", not met.failed),
+            Check("every call in flight at SIGTERM was answered", not met.failed),
         ],
     )
 
@@ -75,11 +77,11 @@ def terminated_server(repository: Path, *, rounds: int = 5, callers: int = 8, de
 def terminated_replica(
     repository: Path, *, rounds: int = 3, callers: int = 8, deadline_s: float = 10.0, window_s: float = 5.0
 ) -> Outcome:
-    """One of two, without a drain: what it does not finish, the client asks the other for."""
+    """Stop one of two replicas without a drain; the client retries on the other one."""
     everything, met = Rights(), Rights()
     for _ in range(rounds):
         with (
-            serving(repository, stop_timeout_s=EXIT_TIMEOUT_S) as one,
+            serving(repository, extra_args=(EXIT_TIMEOUT,)) as one,
             serving(repository) as other,
             under_load(all_of(one, other), callers=callers, deadline_s=deadline_s) as calls,
         ):
@@ -92,17 +94,17 @@ def terminated_replica(
         met.ended += calls.under_way(terminated_s).ended
     return Outcome(
         title="One of two replicas is told to stop, without a drain",
-        did=f"SIGTERM to one of two Tritons (exit timeout {EXIT_TIMEOUT_S:g} s) while {callers} callers, whose client "
-        f"knows both, asked without pause, deadline {deadline_s:g} s; {rounds} rounds.",
+        did=f"SIGTERM to one of two Tritons (exit timeout {EXIT_TIMEOUT_S} s) while {callers} callers, whose client "
+        f"knows both, sent requests without pause, deadline {deadline_s:g} s; {rounds} rounds.",
         figures={
-            "calls under way at SIGTERM": f"{_ends(met)}; the longest took {seconds(met.slowest_s)}",
+            "calls in flight at SIGTERM": f"{_ends(met)}; the longest took {seconds(met.slowest_s)}",
             "all calls": _ends(everything),
             "longest call": seconds(everything.slowest_s),
         },
         checks=[
             *kept(everything, deadline_s),
-            Check("what was lost was Unavailable", _only_unavailable(everything)),
-            Check(f"{MOST_LOST:.0%} of the calls were lost at most", _share_lost(everything) <= MOST_LOST),
+            Check("calls failed only with Unavailable", _only_unavailable(everything)),
+            Check(f"at most {MOST_LOST:.0%} of the calls were lost", _share_lost(everything) <= MOST_LOST),
         ],
     )
 
@@ -116,12 +118,12 @@ def drained_replica(
     age_s: float = AGE_S,
     channel: Channel | None = None,
 ) -> Outcome:
-    """One of two behind a headless service's name, as the manifests end a pod; each call is tried once."""
+    """End one of two pods of a headless service as the manifests do; each call is tried once."""
     flags = connection_age(age_s, GRACE_S)
     hosts = ("127.0.0.2", "127.0.0.3")
     with (
         headless() as service,
-        serving(repository, host=hosts[0], stop_timeout_s=EXIT_TIMEOUT_S, extra_args=flags) as one,
+        serving(repository, host=hosts[0], extra_args=(EXIT_TIMEOUT, *flags)) as one,
         serving(repository, **{**addresses(one), "host": hosts[1]}, extra_args=flags) as other,
     ):
         service.addresses = [*hosts]
@@ -140,13 +142,13 @@ def drained_replica(
         met = calls.under_way(terminated_s)
     return Outcome(
         title="One of two replicas is drained, then told to stop",
-        did=f"One of two Tritons left DNS (a name server of our own, as of a headless service), served on for "
-        f"{pre_stop_s:g} s as the manifests' preStop has it, with connections of {age_s:g} s at most, and got SIGTERM; "
-        f"{callers} callers asked the name without pause, each call tried once, deadline {deadline_s:g} s.",
+        did=f"One of two Tritons left DNS (a test name server, as for a headless service), kept serving for "
+        f"{pre_stop_s:g} s like the manifests' preStop, with connections of at most {age_s:g} s, and got SIGTERM; "
+        f"{callers} callers sent requests to the name without pause, each call tried once, deadline {deadline_s:g} s.",
         figures={
-            "requests to it after it had left DNS": f"{at_end - at_first:,}",
-            "the last of them, after it had left DNS": seconds(last_s - left_s),
-            "calls under way (at the other) at SIGTERM": _ends(met),
+            "requests to it after it left DNS": f"{at_end - at_first:,}",
+            "last of these, after it left DNS": seconds(last_s - left_s),
+            "calls in flight (to the other) at SIGTERM": _ends(met),
             "all calls": _ends(calls),
             "exit code (-N: ended by signal N)": str(code),
         },
@@ -159,7 +161,7 @@ def drained_replica(
 
 
 def _drain(server: Server, pre_stop_s: float) -> tuple[float, int]:
-    """Let it serve on for so long; when its last request was seen, and how many there had been by then."""
+    """Let a server keep serving; return when its last request was seen, and how many it had answered."""
     begin_s = last_s = time.monotonic()
     answered = answered_by(server)
     while time.monotonic() < begin_s + pre_stop_s:
@@ -170,7 +172,7 @@ def _drain(server: Server, pre_stop_s: float) -> tuple[float, int]:
 
 
 def _ends(calls: Rights) -> str:
-    return f"{len(calls.ended):,}, of which answered: {len(calls.answered):,}; failed: {kinds(calls.errors())}"
+    return f"{len(calls.ended):,}; answered: {len(calls.answered):,}; failed: {kinds(calls.errors())}"
 
 
 def _only_unavailable(calls: Rights) -> bool:

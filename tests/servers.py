@@ -16,7 +16,7 @@ FIRST_PORT, PORTS = 21_000, 1_000
 
 
 def serving(repository: Path, **settings: Any) -> AbstractContextManager[Server]:
-    """In strict mode on free ports, and killed at the end; `settings` are those of ServerSettings."""
+    """Run a server in strict mode on free ports, killed at the end; `settings` are those of ServerSettings."""
     return servers.serving(repository, **{"cache_size_bytes": ServerSettings.cache_size_bytes, **settings})
 
 

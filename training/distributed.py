@@ -1,4 +1,4 @@
-"""One process or several: what `torchrun` sets up, and the wrappers that make several act as one.
+"""Training in one process, or in several that `torchrun` starts and that act as one.
 
 torchrun --nproc-per-node 8 -m training.train --data DIR --out CHECKPOINT
 """
@@ -27,15 +27,15 @@ class Processes:
 
     @property
     def first(self) -> bool:
-        """The one that evaluates, writes and prints."""
+        """Whether this process evaluates, writes and prints."""
         return self.rank == 0
 
     def wrap(self, module: nn.Module) -> nn.Module:
-        """The module, its gradients averaged over all processes."""
+        """Wrap a module so that its gradients are averaged over all processes."""
         return DistributedDataParallel(module) if self.count > 1 else module
 
     def synchronize_batch_norm(self, module: nn.Module) -> nn.Module:
-        """Batch statistics over the global batch, as if one process had it whole."""
+        """Make batch normalization use the statistics of the global batch."""
         if self.count == 1:
             return module
         if self.device.type == "cuda":
@@ -44,7 +44,7 @@ class Processes:
         return module
 
     def same_for_all(self, value: float) -> float:
-        """The first process's value."""
+        """Return the first process's value in every process."""
         if self.count == 1:
             return value
         shared = torch.tensor([value], dtype=torch.float64, device=self.device)
@@ -52,7 +52,7 @@ class Processes:
         return float(shared.item())
 
     def mean_of(self, values: Mapping[str, Tensor]) -> dict[str, float]:
-        """Each scalar's mean over the processes, all moved in one go."""
+        """Compute each scalar's mean over the processes, with one all-reduce."""
         stacked = torch.stack(list(values.values()))
         if self.count > 1:
             dist.all_reduce(stacked)
@@ -61,13 +61,13 @@ class Processes:
 
 @contextmanager
 def processes(device: str = "auto") -> Iterator[Processes]:
-    """Join the processes that torchrun started, or be the only one. Raises SettingsError for a device not there."""
+    """Join the processes that torchrun started, or be the only one; raises SettingsError for a missing device."""
     count = int(os.environ.get("WORLD_SIZE", "1"))
     local = int(os.environ.get("LOCAL_RANK", "0"))
     on_gpu = torch.cuda.is_available() if device == "auto" else device == "cuda"
     if on_gpu and local >= torch.cuda.device_count():
         raise SettingsError(
-            f"process {local} of this machine needs a GPU of its own: {torch.cuda.device_count()} found"
+            f"process {local} of this machine needs its own GPU, but there are only {torch.cuda.device_count()}"
         )
     if on_gpu:
         torch.cuda.set_device(local)
@@ -91,7 +91,7 @@ def _replace_batch_norm(module: nn.Module) -> None:
 
 
 class _CpuSyncBatchNorm(nn.BatchNorm2d):
-    """What nn.SyncBatchNorm does, which takes no CPU tensors: for tests, and for training on CPUs."""
+    """nn.SyncBatchNorm for CPU tensors, which the original does not take; for tests and training on CPUs."""
 
     def __init__(self, original: nn.BatchNorm2d) -> None:
         super().__init__(original.num_features, original.eps, original.momentum)
@@ -100,7 +100,7 @@ class _CpuSyncBatchNorm(nn.BatchNorm2d):
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:
             return super().forward(input)
-        values = input.float()  # the statistics of bf16 are kept in fp32, as in nn.BatchNorm2d
+        values = input.float()  # statistics of bf16 are computed in fp32, as in nn.BatchNorm2d
         count = values.numel() // values.shape[1] * dist.get_world_size()
         mean = _sum_over_processes(values.sum((0, 2, 3))) / count
         centred = values - mean[:, None, None]
@@ -118,7 +118,7 @@ class _CpuSyncBatchNorm(nn.BatchNorm2d):
 
 
 class _SumOverProcesses(torch.autograd.Function):
-    """A sum that gradients flow back through; torch's own is deprecated for one in a private module."""
+    """A differentiable sum over processes; torch deprecated its own in favour of a private module."""
 
     @staticmethod
     def forward(_: Any, value: Tensor) -> Tensor:
@@ -128,7 +128,7 @@ class _SumOverProcesses(torch.autograd.Function):
 
     @staticmethod
     def backward(_: Any, gradient: Tensor) -> Tensor:
-        """Each process's loss depends on every process's value."""
+        """Sum the gradients, because each process's loss depends on every process's value."""
         return _SumOverProcesses.forward(_, gradient)
 
 

@@ -1,4 +1,4 @@
-"""What a run would take, found out without computing it: data, parameters, memory, steps."""
+"""The data, parameters, memory and steps of a run, determined without running it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,13 +17,15 @@ from training.second_stage import NAME
 from training.settings import TrainSettings
 
 OPTIMIZER_COPIES = 2
-"""Adadelta and AdamW both keep two numbers a weight."""
+"""Adadelta and AdamW both keep two numbers per weight."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """`parameters`: part to count; memory in bytes, of one process: weights with gradients and optimizer state, and
-    what the forward pass keeps for the backward pass.
+    """The size of a run. `parameters` maps each part to its count.
+
+    Memory is in bytes for one process: weights with gradients and optimizer state, and the activations that the forward
+    pass keeps for the backward pass.
     """
 
     pictures: Mapping[str, int]
@@ -36,21 +38,21 @@ class Plan:
     steps: Mapping[str, int]
 
     def __str__(self) -> str:
-        """For the terminal."""
+        """Format the plan for a terminal."""
         pictures = ", ".join(f"{count:,} {split}" for split, count in self.pictures.items() if count)
         lines = [f"data        {pictures} pictures; {self.users:,} users; {self.tags:,} tags"]
         lines += [f"parameters  {count:>12,}  {part}" for part, count in self.parameters.items()]
         lines += [f"            {sum(self.parameters.values()):>12,}  in all"]
         total = self.weights_bytes + self.activation_bytes
         lines += [
-            f"memory      about {_gib(total)} a process: {_gib(self.weights_bytes)} for weights, gradients and "
+            f"memory      about {_gib(total)} per process: {_gib(self.weights_bytes)} for weights, gradients and "
             f"optimizer, {_gib(self.activation_bytes)} for the activations of {self.batch_per_process} pictures"
         ]
         return "\n".join(lines + [f"steps       {steps:>12,}  {phase}" for phase, steps in self.steps.items()])
 
 
 def plan(settings: TrainSettings, manifest: Manifest, histories: Histories, processes: Processes) -> Plan:
-    """Look at the data set and at a network without weights. Raises SettingsError as training would."""
+    """Plan a run from the data set and a network without weights; raises SettingsError as training would."""
     with torch.device("meta"):
         network, discriminator = ALTReco(settings.model, histories.tags), Discriminator(histories.tags)
     parts: dict[str, nn.Module] = {**dict(network.named_children()), "discriminator": discriminator}
@@ -73,7 +75,7 @@ def plan(settings: TrainSettings, manifest: Manifest, histories: Histories, proc
 
 
 def _activation_bytes(settings: TrainSettings, network: ALTReco, tags: int, batch: int, processes: Processes) -> int:
-    """Sizes of all tensors that autograd saves in one forward pass on tensors without values."""
+    """Add up the tensors that autograd saves in a forward pass on the meta device."""
     saved: dict[int, torch.Tensor] = {}
     weights = {id(p) for p in network.parameters()}
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from altreco_client.cli.pipe import quiet_pipe
 from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
@@ -175,9 +176,10 @@ def _write(path: Path, metrics: Metrics) -> None:
         raise TrainingError(f"cannot write {path}: {error}") from error
 
 
+@quiet_pipe()
 def main() -> int:
-    """Print the table; 0, or 1 with the reason on stderr."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Print the table; return 0, or 1 with the reason on stderr."""
+    parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__)
     parser.add_argument("checkpoint", type=Path, help="what `python -m training.train` wrote")
     parser.add_argument("--data", type=Path, required=True, help="data set folder with manifest.parquet")
     parser.add_argument("--workers", type=int, default=2, help="processes that read pictures (default: %(default)s)")

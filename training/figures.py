@@ -1,4 +1,4 @@
-"""What the pictures of recommendations share: the meaning of colours, a photo, bars of tags."""
+"""Shared by pictures of recommendations: the meaning of colours, photos, bars of tags."""
 
 import textwrap
 from collections.abc import Collection, Sequence
@@ -22,11 +22,11 @@ NAMES = 0.62
 LONGEST = 15
 """Characters of a name that fit there."""
 PHOTO_PIXELS = 300
-"""Longest side of a photo in a figure, about as many as it is shown with."""
+"""Longest side of a photo in a figure, about its size on screen."""
 
 
 def photo(axis: Axes, image: Path, title: str) -> None:
-    """The picture, upright, under its title; raises InvalidImage."""
+    """Show a photo, upright, with a title; raises InvalidImage."""
     picture = load_rgb(image)
     picture.thumbnail((PHOTO_PIXELS, PHOTO_PIXELS))
     axis.imshow(picture)
@@ -81,12 +81,12 @@ def _colours(tags: Sequence[Tag], hits: Collection[str]) -> list[str]:
 
 
 def listed(intro: str, tags: Sequence[str], width: int) -> str:
-    """`intro: first, second`, in lines of at most `width` characters."""
+    """Format `intro: first, second` in lines of at most `width` characters."""
     return textwrap.fill(f"{intro}: {', '.join(tags)}", width)
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a PNG, whole or not at all; raises TrainingError."""
+    """Write a PNG atomically; raises TrainingError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         save_png(figure, path)

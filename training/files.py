@@ -1,4 +1,4 @@
-"""Files with weights: written whole or not at all, and read without running code from them."""
+"""Files with weights, written atomically and read without running code from them."""
 
 import os
 import pickle
@@ -12,7 +12,7 @@ from training.errors import CheckpointError
 
 
 def write_weights(path: Path, content: Mapping[str, Any]) -> None:
-    """Write beside, then rename: a crash or a full disk leaves the old file, if any, intact. Raises CheckpointError."""
+    """Write atomically, so that a crash or a full disk leaves an old file intact; raises CheckpointError."""
     partial = path.with_name(path.name + ".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -28,13 +28,13 @@ def write_weights(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def read_weights(path: Path, expected_format: str) -> dict[str, Any]:
-    """What `write_weights` wrote, on the CPU. Raises CheckpointError for a missing, damaged or foreign file."""
+    """Read what `write_weights` wrote, to the CPU; raises CheckpointError for a missing, damaged or foreign file."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise CheckpointError(f"no checkpoint at {path}; `python -m training.train` makes one") from error
+        raise CheckpointError(f"no checkpoint at {path}; `.venv/bin/python -m training.train` makes one") from error
     except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
-        raise CheckpointError(f"{path} is no readable checkpoint: damaged, or made by something else") from error
+        raise CheckpointError(f"{path} is not a readable checkpoint: it is damaged, or of another program") from error
     if not isinstance(content, dict) or content.get("format") != expected_format:
-        raise CheckpointError(f"{path} is a PyTorch file, but no checkpoint of this project ({expected_format})")
+        raise CheckpointError(f"{path} is a PyTorch file, but not a checkpoint of this project ({expected_format})")
     return content

@@ -1,4 +1,4 @@
-"""The losses of the paper, equations 1 to 7, on logits."""
+"""The paper's losses on logits, equations 1 to 7."""
 
 import torch
 from torch import Tensor, nn
@@ -16,11 +16,10 @@ JITTER_IOTA = 0.3
 def network_losses(
     prediction: Prediction, tags: Tensor, counts: Tensor, discriminator: nn.Module, settings: LossSettings
 ) -> dict[str, Tensor]:
-    """Return L_p, L_g, L_r and L_adv by name, and their weighted sum L_t (equation 5) as "total"; scalars.
+    """Compute L_p, L_g, L_r and L_adv, and their weighted sum L_t (equation 5) as "total"; all scalars.
 
-    Losses with weight 0, and those of a part that the network does not have, are left out.
-    `tags` (0/1) and `counts` (the histories) are float [batch, N]. The minus sign of equation 1 is left out: it would
-    make the reconstruction worse.
+    Losses with weight 0, or without their part of the network, are left out. `tags` (0/1) and `counts` (the histories)
+    are float [batch, N]. The minus sign of equation 1 is dropped, because it would make the reconstruction worse.
     """
     losses, weights = {}, []
     if prediction.personalized is not None and settings.alpha:
@@ -42,16 +41,16 @@ def network_losses(
 
 
 def judged_tags(prediction: Prediction, settings: LossSettings) -> Tensor:
-    """Return the logits that D judges: T_g in the paper's full model, T_p in A5."""
+    """Return the logits that D judges: T_g in the paper's model, T_p in its A5."""
     judged = prediction.generalized if settings.adversarial_on == "generalized" else prediction.personalized
-    assert judged is not None  # the settings were checked
+    assert judged is not None  # the settings have been checked
     return judged.float()
 
 
 def discriminator_loss(fake: Tensor, tags: Tensor, noise: Tensor, discriminator: nn.Module) -> Tensor:
-    """Equation 6 as a loss to minimize, scalar; `fake`: logits [batch, N], through which no gradient flows.
+    """Compute equation 6 as a scalar loss to minimize; `fake` are logits [batch, N], which are detached.
 
-    `tags` and `noise` are those of `jitter`. D sees both halves in one pass, as DistributedDataParallel requires.
+    `tags` and `noise` as in `jitter`. One pass judges both halves: DistributedDataParallel allows one per step.
     """
     judged = discriminator(torch.cat([jitter(tags, noise), torch.sigmoid(fake.detach())])).float()
     on_real, on_fake = judged.chunk(2)
@@ -59,15 +58,15 @@ def discriminator_loss(fake: Tensor, tags: Tensor, noise: Tensor, discriminator:
 
 
 def jitter(tags: Tensor, noise: Tensor) -> Tensor:
-    """Turn labels 0 and 1 into confidences in [0, 0.3] and [0.7, 1] (equation 7): D must not see round numbers.
+    """Turn 0/1 labels into confidences in [0.7, 1.0] and [0.0, 0.3], so that round numbers do not give them away to D.
 
-    `noise`: uniform in [0, 1), with the shape of `tags`.
+    Equation 7. `noise`: uniform in [0, 1), with the shape of `tags`.
     """
     return tags * JITTER_ETA + noise * JITTER_IOTA
 
 
 def personalized_loss(logits: Tensor, tags: Tensor, settings: LossSettings) -> Tensor:
-    """Equation 2 or a ranking loss in its place, scalar; `logits` and `tags` (0/1) are float [batch, N]."""
+    """Compute equation 2, or a ranking loss in its place; scalar. `logits` and `tags` (0/1) are float [batch, N]."""
     if settings.personalized == "softmax":
         return softmax_loss(logits, tags)
     if settings.personalized == "warp":
@@ -76,17 +75,14 @@ def personalized_loss(logits: Tensor, tags: Tensor, settings: LossSettings) -> T
 
 
 def _reconstruction(reconstructed: Tensor, history: Tensor, settings: LossSettings) -> Tensor:
-    """Equation 1 with delta = 1, or MSE."""
+    """Compute equation 1 with delta = 1, or MSE."""
     if settings.reconstruction == "huber":
         return functional.huber_loss(reconstructed, history, delta=1.0)
     return functional.mse_loss(reconstructed, history)
 
 
 def _adversarial(fake: Tensor, settings: LossSettings) -> Tensor:
-    """Equation 3 or its non-saturating form.
-
-    The gradient of log(1 - D(G(e))) vanishes where D is sure; that of -log D(G(e)), with the same optimum, does not.
-    """
+    """Compute equation 3, log(1 - D(G(e))), or -log D(G(e)), which has the same fixed point and does not saturate."""
     if settings.adversarial == "saturating":
         return functional.logsigmoid(-fake).mean()
     return -functional.logsigmoid(fake).mean()

@@ -1,10 +1,10 @@
-"""Metrics of ranked tags (paper, section V-B, Tables IV, V, VII and VIII), gathered a batch at a time.
+"""Metrics of ranked tags (paper, section V-B, Tables IV, V, VII and VIII), computed batch by batch.
 
-`rank` reduces the scores of a batch to a few numbers a picture and a tag, `merge` joins batches, `summarize` gives the
-figures. What counts, in all of them:
-- Equal scores rank by index: a tie must not make a figure depend on the machine.
-- Pictures without tags are left out of everything, also of the tags' predictions: no answer to them can be right.
-- Tags without pictures are no class, so C-P and C-R do not average them; predicting one still costs its place.
+`rank` reduces the scores of a batch to a few numbers per picture and per tag, `merge` joins batches, and `summarize`
+computes the metrics. Rules for all of them:
+- Equal scores rank by index, so that ties do not make figures depend on the machine.
+- Pictures without tags do not count anywhere, nor do predictions for them, because no answer can be right.
+- Tags without pictures do not count in the means C-P and C-R; a prediction of one still takes a place.
 """
 
 from collections.abc import Sequence
@@ -20,15 +20,15 @@ KS = (3, 5, 10)
 
 @dataclass(frozen=True, kw_only=True)
 class Ranked:
-    """What the metrics need of P pictures with a tag, for K values of k, on the CPU; counts int64, shares float64."""
+    """Numbers for the metrics: P pictures with a tag, K values of k; on the CPU, counts int64 and shares float64."""
 
     ks: tuple[int, ...]
     users: Tensor
-    """[P]: whose picture."""
+    """[P]: the user of each picture."""
     relevant: Tensor
-    """[P]: how many tags the picture has."""
+    """[P]: number of tags of the picture."""
     hits: Tensor
-    """[P, K]: how many of the k best tags are the picture's."""
+    """[P, K]: number of the picture's tags among the k best."""
     ndcg: Tensor
     """[P, K]."""
     average_precision: Tensor
@@ -36,25 +36,25 @@ class Ranked:
     reciprocal_rank: Tensor
     """[P]."""
     class_pictures: Tensor
-    """[N]: pictures that have the tag."""
+    """[N]: number of pictures with the tag."""
     class_predicted: Tensor
-    """[K, N]: pictures with the tag among the k best."""
+    """[K, N]: number of pictures with the tag among the k best."""
     class_hits: Tensor
-    """[K, N]: those of them that have the tag."""
+    """[K, N]: number of these pictures that have the tag."""
 
 
 def rank(scores: Tensor, truth: Tensor, users: Tensor, ks: tuple[int, ...] = KS) -> Ranked:
     """Rank one batch: `scores` float [pictures, N], `truth` 0/1 [pictures, N], `users` int [pictures].
 
-    Raises DataError where a k is not in 1 to N, or a score is NaN.
+    Raises DataError if a k is outside 1 to N, or a score is NaN.
     """
     tags = scores.shape[1]
     if not all(1 <= k <= tags for k in ks):
-        raise DataError(f"cannot take the {ks} best of {tags} tags: expected every k in 1 to {tags}")
+        raise DataError(f"cannot take the {ks} best of {tags} tags: expected every k from 1 to {tags}")
     tagged = truth.sum(1) > 0
     scores, truth, users = scores[tagged], truth[tagged].bool(), users[tagged]
     if scores.isnan().any():
-        raise DataError("scores contain NaN, which has no rank: check the model or method that gave them")
+        raise DataError("scores contain NaN, which cannot be ranked: check the model or method that computed them")
 
     order = torch.sort(scores, dim=1, descending=True, stable=True).indices
     best, found = order[:, : max(ks)].cpu(), truth.gather(1, order).cpu()  # [P, largest k], [P, N]
@@ -77,9 +77,9 @@ def rank(scores: Tensor, truth: Tensor, users: Tensor, ks: tuple[int, ...] = KS)
 
 
 def _whole_ranking(found: Tensor, relevant: Tensor) -> tuple[Tensor, Tensor]:
-    """Average precision and reciprocal rank, [P] each, from the few places that hold a tag of the picture."""
+    """Compute average precision and reciprocal rank, [P] each, from the few places with a tag of the picture."""
     picture, place = found.nonzero(as_tuple=True)
-    first = relevant.cumsum(0) - relevant  # where each picture's places begin
+    first = relevant.cumsum(0) - relevant  # start of each picture's places
     hits = torch.arange(1, len(place) + 1) - first[picture]
     precision = hits / (place + 1).double()
     sums = torch.zeros(len(found), dtype=torch.float64).index_add_(0, picture, precision)
@@ -87,9 +87,9 @@ def _whole_ranking(found: Tensor, relevant: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def merge(batches: Sequence[Ranked]) -> Ranked:
-    """All batches as one, in their order; at least one, all of the same ks and N.
+    """Join at least one batch, in order; all have the same ks and N.
 
-    Merge into a running whole batch by batch: hundreds kept until the end take the memory apart.
+    Merge each batch into a running result: hundreds of them kept until the end fragment the memory.
     """
     joined = {}
     for name in (field.name for field in fields(Ranked) if field.name != "ks"):
@@ -99,17 +99,17 @@ def merge(batches: Sequence[Ranked]) -> Ranked:
 
 
 def summarize(ranked: Ranked) -> dict[str, float]:
-    """The figures, by name; raises DataError when no picture has a tag. For each k:
+    """Compute the metrics by name; raises DataError if no picture has a tag. For each k:
 
     - precision@k: hits / k; recall@k: hits / the picture's tags; accuracy@k: 1 with at least one hit; nDCG@k: hits
-      discounted by log2(place + 1), over the best possible. Means over pictures. With "/user" behind the name, the
-      mean over users of the mean over the user's pictures, so that those with many pictures do not decide alone.
-    - C-P@k, C-R@k: precision and recall of a tag over the pictures, means over the tags that at least one picture has;
-      a tag never predicted has precision 0. C-F1@k is the harmonic mean of the two means.
-    - O-P@k, O-R@k, O-F1@k: the same over all predictions at once. Every picture gets k tags, so O-P@k = precision@k.
+      discounted by log2(place + 1), divided by the best possible sum. Means over pictures. Names with "/user" are means
+      over users of the mean over a user's pictures, so that users with many pictures do not dominate.
+    - C-P@k, C-R@k: precision and recall per tag, averaged over the tags of at least one picture; a tag that is never
+      predicted has precision 0. C-F1@k is the harmonic mean of the two means.
+    - O-P@k, O-R@k, O-F1@k: the same over all predictions together. Every picture gets k tags, so O-P@k = precision@k.
 
-    MAP: mean over pictures of the mean, over their tags, of the precision down to the tag. MRR: mean of 1 / the place
-    of the first hit. Both over the whole ranking.
+    MAP: mean over pictures of the mean, over their tags, of the precision at the tag's place. MRR: mean of 1 / the
+    place of the first hit. Both use the whole ranking.
     """
     if len(ranked.relevant) == 0:
         raise DataError("no picture has a tag of the vocabulary: there is nothing to measure")
@@ -129,7 +129,7 @@ def summarize(ranked: Ranked) -> dict[str, float]:
 def tagging_metrics(
     scores: Tensor, truth: Tensor, ks: tuple[int, ...] = KS, *, users: Tensor | None = None
 ) -> dict[str, float]:
-    """`rank` and `summarize` at once, for what fits in memory; without `users`, without the figures per user."""
+    """Rank and summarize data that fits in memory; without `users`, metrics per user are left out."""
     if users is not None:
         return summarize(rank(scores, truth, users, ks))
     metrics = summarize(rank(scores, truth, torch.zeros(len(truth), dtype=torch.int64), ks))

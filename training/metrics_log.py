@@ -1,4 +1,4 @@
-"""What a run tells while it runs: scalars that TensorBoard reads, and the same as curves in a PNG."""
+"""Scalars of a training run for TensorBoard, and the same as curves in a PNG."""
 
 import shutil
 from collections.abc import Mapping
@@ -12,27 +12,27 @@ from training import figures
 
 
 class MetricsLog:
-    """Scalars into `folder`; `folder` None, in all processes but the first, keeps nothing."""
+    """Writes scalars to `folder`, or nothing if it is None, as in all processes but the first."""
 
     def __init__(self, folder: Path | None, *, from_step: int) -> None:
-        """Go on at `from_step`, whatever an interrupted run wrote beyond it; 0 starts anew."""
+        """Continue at `from_step`, and drop what an interrupted run wrote after it; 0 starts anew."""
         if folder is not None and from_step == 0:
             shutil.rmtree(folder, ignore_errors=True)
         self._writer = None if folder is None else SummaryWriter(str(folder), purge_step=from_step)
 
     def add(self, group: str, values: Mapping[str, float], step: int) -> None:
-        """Each value as `group/name`."""
+        """Write each value as `group/name`."""
         if self._writer is not None:
             for name, value in values.items():
                 self._writer.add_scalar(f"{group}/{name}", value, step)
 
     def flush(self) -> None:
-        """Onto the disk."""
+        """Flush to disk."""
         if self._writer is not None:
             self._writer.flush()
 
     def __enter__(self) -> "MetricsLog":
-        """Itself."""
+        """Return itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -42,7 +42,7 @@ class MetricsLog:
 
 
 def write_curves(folder: Path, out: Path) -> None:
-    """Draw every scalar of `folder` over its steps, a panel each; written beside, then renamed."""
+    """Plot each scalar of `folder` over its steps in a panel of a PNG, written atomically; raises TrainingError."""
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
     names = events.Tags()["scalars"]
     columns = min(3, len(names))

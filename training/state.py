@@ -1,4 +1,4 @@
-"""The state of an unfinished run, from which it continues after it was stopped; a file beside the checkpoint."""
+"""The state of an unfinished run, stored beside its future checkpoint, from which it can continue."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -13,7 +13,7 @@ FORMAT = "altreco-state-1"
 
 @dataclass(frozen=True)
 class Progress:
-    """Finished phases; steps of the current phase and of all; the best validation figure and the epochs since then."""
+    """Finished phases, steps in the current phase and in all; best validation figure, and epochs since then."""
 
     phase: int = 0
     step: int = 0
@@ -23,16 +23,16 @@ class Progress:
 
 
 def save_state(path: Path, fingerprint: str, progress: Progress, weights: Mapping[str, Any]) -> None:
-    """Write the file whole or not at all; raises CheckpointError."""
+    """Write the state atomically; raises CheckpointError."""
     write_weights(path, {"format": FORMAT, "fingerprint": fingerprint, "progress": asdict(progress), **weights})
 
 
 def load_state(path: Path, fingerprint: str) -> tuple[Progress, Mapping[str, Any]]:
-    """Read what `save_state` wrote; raises CheckpointError if it is damaged or of a run with another `fingerprint`."""
+    """Read what `save_state` wrote; raises CheckpointError if it is damaged or belongs to another run."""
     content = read_weights(path, FORMAT)
     if content["fingerprint"] != fingerprint:
         raise CheckpointError(
             f"{path} is the state of an unfinished run with other settings or data: finish that run with its own "
-            "command, choose another --out, or start over with --fresh"
+            "settings, choose another --out, or start over with --fresh"
         )
     return Progress(**content["progress"]), content

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from altreco_client.cli.pipe import quiet_pipe
 from numpy.typing import NDArray
 
 from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -186,6 +187,7 @@ def _fingerprint(settings: TrainSettings, manifest: Manifest, init_from: Path | 
     return digest.hexdigest()
 
 
+@quiet_pipe()
 def main() -> int:
     """Train as the command line says; return 0, or 1 with the reason on stderr."""
     arguments = _parser().parse_args()
@@ -221,7 +223,9 @@ def _settings(arguments: argparse.Namespace) -> TrainSettings:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m training.train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, required=True, help="data set folder with manifest.parquet")
     parser.add_argument("--out", type=Path, required=True, help="the checkpoint to write")
     parser.add_argument("--preset", default="paper", help=f"{describe_presets()} (default: %(default)s)")

@@ -6,11 +6,15 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from shutil import copytree
+from tempfile import TemporaryDirectory
 
 import torch
+from altreco_client import contract
+from google.protobuf import text_format
 
 from benchmark.peers.clients import Connect, ensemble, form_post, raw_post, three_calls
 from benchmark.peers.environments import peer_packages, peer_python
@@ -18,13 +22,14 @@ from benchmark.peers.servers import PORT, ROOT, Served, http_server, peer_variab
 from benchmark.peers.tuning import Tuning
 from deploy.local import on_free_ports, serve
 from deploy.local.process import piped
-from export.config import vocabulary_size
+from export.config import CONFIG_FILE, read_config, vocabulary_size
 from export.full_size import folded, random_model
 from export.graph.split import split
 from measure.callers import Load
 from measure.requests import new_arrays
 
 RAW, ENSEMBLE, THREE_CALLS = "raw ONNX Runtime", "ensemble", "three calls"
+QUEUE_TIMEOUT = "ensemble with a queue timeout"
 PEERS = ("fastapi_pytorch", "litserve", "bentoml")
 """Contestants with their own Python environment."""
 BATCH = 8
@@ -55,12 +60,19 @@ class Contestant:
     ways: Mapping[str, Serve]
 
 
-def make_files(preset: str, configs: Path, environments: Path, folder: Path, cache_size_bytes: int) -> Files:
+def make_files(
+    preset: str,
+    configs: Path,
+    environments: Path,
+    folder: Path,
+    cache_size_bytes: int,
+    peers: Sequence[str] = PEERS,
+) -> Files:
     """Make the repository, the PyTorch modules and the peers' environments. Raises ExportError."""
     tags = vocabulary_size(configs)
     modules = folder / "modules.pt"
     torch.save(split(random_model(preset, tags)), modules)
-    for name in PEERS:
+    for name in peers:
         peer_python(name, environments)
     return Files(
         repository=folded(preset, configs, folder),
@@ -105,6 +117,30 @@ def _triton(files: Files) -> Iterator[Served]:
     settings = on_free_ports(files.repository, strict=True, stop_timeout_s=0, cache_size_bytes=files.cache_size_bytes)
     with serve(settings) as server:
         yield Served(server.grpc_url, server.pid)
+
+
+def arriving(cores: int) -> dict[str, tuple[Connect, Serve]]:
+    """The contestants of the section `arrivals`: LitServe with its best tuning, and the ensemble with two configs."""
+    return {
+        ENSEMBLE: (ensemble, _triton),
+        QUEUE_TIMEOUT: (ensemble, _with_queue_timeout),
+        "LitServe": (raw_post, partial(_litserve, Tuning(workers=cores, threads=1, batch=1))),
+    }
+
+
+@contextmanager
+def _with_queue_timeout(files: Files) -> Iterator[Served]:
+    """Serve with a timeout in every queue, which turns Triton's prefetching off."""
+    with TemporaryDirectory(dir=files.folder) as folder:
+        repository = Path(folder, "repository")
+        copytree(files.repository, repository)
+        for model in contract.COMPONENTS:
+            config = read_config(repository, model.name)
+            policy = config.dynamic_batching.default_queue_policy
+            policy.default_timeout_microseconds, policy.allow_timeout_override = 30_000_000, True
+            (repository / model.name / CONFIG_FILE).write_text(text_format.MessageToString(config), encoding="utf-8")
+        with _triton(replace(files, repository=repository)) as served:
+            yield served
 
 
 def _fastapi(tuning: Tuning, files: Files) -> AbstractContextManager[Served]:

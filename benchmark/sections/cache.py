@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from altreco_client import contract
@@ -12,7 +13,7 @@ from benchmark.sections.rows import conditions_lines, size_text
 from benchmark.settings import Settings
 from export.config import vocabulary_size
 from export.full_size import folded
-from measure.markdown import cell, table
+from measure.markdown import cell, number, table
 
 ENCODING_BYTES = 4 * math.prod(contract.ENCODING_SHAPE)
 
@@ -38,35 +39,18 @@ def render_cache(section: Mapping[str, Any]) -> list[str]:
     load = section["load"]["folded"]
     one = [name for name in load if name.endswith(", 1 client")]
     several = [name for name in load if name not in one]
-    clients = section["conditions"]["clients"]
+    rates = ", ".join(number(median(load[name]["hit_rate"])) for name in several)
+    held = "; ".join(f"{size_text(int(size))} held {count}" for size, count in section["pictures_by_size"].items())
     return [
         *conditions_lines(section),
         *table(
+            ["load", "p50, ms, 1 client", f"requests a second, {section['conditions']['clients']} clients"],
             [
-                "load",
-                "hit rate",
-                "p50, ms, 1 client",
-                "p99, ms, 1 client",
-                f"requests a second, {clients} clients",
-            ],
-            [
-                [
-                    alone.partition(",")[0],
-                    *map(cell, (load[together]["hit_rate"], load[alone]["p50_ms"], load[alone]["p99_ms"])),
-                    cell(load[together]["requests_per_s"]),
-                ]
+                [alone.partition(",")[0], cell(load[alone]["p50_ms"]), cell(load[together]["requests_per_s"])]
                 for alone, together in zip(one, several, strict=True)
             ],
         ),
         "",
-        "The hit rate is from Triton's statistics of the visual encoder: `cache_hit` over hits and misses.",
-        "",
-        *table(
-            ["size of the cache (`--cache-size`)", "pictures held", "bytes a picture"],
-            [
-                [size_text(int(size)), f"{pictures:,}", f"{int(size) / pictures:,.0f}"]
-                for size, pictures in section["pictures_by_size"].items()
-            ],
-        ),
+        f"Hit rates by Triton's own count: {rates}. Pictures that a cache holds (`--cache-size`): {held}.",
         "",
     ]

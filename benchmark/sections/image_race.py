@@ -35,7 +35,7 @@ def reduced(file: bytes) -> NDArray[np.uint8]:
 
 def main() -> None:
     """Print the milliseconds of both per round, in the main thread and in a worker thread, as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmark.sections.image_race", description=__doc__)
     parser.add_argument("file", type=Path)
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()

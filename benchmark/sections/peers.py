@@ -21,8 +21,6 @@ from measure.markdown import cell, number, ratios, table
 from measure.turns import by_turns
 
 T = TypeVar("T")
-STATIC_COLUMNS = ("", "memory, MB: resident", "proportional", "request, bytes", "answer, bytes", "tuning")
-LOAD_COLUMNS = ("requests a second", "p50, ms", "p99, ms", "requests", "clients, cores")
 
 
 def measure_peers(
@@ -103,67 +101,53 @@ def _each(rounds: Sequence[Mapping[str, int]]) -> dict[str, list[int]]:
 
 def render_peers(section: Mapping[str, Any]) -> list[str]:
     """Render the section as lines of Markdown."""
-    of, load = section["settings"], section["load"]
-    last = list(load[RAW])[-1]
+    of, load, repeat = section["settings"], section["load"], section["repeat"][ENSEMBLE]
+    phases = list(load[RAW])
+    ends = [phases[0], phases[-1]]
+    one, many = (phase.partition(", ")[2] for phase in ends)
     against = [name for name in load if name not in (RAW, ENSEMBLE)]
-    rate = {name: load[name][last]["requests_per_s"] for name in load}
+    rate = {name: load[name][phases[-1]]["requests_per_s"] for name in load}
     share = {name: cell(ratios(rate[name], rate[ENSEMBLE])) for name in load}
+    repeated = ", ".join(
+        f"{number(median(at['requests_per_s']))} ({name.partition(', ')[2]})" for name, at in repeat.items()
+    )
     return [
-        "All contestants serve the same model to the same pictures on the same cores. Each runs alone: it is started, "
-        f"warmed up, loaded and ended, in {of['rounds']} rounds, with {of['window_s']:g} s for each closed load of new "
-        "pictures. All answer the same five tags; their scores differ by at most "
-        f"{section['max_abs_difference']:.0e}. Requests a second are the median over the rounds and the range, p50 and "
-        "p99 those of all rounds' requests. The clients use the same cores; the last column is their CPU time.",
+        "All serve the same model to the same new pictures on the same cores. Each runs alone, in the best tuning "
+        f"tried, in {of['rounds']} rounds with {of['window_s']:g} s for each closed load. All answer the same five "
+        f"tags; their scores differ by at most {section['max_abs_difference']:.0e}. Percentiles are those of all "
+        "rounds' requests. Memory is the proportional set size of all processes after the load.",
         "",
-        f"Saturated ({last.partition(', ')[2]}), the ensemble reaches {share[RAW]} of the rate of raw ONNX Runtime, "
-        f"{', '.join(f'{share[name]} of {name}' for name in against)}. Ratios are taken round by round.",
-        "",
-        *chain(*(_load_table(phase, {name: of[phase] for name, of in load.items()}) for phase in load[RAW])),
-        f"`{RAW}` has neither server nor queue. In place of one client it processes pictures one by one, in place of "
-        "several as many at once as is fastest; its latency is that of a call. `three calls` is the ensemble's server; "
-        "the client calls its three models one after the other.",
-        "",
-        "Repeat pictures, which only the ensemble has a cache for:",
-        "",
-        *_load_table(f"`{ENSEMBLE}`", section["repeat"][ENSEMBLE]),
-        *table(STATIC_COLUMNS, [_static_line(section, name) for name in load]),
-        "",
-        "Memory is the sum over a server's processes after the saturating load, median over the rounds. Shared pages "
-        "count once per process in resident memory, and once in all in proportional memory. Bytes are counted at the "
-        "socket. HTTP requests carry the picture as raw bytes; BentoML's carry it as a file in a form.",
+        f"Saturated ({many}), the ensemble reaches {share[RAW]} of the rate of raw ONNX Runtime, "
+        f"{', '.join(f'{share[name]} of {name}' for name in against)}.",
         "",
         *table(
-            ["tuning, saturated", "requests a second"],
-            [
-                [f"{name}: {label}", f"{value:.1f}"]
-                for name, tried in section["tried"].items()
-                for label, value in tried.items()
-            ],
+            ["", f"p50, ms, {one}", f"requests a second, {many}", f"p99, ms, {many}", "memory, MB", "tuning"],
+            [_line(section, name, *ends) for name in load],
         ),
         "",
-        "LitServe and BentoML run the same ONNX files on ONNX Runtime, each in its own environment. FastAPI, on "
-        f"uvicorn, runs PyTorch with the same weights. {'; '.join(map(_versions, section['versions'].values()))}.",
+        f"`{RAW}` has neither server nor queue: with {many} it computes as many pictures at once as is fastest, and "
+        "its latency is that of a call. `three calls` is the ensemble's server; its client calls the three models one "
+        f"after the other. Only the ensemble has a cache; repeat pictures a second: {repeated}.",
+        "",
+        "LitServe and BentoML run the same ONNX files on ONNX Runtime; FastAPI, on uvicorn, runs PyTorch with the same "
+        f"weights ({_versions(section['versions'])}). `benchmarks.json` also has every tuning that was tried, more "
+        "numbers of clients, bytes on the wire and the clients' CPU time.",
         "",
     ]
 
 
-def _versions(of: Mapping[str, str]) -> str:
-    return ", ".join(f"{name} {number}" for name, number in of.items())
+def _versions(of: Mapping[str, dict[str, str]]) -> str:
+    servers = of["here"] | {name: of[name][name] for name in ("litserve", "bentoml")}
+    return ", ".join(f"{name} {found}" for name, found in servers.items())
 
 
-def _load_table(first: str, figures: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    return [*table([first, *LOAD_COLUMNS], [_load_line(name, of) for name, of in figures.items()]), ""]
-
-
-def _load_line(name: str, of: Mapping[str, Any]) -> list[str]:
-    # Raw ONNX Runtime runs in the measuring process and has no clients.
-    cores = "" if name == RAW else f"{median(of['client_cores']):.2f}"
-    latency = [number(of["all_p50_ms"]), number(of["all_p99_ms"])]
-    return [name, cell(of["requests_per_s"]), *latency, f"{of['requests']:,}", cores]
-
-
-def _static_line(section: Mapping[str, Any], name: str) -> list[str]:
-    memory, wire = section["memory"][name], section["wire"][name]
-    sizes = [f"{median(memory[kind]) / 1e6:,.0f}" for kind in ("rss", "pss")]
-    weights = [f"{wire[way]:,.0f}" if wire[way] else "" for way in ("request", "answer")]
-    return [name, *sizes, *weights, section["tunings"][name]]
+def _line(section: Mapping[str, Any], name: str, first: str, last: str) -> list[str]:
+    one, many = section["load"][name][first], section["load"][name][last]
+    return [
+        name,
+        number(one["all_p50_ms"]),
+        cell(many["requests_per_s"]),
+        number(many["all_p99_ms"]),
+        f"{median(section['memory'][name]['pss']) / 1e6:,.0f}",
+        section["tunings"][name],
+    ]

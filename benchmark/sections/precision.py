@@ -20,7 +20,7 @@ from export.graph.precision import apply_precision
 from export.manifest import PRECISIONS
 from export.repository import model_files
 from export.served import DEADLINE_S, connected
-from measure.markdown import compared, table
+from measure.markdown import compared, number, table
 from measure.turns import by_turns
 
 SERVED = ("fp32", "int8")
@@ -70,22 +70,17 @@ def _loading(repositories: Mapping[str, Path], settings: Settings) -> dict[str, 
 
 def render_precision(section: Mapping[str, Any]) -> list[str]:
     """Render the section as lines of Markdown."""
-    sizes, names = section["bytes"], list(section["bytes"])
-    lines = [[f"`{model}`", *(f"{sizes[name][model] / 1e6:.1f}" for name in names)] for model in sizes[names[0]]]
-    loads = [
+    mb = {name: sum(sizes.values()) / 1e6 for name, sizes in section["bytes"].items()}
+    lines = [
         *load_lines(section["load"], "fp32", "int8"),
-        compared("loading and warming, served, s", section["loading_s"], "fp32", "int8"),
+        compared("loading and warming, s", section["loading_s"], "fp32", "int8"),
+        ["files, MB", f"{mb['fp32']:.1f}", f"{mb['int8']:.1f}", number(mb["int8"] / mb["fp32"])],
     ]
     return [
         *conditions_lines(section),
-        *table(["", "fp32", "int8", "int8 / fp32"], loads),
+        *table(["", "fp32", "int8", "int8 / fp32"], lines),
         "",
-        *table(
-            ["file sizes, MB", *names],
-            [*lines, ["all", *(f"{sum(sizes[name].values()) / 1e6:.1f}" for name in names)]],
-        ),
-        "",
-        f"int8 keeps {layer_list(section['kept_in_float'])} in float. fp16 is for GPUs, and its speed was not "
-        "measured: a CPU computes it in fp32. Random weights say nothing of how well int8 tags; the next section does.",
+        f"int8 keeps {layer_list(section['kept_in_float'])} in float. fp16 (files of {mb['fp16']:.1f} MB) is for GPUs: "
+        "a CPU computes it in fp32, so its speed was not measured. The next section has the tags of a trained model.",
         "",
     ]

@@ -15,7 +15,6 @@ from export.graph.precision import apply_precision
 from export.graph.split import split
 from export.manifest import PRECISIONS
 from export.quality import calibration_pictures, precision_at_5, torch_recommender
-from measure.markdown import table
 from training.checkpoint import load_with_data
 from training.data.synthetic import generate
 from training.train import train_unless_done
@@ -54,17 +53,10 @@ def trained(settings: Settings, work: Path) -> tuple[Path, Path]:
 
 def render_quality(section: Mapping[str, Any]) -> list[str]:
     """Render the section as lines of Markdown."""
-    values = section["precision_at_5"]
-    reference = values["checkpoint"]
+    values = ", ".join(f"{name} {value:.4f}" for name, value in section["precision_at_5"].items())
     return [
         f"Precision@5 of a model trained on generated pictures (preset `{section['preset']}`), with the users' "
-        f"histories, on {section['pictures']:,} test pictures.",
-        "",
-        *table(
-            ["", "precision@5", "difference to the checkpoint"],
-            [[name, f"{value:.4f}", f"{value - reference:+.4f}"] for name, value in values.items()],
-        ),
-        "",
-        f"int8 keeps {layer_list(section['kept_in_float'])} in float.",
+        f"histories, on {section['pictures']:,} test pictures: {values}. int8 keeps "
+        f"{layer_list(section['kept_in_float'])} in float.",
         "",
     ]

@@ -5,28 +5,26 @@ from typing import Any
 
 from measure.markdown import compared
 
-METRICS = {"p50_ms": "p50, ms", "p99_ms": "p99, ms", "requests_per_s": "requests a second"}
+METRICS = {"p50_ms": "p50, ms", "requests_per_s": "requests a second"}
 
 
 def conditions_lines(section: Mapping[str, Any]) -> list[str]:
-    """State how the section's tables were measured."""
+    """State how the section's table was measured."""
     of = section["conditions"]
     return [
-        f"Took {of['minutes']:.1f} minutes. Preset `{of['preset']}` with random weights, served by Triton with a cache "
-        f"of {size_text(of['cache_size_bytes'])}. Each cell is the median over {of['rounds']} rounds, and their range. "
-        f"In a round every contestant gets {of['window_s']:g} s for each kind of load.",
+        f"Preset `{of['preset']}` with random weights, a cache of {size_text(of['cache_size_bytes'])}, {of['rounds']} "
+        f"rounds with {of['window_s']:g} s for each contestant and load.",
         "",
     ]
 
 
 def load_lines(load: Mapping[str, Mapping[str, Any]], one: str, other: str) -> list[list[str]]:
-    """Compare two contestants: latency with one client, throughput and its p99 with several."""
+    """Compare two contestants: latency with one client, throughput with several."""
     lines = []
     for phase in load[one]:
-        metrics = ("p50_ms", "p99_ms") if phase.endswith(", 1 client") else ("requests_per_s", "p99_ms")
-        for metric in metrics:
-            values = {name: load[name][phase][metric] for name in (one, other)}
-            lines.append(compared(f"{phase}: {METRICS[metric]}", values, one, other))
+        metric = "p50_ms" if phase.endswith(", 1 client") else "requests_per_s"
+        values = {name: load[name][phase][metric] for name in (one, other)}
+        lines.append(compared(f"{phase}: {METRICS[metric]}", values, one, other))
     return lines
 
 

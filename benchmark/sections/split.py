@@ -67,7 +67,7 @@ def render_split(section: Mapping[str, Any]) -> list[str]:
     a_picture = {name: of["bytes_a_picture"] for name, of in cache.items()}
     lines = [
         ratio_line("bytes between the models, a picture", passed),
-        ratio_line("bytes of cache, a picture (size over pictures held)", a_picture),
+        ratio_line("bytes of cache, a picture", a_picture),
         *load_lines(section["load"], "folded", "unfolded"),
     ]
     return [

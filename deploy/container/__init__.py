@@ -1,1 +1,1 @@
-"""Triton as a container: the image, its probes, and a compose file."""
+"""Triton in a container: the image, its probes and a compose file."""

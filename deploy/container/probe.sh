@@ -1,13 +1,13 @@
 #!/bin/sh
-# Is the Triton of this container well? `probe.sh live|ready|golden`; what is wrong goes to stderr, and so to the events.
+# Check the Triton in this container: `probe.sh live|ready|golden`. Problems go to stderr, and so to the pod's events.
 #
-# live:   the server answers at all. It says so also without any model.
-# ready:  the ensemble of release $RELEASE can be asked. The server's own ready stays 200 after a model was unloaded, and
-#         its gRPC health check ignores the name of the service: so one model and one version is asked for.
-# golden: ready, and the ensemble answers what the release answered when it was made, as near as its gate allows, to each
+# live:   the server answers at all, even if it has no models.
+# ready:  the ensemble of release $RELEASE is ready. The server's own readiness stays 200 after a model is unloaded, and
+#         its gRPC health check ignores the service name, so this asks for one model and one version.
+# golden: ready, and the ensemble's answers match those of the release's golden set, within its gate's tolerance, for each
 #         input in $MODELS/tag_recommender/$RELEASE/probe, which `python -m export probe` writes.
 #
-# Over HTTP on the loopback address. A gRPC probe of the kubelet has no client certificate, and here is no gRPC client.
+# The probes use HTTP on loopback: the kubelet's gRPC probe has no client certificate, and the image has no gRPC client.
 set -eu
 
 url=${PROBE_URL:-http://127.0.0.1:8000}/v2
@@ -25,16 +25,16 @@ golden() {
     folder=${MODELS:-/models}/tag_recommender/$RELEASE/probe
     [ -f "$folder/allowed" ] || { echo "no golden requests in $folder: write them with the release" >&2; return 1; }
     for request in "$folder"/*.request; do
-        # Name of the file: number of the input, bytes of the request's JSON.
+        # The file's name: the input's number, then the size of the request's JSON in bytes.
         name=$(basename "$request" .request)
         answer=$(ask --header "Inference-Header-Content-Length: ${name#*-}" --data-binary "@$request" "$url/$ensemble/infer")
         echo "$answer" | sed -n 's/.*"data":\[\([^]]*\)\].*/\1/p' | tr , '\n' | paste - "$folder/$name.tags" \
             | awk -v allowed="$(cat "$folder/allowed")" '
-                # To awk, NaN is as near as anything.
+                # awk finds no difference to NaN, so refuse it here.
                 NF != 2 || $1 !~ /^[-+.0-9eE]+$/ { wrong++ }
                 { difference = $1 - $2; if (difference > allowed || -difference > allowed) wrong++ }
                 END { exit wrong > 0 || NR == 0 }' \
-            || { echo "golden input ${name%-*}: release $RELEASE answers otherwise than when it was made" >&2; return 1; }
+            || { echo "golden input ${name%-*}: release $RELEASE answers differently than when it was made" >&2; return 1; }
     done
 }
 

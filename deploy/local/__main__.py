@@ -5,21 +5,25 @@ import signal
 import sys
 from pathlib import Path
 
+from altreco_client.cli.pipe import quiet_pipe
+
 from deploy.local.errors import ServerError
-from deploy.local.server import Server, ServerSettings, serve
+from deploy.local.server import PORT_OPTIONS, Server, ServerSettings, serve
 
 DEFAULTS = ServerSettings(repository=Path("model_repository"))
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; the exit code."""
-    # A supervisor's SIGTERM takes the same way out as Ctrl-C, also where a shell started us with SIGINT ignored.
+    """Run the command and return its exit code."""
+    # SIGTERM ends the server as Ctrl-C does, even if a shell started this process with SIGINT ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with serve(_settings(arguments)) as server:
-            print(_ready_line(server), flush=True)
-            server.wait()
+        with quiet_pipe():
+            settings = _settings(arguments)
+            with serve(settings) as server:
+                print(_ready_line(server), *_nothing_loaded(settings), sep="\n", flush=True)
+                server.wait()
     except KeyboardInterrupt:
         return 0
     except (ServerError, ValueError, OSError) as error:
@@ -34,6 +38,16 @@ def _ready_line(server: Server) -> str:
     )
 
 
+def _nothing_loaded(settings: ServerSettings) -> list[str]:
+    """Return the notice for a server under explicit control that was told to load no model."""
+    if settings.model_control != "explicit" or any(flag.startswith("--load-model") for flag in settings.extra_args):
+        return []
+    return [
+        "No model is loaded: start it with -- '--load-model=*' to load all, or load a release with "
+        "`.venv/bin/python -m export rollout`"
+    ]
+
+
 def _settings(arguments: list[str] | None) -> ServerSettings:
     parser = argparse.ArgumentParser(
         prog="python -m deploy.local", description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
@@ -44,36 +58,25 @@ def _settings(arguments: list[str] | None) -> ServerSettings:
     option("--grpc-port", type=int, default=DEFAULTS.grpc_port, metavar="PORT", help="port for gRPC")
     option("--http-port", type=int, default=DEFAULTS.http_port, metavar="PORT", help="port for HTTP")
     option("--metrics-port", type=int, default=DEFAULTS.metrics_port, metavar="PORT", help="port for the metrics")
-    option("--free-ports", action="store_true", help="choose three unused ports instead; a port of 0 does so for one")
+    option("--free-ports", action="store_true", help="choose unused ports for all three; a port of 0 chooses one")
     option("--cache-size", type=int, default=DEFAULTS.cache_size_bytes, metavar="BYTES", help="response cache; 0: none")
-    option("--model-control", choices=("none", "explicit", "poll"), default="none", help="Triton's control mode")
-    option("--strict", action="store_true", help="refuse a config.pbtxt that leaves something out")
-    option("--start-timeout", type=float, default=DEFAULTS.start_timeout_s, metavar="S", help="seconds to get ready")
-    option(
-        "--stop-timeout",
-        type=float,
-        default=DEFAULTS.stop_timeout_s,
-        metavar="S",
-        help="seconds to finish requests; 0: kill at once",
-    )
-    option("--log-file", type=Path, metavar="FILE", help="keep Triton's log here")
-    option("--verbose", action="store_true", help="show Triton's log on stderr")
-    option("triton", nargs="*", metavar="-- FLAG", help="further flags for tritonserver, after --")
-    given = parser.parse_args(arguments)
+    option("--model-control", choices=("none", "explicit", "poll"), default="none", help="Triton's model control mode")
+    option("--strict", action="store_true", help="refuse incomplete config.pbtxt files")
+    option("--start-timeout", type=float, default=DEFAULTS.start_timeout_s, metavar="S", help="seconds to become ready")
+    stop_help = "seconds for requests in flight at the end; 0 kills at once"
+    option("--stop-timeout", type=float, default=DEFAULTS.stop_timeout_s, metavar="S", help=stop_help)
+    option("--log-file", type=Path, metavar="FILE", help="write Triton's log to this file")
+    option("--verbose", action="store_true", help="copy Triton's log to stderr")
+    option("triton", nargs="*", metavar="-- FLAG", help="more flags for tritonserver, after --")
+    given = vars(parser.parse_args(arguments))
+    if given.pop("free_ports"):
+        given |= dict.fromkeys(PORT_OPTIONS, 0)
     return ServerSettings(
-        repository=given.repository,
-        host=given.host,
-        grpc_port=0 if given.free_ports else given.grpc_port,
-        http_port=0 if given.free_ports else given.http_port,
-        metrics_port=0 if given.free_ports else given.metrics_port,
-        cache_size_bytes=given.cache_size,
-        model_control=given.model_control,
-        strict=given.strict,
-        start_timeout_s=given.start_timeout,
-        stop_timeout_s=given.stop_timeout,
-        log_file=given.log_file,
-        verbose=given.verbose,
-        extra_args=tuple(given.triton),
+        cache_size_bytes=given.pop("cache_size"),
+        start_timeout_s=given.pop("start_timeout"),
+        stop_timeout_s=given.pop("stop_timeout"),
+        extra_args=tuple(given.pop("triton")),
+        **given,
     )
 
 

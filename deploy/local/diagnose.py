@@ -1,4 +1,4 @@
-"""Turns the log of a Triton that did not start into one message that says what to do."""
+"""Turn the log of a Triton that did not start into one error that says what to do."""
 
 import json
 import re
@@ -6,26 +6,26 @@ from collections.abc import Iterator, Mapping
 
 from deploy.local.errors import ModelLoadError, PortInUse, ServerStartError
 
-# glog's lines: severity, date, time, process, source, then the message, mostly as a quoted string with escapes.
+# glog's format: severity, date, time, process, source, then the message, usually as a quoted string with escapes.
 LOG_LINE = re.compile(r"^(?P<severity>[IWEF])\d{4} \S+ +\d+ (?P<source>[\w.]+:\d+)\] +(?P<message>.*)$")
 SOCKET_IN_USE = re.compile(r"Socket '(?P<address>.*):(?P<port>\d+)' already in use")
 MODEL_FAILURES = (
     re.compile(r"^failed to load '(?P<model>[^']+)' version (?P<version>\d+): (?P<reason>.*)", re.DOTALL),
     re.compile(r"^failed to load model '(?P<model>[^']+)': (?P<reason>.*)", re.DOTALL),
     re.compile(r"^Poll failed for model directory '(?P<model>[^']+)': (?P<reason>.*)", re.DOTALL),
-    # The reason of the model that it depends on follows, which has a line of its own.
+    # The reason of the model that it depends on follows; that model has its own line.
     re.compile(r"^.*(?P<reason>ensemble '(?P<model>[^']+)' .*?)(\. Model .*)?$", re.DOTALL),
 )
-# Which class of error the backend raised, and where, helps nobody who wrote a config.
+# The class and the trace of an error in the backend do not help the author of a config.
 PYTHON_CLASS = re.compile(r"^(Internal: )?\w+(Error|Exception|Model): ")
 PYTHON_TRACE = re.compile(r"\n\nAt:\n.*", re.DOTALL)
-# What Triton reports as errors on every machine without a GPU.
+# Errors that Triton logs on every machine without a GPU.
 HARMLESS = re.compile(r"CudaDriverHelper|CUDA stream|NVML|DCGM")
 OTHER_REASONS = re.compile(r"^error: creating server: |error while loading shared libraries|tritonserver: un")
 
 
 def start_error(log: str, *, options: Mapping[int, str], repository: str, exit_code: int) -> ServerStartError:
-    """The error for a server that ended with this log; `options` names the option behind every port."""
+    """Return the error for a server that ended with this log; `options` maps each port to its option."""
     messages = list(_errors(log))
     for message in messages:
         if found := SOCKET_IN_USE.search(message):
@@ -34,12 +34,12 @@ def start_error(log: str, *, options: Mapping[int, str], repository: str, exit_c
         lines = "".join(f"\n  model '{model}'{reason}" for model, reason in failures.items())
         return ModelLoadError(f"Triton could not load {repository}:{lines}")
     reasons = [*(line for line in log.splitlines() if OTHER_REASONS.search(line)), *messages]
-    detail = "\n  ".join(reasons or log.splitlines()[-5:] or ["it said nothing"])
-    return ServerStartError(f"Triton ended at its start (exit code {exit_code}):\n  {detail}")
+    detail = "\n  ".join(reasons or log.splitlines()[-5:] or ["its log is empty"])
+    return ServerStartError(f"Triton ended while starting (exit code {exit_code}):\n  {detail}")
 
 
 def port_in_use(host: str, port: int, options: Mapping[int, str]) -> PortInUse:
-    """The error for a port on which something else listens."""
+    """Return the error for a port that is in use."""
     option = options.get(port, "its option")
     return PortInUse(
         f"port {port} on {host} is in use: stop what listens there, choose another with {option}, "
@@ -48,7 +48,7 @@ def port_in_use(host: str, port: int, options: Mapping[int, str]) -> PortInUse:
 
 
 def last_errors(log: str) -> str:
-    """The errors at the end of the log of a server that had been ready."""
+    """Return the last errors in a log, or its last lines if it has none."""
     return "\n  ".join([*_errors(log)][-5:] or log.splitlines()[-5:])
 
 
@@ -87,5 +87,5 @@ def _explained(reason: str) -> str:
 
 
 def _syntax_errors(log: str) -> Iterator[str]:
-    """What protobuf says about malformed config.pbtxt files: without their names, but in their order."""
+    """Find protobuf's messages about malformed config.pbtxt files; they name no file, but keep the files' order."""
     return (found[1] for found in re.finditer(r"Error parsing text-format inference.ModelConfig: (.*)", log))

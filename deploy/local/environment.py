@@ -1,6 +1,6 @@
-"""Makes a Triton out of the `nvidia-pytriton` wheel: its executable, its backends and the variables they need.
+"""Set up Triton from the `nvidia-pytriton` wheel: its executable, its backends and their environment variables.
 
-Every check here stands for a failure that Triton itself reports in a way that nobody could act on.
+Each check here replaces a failure that Triton itself reports unclearly or not at all.
 """
 
 import ctypes.util
@@ -22,7 +22,7 @@ INSTALL = "pip install '.[serving]' in the root of this repository"
 
 @dataclass(frozen=True, kw_only=True)
 class Installation:
-    """Where the parts of Triton lie on this machine."""
+    """Paths of Triton's parts on this machine."""
 
     executable: Path
     caches: Path
@@ -33,7 +33,7 @@ class Installation:
 
 
 def find_installation() -> Installation:
-    """The Triton of this Python environment, or MissingDependency with what to install."""
+    """Find the Triton of this Python environment; raises MissingDependency, which says what to install."""
     triton = find_package("pytriton", distribution="nvidia-pytriton") / "tritonserver"
     executable = triton / "bin" / "tritonserver"
     if not executable.is_file():
@@ -53,8 +53,8 @@ def find_installation() -> Installation:
 
 
 def lay_out_backends(installation: Installation, folder: Path) -> None:
-    """Fill `folder` with a `python` and an `onnxruntime` backend, as --backend-directory wants them."""
-    # Copies: Triton refuses libraries that are links, and Python writes its bytecode caches beside its modules.
+    """Copy the `python` and `onnxruntime` backends to `folder`, which is for --backend-directory."""
+    # Copied, because Triton refuses links to libraries, and Python writes bytecode beside its modules.
     python = folder / "python"
     python.mkdir(parents=True)
     for file in (*installation.python_backend.glob("*.*"), installation.python_stub):
@@ -66,19 +66,19 @@ def lay_out_backends(installation: Installation, folder: Path) -> None:
 
 
 def server_environment(installation: Installation) -> dict[str, str]:
-    """The environment variables for the server; its Python stubs inherit them."""
+    """Return the environment variables for the server; its Python stubs inherit them."""
     environment = dict(os.environ)
     environment["LD_LIBRARY_PATH"] = _prepend(installation.library_folders, environment.get("LD_LIBRARY_PATH"))
-    # The stub embeds the Python whose `python3` comes first.
+    # The stub embeds the first `python3` on the PATH.
     environment["PATH"] = _prepend([Path(sys.executable).parent], environment.get("PATH"))
     if not installation.has_cuda_provider:
-        # Otherwise Triton puts every model on a GPU that this onnxruntime cannot use.
+        # Otherwise Triton would put models on a GPU that this onnxruntime cannot use.
         environment["CUDA_VISIBLE_DEVICES"] = ""
     return environment
 
 
 def check_numpy(version: str) -> None:
-    """Refuse numpy 2: with it Triton's Python stub returns empty tensors, and says nothing."""
+    """Raise MissingDependency for numpy 2, with which Triton's Python stub silently returns empty tensors."""
     if int(version.partition(".")[0]) >= 2:
         raise MissingDependency(
             f"numpy {version} is installed, Triton's Python backend needs numpy 1.x and returns empty tensors "
@@ -87,19 +87,19 @@ def check_numpy(version: str) -> None:
 
 
 def find_stub(stubs: Path, *, version: str) -> Path:
-    """The Python backend's stub for this version of Python."""
+    """Find the Python backend's stub for a version of Python; raises MissingDependency."""
     stub = stubs / version / "triton_python_backend_stub"
     if not stub.is_file():
         known = ", ".join(sorted((path.name for path in stubs.glob("*")), key=lambda name: int(name.split(".")[1])))
         raise MissingDependency(
-            f"nvidia-pytriton has no Python backend for Python {version}, it has one for {known}: "
-            f"make the environment with one of these"
+            f"nvidia-pytriton has no Python backend for Python {version}, only for {known}: "
+            f"create the environment with one of these"
         )
     return stub
 
 
 def find_libpython(folders: Iterable[Path], *, version: str) -> list[Path]:
-    """The folder of the shared libpython: none where the dynamic linker finds it by itself."""
+    """Find the folder of the shared libpython; none if the dynamic linker finds it. Raises MissingDependency."""
     name = f"libpython{version}.so.1.0"
     for folder in folders:
         if (folder / name).is_file():
@@ -114,7 +114,7 @@ def find_libpython(folders: Iterable[Path], *, version: str) -> list[Path]:
 
 
 def find_package(package: str, *, distribution: str) -> Path:
-    """The folder of an installed package, which is not imported."""
+    """Find the folder of an installed package without importing it; raises MissingDependency."""
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
         raise MissingDependency(f"{distribution} is not installed in {sys.prefix}: {INSTALL}")
@@ -134,7 +134,7 @@ def _libpython_folders() -> list[Path]:
 
 def _has_cuda_provider() -> bool:
     find_package("onnxruntime", distribution="onnxruntime")
-    import onnxruntime  # noqa: PLC0415 - only after it is known to be there
+    import onnxruntime  # noqa: PLC0415 - only once it is known to be installed
 
     return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
 

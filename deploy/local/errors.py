@@ -1,9 +1,9 @@
-"""What can go wrong with a local server.
+"""Errors of a local server.
 
 ServerError
 |-- ServerStartError
 |   |-- MissingDependency   a package or library that has to be installed first
-|   |-- RepositoryError     the model repository is not there, or holds no model
+|   |-- RepositoryError     the model repository does not exist or has no models
 |   |-- PortInUse
 |   |-- ModelLoadError      Triton refused one or more models
 |   `-- StartTimeout
@@ -12,7 +12,7 @@ ServerError
 
 
 class ServerError(RuntimeError):
-    """The base of everything that goes wrong with a local server."""
+    """Base of all errors of a local server."""
 
 
 class ServerStartError(ServerError):
@@ -24,11 +24,11 @@ class MissingDependency(ServerStartError):
 
 
 class RepositoryError(ServerStartError):
-    """The model repository is not there, or holds no model."""
+    """The model repository does not exist or has no models."""
 
 
 class PortInUse(ServerStartError):
-    """Something else listens on one of the ports."""
+    """One of the ports is in use."""
 
 
 class ModelLoadError(ServerStartError):

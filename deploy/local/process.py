@@ -1,4 +1,4 @@
-"""Runs a command as a context manager: started when entered, and every process of it gone when left.
+"""Run a command as a context manager: started on entry, and all of its processes ended on exit.
 
 with running(["some-server", "--port", str(free_port())], log_path=Path("server.log"), stop_timeout_s=10) as process:
     wait_until_ready(process, lambda: None if answers() else "it does not answer", timeout_s=60)
@@ -22,7 +22,7 @@ from typing import IO
 from deploy.local.tied import tied
 
 POLL_S = 0.05
-LAST_OUTPUT_S = 5.0  # to copy what a process wrote before its end
+LAST_OUTPUT_S = 5.0  # for the last output of a process to be copied
 
 
 class NotReady(RuntimeError):
@@ -45,7 +45,7 @@ class EndedAtStart(NotReady):
 
 @dataclass(frozen=True, kw_only=True)
 class Running:
-    """A command that was started; what it and its children print goes to the log."""
+    """A started command; its output and that of its children go to the log."""
 
     log_path: Path
     _process: subprocess.Popen[bytes] = field(repr=False)
@@ -53,7 +53,7 @@ class Running:
 
     @property
     def pid(self) -> int:
-        """The command's process id, and that of its process group."""
+        """Process id of the command, which is also the id of its process group."""
         return self._process.pid
 
     def poll(self) -> int | None:
@@ -94,15 +94,15 @@ def running(
     append: bool = False,
     echo: bool = False,
 ) -> Iterator[Running]:
-    """Run a command as long as the `with` block lasts.
+    """Run a command for the duration of the `with` block.
 
-    At the end it gets SIGTERM and `stop_timeout_s` to end by itself; then its process group is killed, at once if the
-    timeout is 0. `append` keeps what the log has already, so that several commands can share one; `echo` copies the
-    output to stderr as well.
+    At the end it gets SIGTERM, and `stop_timeout_s` to end by itself. Then its process group is killed; with a timeout
+    of 0, at once. `append` keeps the existing log, so that several commands can share one. `echo` copies the output to
+    stderr.
     """
     if not append:
         log_path.write_bytes(b"")
-    # Always appended to, so that no process overwrites another's lines.
+    # Opened for appending in any case, so that no process overwrites the lines of another.
     with log_path.open("ab") as log:
         output = subprocess.PIPE if echo else log
         process = _start(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=env, cwd=cwd)
@@ -122,7 +122,7 @@ def running(
 def piped(
     command: Sequence[str | Path], *, env: Mapping[str, str] | None = None, cwd: Path | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a command that is talked to over its stdin and stdout; its process group is killed at the end."""
+    """Run a command with pipes for its stdin and stdout; its process group is killed at the end."""
     process = _start(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=None, env=env, cwd=cwd)
     try:
         yield process
@@ -135,7 +135,7 @@ def piped(
 
 
 def wait_until_ready(process: Running, problem: Callable[[], str | None], timeout_s: float) -> None:
-    """Return once `problem` finds nothing missing; raises EndedAtStart, or NotReady after the timeout."""
+    """Wait until `problem` returns None; raises EndedAtStart, or NotReady after the timeout."""
     deadline = time.monotonic() + timeout_s
     while (found := problem()) is not None:
         if (code := process.wait(POLL_S)) is not None:
@@ -145,7 +145,7 @@ def wait_until_ready(process: Running, problem: Callable[[], str | None], timeou
 
 
 def free_port() -> int:
-    """Choose a port of 127.0.0.1 that was unused a moment ago."""
+    """Return a port of 127.0.0.1 that was unused a moment ago."""
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port: int = unused.getsockname()[1]
         return port
@@ -167,7 +167,7 @@ def _start(
         stdin=stdin,
         stdout=stdout,
         stderr=stderr,
-        start_new_session=True,  # a Ctrl-C in the terminal is for us alone
+        start_new_session=True,  # so that Ctrl-C in the terminal reaches only this process
     )
 
 
@@ -182,7 +182,7 @@ def _end(process: subprocess.Popen[bytes], timeout_s: float) -> None:
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    # Children that outlive the command have nothing left to do.
+    # Also for children that outlive the command.
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

@@ -1,4 +1,4 @@
-"""Runs Triton as a context manager: ready when entered, and every process of it gone when left.
+"""Run Triton as a context manager: ready on entry, and all of its processes ended on exit.
 
 with serve(ServerSettings(repository=Path("model_repository"), grpc_port=0)) as server:
     client = tritonclient.grpc.InferenceServerClient(server.grpc_url)
@@ -24,29 +24,29 @@ from deploy.local.errors import PortInUse, RepositoryError, ServerDied, ServerSt
 from deploy.local.process import EndedAtStart, NotReady, Running, running, wait_until_ready
 
 PORT_OPTIONS = {"grpc_port": "--grpc-port", "http_port": "--http-port", "metrics_port": "--metrics-port"}
-KILL_AFTER_S = 5.0  # longer than Triton was told to take
+KILL_AFTER_S = 5.0  # after Triton's own exit timeout
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServerSettings:
-    """How to run the server."""
+    """Settings of a local server."""
 
     repository: Path
     host: str = "127.0.0.1"
-    grpc_port: int = 8001  # of every port: 0 chooses an unused one
+    grpc_port: int = 8001  # for each port: 0 chooses an unused one
     http_port: int = 8000
     metrics_port: int = 8002
-    cache_size_bytes: int = 64 * 1024**2  # of the response cache; 0: none
-    strict: bool = False  # every config.pbtxt must be complete
+    cache_size_bytes: int = 64 * 1024**2  # response cache; 0 turns it off
+    strict: bool = False  # refuse incomplete config.pbtxt files
     model_control: Literal["none", "explicit", "poll"] = "none"
     start_timeout_s: float = 120.0
-    stop_timeout_s: float = 10.0  # for requests under way; 0: kill at once
-    log_file: Path | None = None  # kept; without it the log ends with the server
-    verbose: bool = False  # the log goes to stderr as well
-    extra_args: tuple[str, ...] = ()  # more tritonserver flags: absolute paths only, and HTTP and metrics stay on
+    stop_timeout_s: float = 10.0  # for requests in flight; 0 kills at once
+    log_file: Path | None = None  # kept; without it, the log is deleted with the server
+    verbose: bool = False  # copy the log to stderr
+    extra_args: tuple[str, ...] = ()  # more tritonserver flags; paths must be absolute, HTTP and metrics stay on
 
     def __post_init__(self) -> None:
-        """Refuse what cannot work before anything is started."""
+        """Raise ValueError for settings that cannot work."""
         ports = [self.grpc_port, self.http_port, self.metrics_port]
         fixed = [port for port in ports if port != 0]
         if any(not 0 <= port < 65536 for port in ports) or len(set(fixed)) < len(fixed):
@@ -58,13 +58,13 @@ class ServerSettings:
 
 
 def on_free_ports(repository: Path, **more: Any) -> ServerSettings:
-    """Settings for a server beside whatever else runs here; `more` as in ServerSettings."""
+    """Create settings for a server on unused ports; `more` as in ServerSettings."""
     return ServerSettings(**{"repository": repository, **dict.fromkeys(PORT_OPTIONS, 0), **more})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Server:
-    """A server that is ready; for gRPC, an address is host:port without a scheme."""
+    """A ready server; `grpc_url` is host:port without a scheme."""
 
     grpc_url: str
     http_url: str
@@ -75,16 +75,16 @@ class Server:
     _process: Running = field(repr=False)
 
     def wait(self) -> NoReturn:
-        """Block; raises ServerDied when the server ends by itself."""
+        """Block until the server ends by itself, then raise ServerDied."""
         code = self._process.wait()
         raise ServerDied(f"Triton ended by itself (exit code {code}):\n  {last_errors(self._process.log())}")
 
 
 @contextlib.contextmanager
 def serve(settings: ServerSettings) -> Iterator[Server]:
-    """Run a server as long as the `with` block lasts; raises a ServerStartError if it does not come up.
+    """Run a server for the duration of the `with` block; raises ServerStartError if it does not start.
 
-    The server also ends when the thread that entered the block ends, however hard.
+    The server also ends when the thread that entered the block ends, even if its process is killed.
     """
     _check_repository(settings)
     installation = find_installation()
@@ -96,7 +96,7 @@ def serve(settings: ServerSettings) -> Iterator[Server]:
         except PortInUse:
             if 0 not in _options(settings):
                 raise
-            # Somebody took a free port between the choice and its use.
+            # Another process took a free port between its choice and its use.
             server = stack.enter_context(_running(installation, _with_ports(settings), folder))
         yield server
 
@@ -110,11 +110,11 @@ def _check_repository(settings: ServerSettings) -> None:
 
 
 def _with_ports(settings: ServerSettings) -> ServerSettings:
-    """The settings with an address that Triton understands, and ports that were unused a moment ago."""
+    """Resolve the host name, and replace each port of 0 by an unused one."""
     try:
         settings = replace(settings, host=socket.gethostbyname(settings.host))
     except OSError as error:
-        raise ServerStartError(f"--host {settings.host} is no address: {error.strerror}") from error
+        raise ServerStartError(f"--host {settings.host} is not an address: {error.strerror}") from error
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(_listen(settings, getattr(settings, name))) for name in PORT_OPTIONS]
         ports = [sock.getsockname()[1] for sock in sockets]
@@ -131,7 +131,7 @@ def _listen(settings: ServerSettings, port: int) -> socket.socket:
 
 
 def _options(settings: ServerSettings) -> dict[int, str]:
-    """The option that stands for each port."""
+    """Map each port to its option."""
     return {getattr(settings, name): option for name, option in PORT_OPTIONS.items()}
 
 
@@ -146,7 +146,7 @@ def _running(installation: Installation, settings: ServerSettings, folder: Path)
             log_path=(settings.log_file or folder / "triton.log").resolve(),
             stop_timeout_s=settings.stop_timeout_s + KILL_AFTER_S if settings.stop_timeout_s else 0,
             env=server_environment(installation),
-            cwd=folder,  # the stubs import from here before anything else
+            cwd=folder,  # where the stubs look for modules first
             echo=settings.verbose,
         ) as process,
     ):
@@ -165,7 +165,7 @@ def _running(installation: Installation, settings: ServerSettings, folder: Path)
 
 @contextlib.contextmanager
 def _shared_memory(server_id: str) -> Iterator[None]:
-    """Remove the server's shared memory at the end: a Triton that was killed leaves it behind."""
+    """Remove the server's shared memory at the end, because a killed Triton leaves it behind."""
     try:
         yield
     finally:
@@ -219,7 +219,7 @@ def _is_ready(settings: ServerSettings, server_id: str) -> bool:
             return answer.read().decode(errors="replace") if answer.status == http.HTTPStatus.OK else None
 
     try:
-        # Another server may have taken the port meanwhile: the name tells. Metrics come last.
+        # The id tells this server from another one on the same port. Metrics come up last.
         return (
             server_id in (get(settings.http_port, "/v2") or "")
             and get(settings.http_port, "/v2/health/ready") is not None

@@ -1,8 +1,8 @@
-"""Commands that end with the process that started them, by the kernel's word, whatever ends it.
+"""Commands that the kernel ends when the process that started them ends, for whatever reason.
 
-`subprocess` offers `preexec_fn` for this, and forks where it is given. In the copy of a process that uses gRPC, gRPC's
-threads begin anew, and abort it now and then before the command is there (grpc/grpc issue 43055; 29 of 1,500 times
-here). So the system call is made by the new process: this file, which then becomes the command.
+`subprocess` has `preexec_fn` for this, which makes it fork. In a fork of a process that uses gRPC, gRPC restarts its
+threads, and they sometimes abort the child before the command runs (grpc/grpc issue 43055; 29 of 1,500 times here). So
+the new process runs this file, which makes the system call and then becomes the command.
 """
 
 import ctypes
@@ -16,13 +16,13 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def tied(command: Sequence[str | Path]) -> list[str]:
-    """The same command, sent SIGTERM when the calling thread ends; its process id is the command's own."""
+    """Wrap a command so that it gets SIGTERM when the calling thread ends; its process id stays its own."""
     return [sys.executable, "-I", "-S", __file__, str(os.getpid()), *map(str, command)]
 
 
 def _become(parent: int, command: list[str]) -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:  # it ended before the system call
+    if os.getppid() != parent:  # the parent ended before the system call
         sys.exit(1)
     try:
         os.execvp(command[0], command)

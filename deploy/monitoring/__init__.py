@@ -1,1 +1,1 @@
-"""Prometheus' rules and Grafana's dashboard; and the same Prometheus on this machine."""
+"""Prometheus rules and the Grafana dashboard."""

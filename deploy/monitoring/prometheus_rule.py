@@ -1,17 +1,21 @@
-"""The rules as an object of the Prometheus operator, for kubectl: `python -m deploy.monitoring.prometheus_rule`.
+"""Print the alert and recording rules as a PrometheusRule for kubectl: `python -m deploy.monitoring.prometheus_rule`.
 
-kustomize can put a file's text into a ConfigMap, but not into another object's fields.
+A PrometheusRule is the Prometheus operator's object. kustomize cannot make it: it puts the text of a file into a
+ConfigMap, but not into the fields of another object.
 """
 
+import argparse
+from pathlib import Path
 from typing import Any
 
 import yaml
+from altreco_client.cli.pipe import quiet_pipe
 
-from deploy.monitoring.local import MONITORING
+MONITORING = Path(__file__).parent
 
 
 def prometheus_rule() -> dict[str, Any]:
-    """All groups of rules/, in one object; its namespace is the caller's choice."""
+    """Build one PrometheusRule with all groups in rules/; it names no namespace."""
     files = sorted((MONITORING / "rules").glob("*.yml"))
     return {
         "apiVersion": "monitoring.coreos.com/v1",
@@ -24,5 +28,12 @@ def prometheus_rule() -> dict[str, Any]:
     }
 
 
-if __name__ == "__main__":
+@quiet_pipe()
+def main() -> None:
+    """Print the object as YAML."""
+    argparse.ArgumentParser(prog="python -m deploy.monitoring.prometheus_rule", description=__doc__).parse_args()
     print(yaml.safe_dump(prometheus_rule(), sort_keys=False, width=120), end="")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,1 +1,1 @@
-"""The search for the highest rate that holds the objectives."""
+"""Search for the highest rate that meets the objectives."""

@@ -1,5 +1,6 @@
-"""A capacity search as a picture, a page and a summary."""
+"""Report of a capacity search: picture and page."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,10 @@ from loadtest.capacity.search import Capacity
 from loadtest.judge.slo import SLOs, given
 from loadtest.records import RunSettings
 from loadtest.report.content import settings_lines
+from loadtest.report.figures import limit_line
 from loadtest.report.page import render
 from measure.files import write_text
-from measure.markdown import Table, number, table
+from measure.markdown import Table, number
 from measure.pictures import (
     BLUE,
     GREEN,
@@ -27,25 +29,22 @@ from measure.pictures import (
     to_svg,
 )
 
-PICTURE, PAGE, SUMMARY = "capacity.png", "capacity.html", "capacity.md"
+PICTURE, PAGE = "capacity.png", "capacity.html"
+Point = tuple[float, float]
+"""Rate and ms."""
 COLOURS = {"p50_ms": GREEN, "p95_ms": BLUE, "p99_ms": ORANGE}
 
 
 def write_capacity_report(folder: Path, capacity: Capacity, slos: SLOs, of_step: RunSettings) -> Path:
-    """Picture, page and summary of what is known so far; settings are those of a step."""
+    """Write picture and page of the result so far; `of_step` is the settings of one run."""
     figure = curve(capacity, slos)
     save_png(figure, folder / PICTURE)
     heads, rows = _table(capacity)
     rate = capacity.rate_per_s
-    word = "NONE" if rate is None else f"{number(rate)} requests a second"
+    word = "NONE" if rate is None else f"{number(rate)} requests per second"
     plain = of_step.plain()
     settings = {name: plain[name] for name in ("environment", "workload", "server_config")}
     shown = {name.replace("_", " "): settings_lines(values) for name, values in settings.items() if values}
-    lines = [f"# Capacity: {word}", "", f"{capacity.sentence}.", "", f"![Latency against rate]({PICTURE})", ""]
-    lines += table(heads, rows)
-    for name, values in shown.items():
-        lines += ["", f"## {name.capitalize()}", "", *table(["setting", "value"], [*map(list, values)])]
-    write_text(folder / SUMMARY, "\n".join(lines) + "\n")
     page = render(
         "capacity.html",
         title=f"Capacity under the SLOs {slos.name}",
@@ -62,10 +61,10 @@ def write_capacity_report(folder: Path, capacity: Capacity, slos: SLOs, of_step:
 
 
 def curve(capacity: Capacity, slos: SLOs) -> Figure:
-    """p50, p95 and p99 against the rate: the median of each rate's runs as a line, the runs as dots; limits dashed."""
+    """Draw p50, p95 and p99 against the rate: dots are runs, lines their medians, dashes the limits."""
     figure = new_figure(4.2)
     axis = figure.subplots()
-    style(axis, "Latency against rate", x="requests a second", y="ms")
+    style(axis, "Latency against rate", x="requests per second", y="ms")
     rates = sorted(capacity.votes())
     for key, colour in COLOURS.items():
         dots = [(s.rate_per_s, value) for s in capacity.steps if (value := getattr(s, key)) is not None]
@@ -73,35 +72,40 @@ def curve(capacity: Capacity, slos: SLOs) -> Figure:
         axis.plot(*zip(*dots, strict=True) if dots else ((), ()), "o", color=colour, markersize=4, alpha=0.5)
         axis.plot(list(medians), list(medians.values()), color=colour, linewidth=1.6, label=key.removesuffix("_ms"))
         if key in given(slos.all):
-            limit = given(slos.all)[key]
-            axis.axhline(limit, color=colour, linewidth=1, linestyle="--")
-            axis.annotate(
-                f"{key.removesuffix('_ms')} limit ",
-                (1, limit),
-                xycoords=("axes fraction", "data"),
-                color=colour,
-                fontsize=SMALL,
-                ha="right",
-                va="bottom",
-            )
-    failed = [(s.rate_per_s, s.p99_ms) for s in capacity.steps if not s.held and s.p99_ms is not None]
-    if failed:
-        axis.plot(*zip(*failed, strict=True), "x", color=RED, markersize=8, label="did not hold")
+            limit_line(axis, key.removesuffix("_ms"), given(slos.all)[key], colour)
+    above, other = _missed(capacity, slos)
+    for marker, label, points in (("x", "above its limit", above), ("P", "another objective missed", other)):
+        if points:
+            axis.plot(*zip(*points, strict=True), marker, color=RED, markersize=8, label=label)
     if capacity.rate_per_s is not None:
         axis.axvline(capacity.rate_per_s, color=INK, linewidth=1.4)
         axis.annotate(
-            f" {number(capacity.rate_per_s)} a second ",
-            (capacity.rate_per_s, 0.94),
+            f"capacity {number(capacity.rate_per_s)} per second ",
+            (capacity.rate_per_s, 0.02),
             xycoords=("data", "axes fraction"),
             color=INK,
             fontsize=SMALL,
             fontweight="bold",
             ha="right",
         )
-    axis.set_xlim(left=0)
     logarithmic_ms(axis)
-    legend(axis)
+    legend(axis, columns=5)
     return figure
+
+
+def _missed(capacity: Capacity, slos: SLOs) -> tuple[list[Point], list[Point]]:
+    """Points of failed runs: each latency above its limit; and the p99 of runs that missed only other objectives."""
+    limits, above, other = given(slos.all), list[Point](), list[Point]()
+    for step in capacity.steps:
+        missed = [
+            (step.rate_per_s, ms)
+            for key in COLOURS
+            if (ms := getattr(step, key)) is not None and ms > limits.get(key, math.inf)
+        ]
+        above += missed
+        if not step.held and not missed and step.p99_ms is not None:
+            other.append((step.rate_per_s, step.p99_ms))
+    return above, other
 
 
 def _table(capacity: Capacity) -> Table:

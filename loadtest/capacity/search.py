@@ -1,4 +1,4 @@
-"""The highest rate that holds the SLOs: steps upwards until one fails, then bisection, with repeats at the border."""
+"""Search for the highest rate that meets the SLOs: steps up to the first miss, then bisection with repeats."""
 
 import json
 import math
@@ -15,39 +15,39 @@ from measure.markdown import number
 
 FORMAT = "altreco-loadtest-capacity-1"
 LOWEST = 64
-"""Where even the first rate fails, rates down to this fraction of it are tried."""
+"""If the first rate fails, rates down to 1/LOWEST of it are tried."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
-    """How it is searched for; rates are requests a second."""
+    """Settings of a search; rates are requests per second."""
 
     start_per_s: float = 5
     growth: float = 1.5
-    """From step to step, until one fails."""
+    """Factor from step to step, until one fails."""
     most_per_s: float = 5000
     precision: float = 0.05
-    """Between the rate that holds and the one that does not, at the end, as a share of the first."""
+    """Final gap between the rate that holds and the one that does not, as a share of the first."""
     repeats: int = 3
-    """At the border, where noise decides: the majority of so many counts."""
+    """Runs per rate at the border, where noise decides: the majority counts."""
 
     def __post_init__(self) -> None:
-        """Raises LoadtestError for a search that would not end."""
+        """Raise LoadtestError for a search that would not end."""
         if not 0 < self.start_per_s <= self.most_per_s < math.inf:
             raise LoadtestError(
-                f"start at {self.start_per_s:g} a second: give a rate above 0, up to {self.most_per_s:g}"
+                f"--start is {self.start_per_s:g}, expected a rate above 0, at most --most ({self.most_per_s:g})"
             )
         if not 1 < self.growth < math.inf or not 0 < self.precision < 1:
             raise LoadtestError(
-                f"growth {self.growth:g}, precision {self.precision:g}: give one above 1, one of 0 to 1"
+                f"--growth is {self.growth:g} and --precision {self.precision:g}, expected above 1, and between 0 and 1"
             )
         if self.repeats < 1 or self.repeats % 2 == 0:
-            raise LoadtestError(f"{self.repeats} repeats have no majority: give an odd number")
+            raise LoadtestError(f"--repeats is {self.repeats}, expected an odd number, which has a majority")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One measured run; `valid` is whether the generator kept to its limits, `reason` why it did not hold."""
+    """One measured run. `valid`: the generator kept to its limits. `reason`: why the run did not hold."""
 
     rate_per_s: float
     answered_per_s: float
@@ -62,7 +62,7 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class Capacity:
-    """What is known so far; `finished` is False while it runs, and where it was interrupted."""
+    """Result so far; `finished` is False during the search and if it was interrupted."""
 
     search: Search
     steps: tuple[Step, ...]
@@ -70,23 +70,23 @@ class Capacity:
 
     @property
     def rate_per_s(self) -> float | None:
-        """The highest rate that held, below all that did not; None: there is none."""
+        """Highest rate that held, below all that did not; None if no rate held."""
         fails = self.fails_per_s
         held = [rate for rate, votes in self.votes().items() if _majority(votes)]
         return max((rate for rate in held if fails is None or rate < fails), default=None)
 
     @property
     def fails_per_s(self) -> float | None:
-        """The lowest rate that did not hold; None: all did."""
+        """Lowest rate that did not hold; None if all held."""
         return min((rate for rate, votes in self.votes().items() if not _majority(votes)), default=None)
 
     @property
     def generator_bound(self) -> bool:
-        """Whether the border is the generator's: it could not send what the server may have held."""
+        """Whether the generator, not the server, was the limit."""
         return any(not step.valid and step.rate_per_s == self.fails_per_s for step in self.steps)
 
     def votes(self) -> Mapping[float, Sequence[bool]]:
-        """Rate to whether it held, run by run."""
+        """Whether each rate held, run by run."""
         votes: dict[float, list[bool]] = {}
         for step in self.steps:
             votes.setdefault(step.rate_per_s, []).append(step.held)
@@ -94,28 +94,28 @@ class Capacity:
 
     @property
     def sentence(self) -> str:
-        """The result in words, with how sure it is."""
+        """Result in words, with the number of runs behind it."""
         rate, fails = self.rate_per_s, self.fails_per_s
         if rate is None:
-            return "No rate held the SLOs" + (f", down to {number(fails)} a second" if fails else "")
+            return "No rate met the SLOs" + (f", down to {number(fails)} per second" if fails else "")
         votes = self.votes()[rate]
-        sentence = f"{number(rate)} requests a second held the SLOs in {sum(votes)} of {len(votes)} runs"
+        sentence = f"{number(rate)} requests per second met the SLOs in {sum(votes)} of {len(votes)} runs"
         if fails is None:
-            sentence += ", and no higher rate was tried: the capacity is higher"
+            sentence += "; no higher rate was tried, so the capacity is at least that"
         else:
             votes = self.votes()[fails]
             sentence += f"; {number(fails)} did not in {votes.count(False)} of {len(votes)}"
         if self.generator_bound:
             sentence += ", where the load generator was at its limit: the server's capacity may be higher"
-        return sentence + ("" if self.finished else ". The search did not end")
+        return sentence + ("" if self.finished else ". The search was not finished")
 
 
 def search(measured: Callable[[float], Step], settings: Search, keep: Callable[[Capacity], None]) -> Capacity:
-    """Measure rates until the border is as close as `precision`; `keep` is given what is known after every step."""
+    """Measure rates until the gap is within `precision`; `keep` gets the result so far after every step."""
     steps: list[Step] = []
 
     def holds(rate: float, *, repeated: bool) -> bool:
-        """The first run's answer when it held and need not be `repeated`, otherwise the majority's."""
+        """Whether the rate holds: in its first run, or by majority if that failed or `repeated` is set."""
         while True:
             steps.append(measured(rate))
             keep(Capacity(search=settings, steps=tuple(steps), finished=False))
@@ -140,7 +140,7 @@ def search(measured: Callable[[float], Step], settings: Search, keep: Callable[[
 
 
 def _next(below: float | None, above: float | None, sure: bool, settings: Search) -> float | None:
-    """The rate to measure, between what holds and what does not; None: it is found."""
+    """Next rate to measure; None if the search is over."""
     if below is None and above is None:
         return settings.start_per_s
     if below is None:
@@ -155,14 +155,14 @@ def _next(below: float | None, above: float | None, sure: bool, settings: Search
 
 
 def judged(run: Run, slos: SLOs, rate_per_s: float) -> Step:
-    """A run at that rate held against all but throughput, which is what is looked for.
+    """Judge a run by all objectives but throughput.
 
-    Raises LoadtestError where it had too few requests to tell: no search can be built on that.
+    Raises LoadtestError if it had too few requests to judge.
     """
     verdict = check(run, without_throughput(slos))
     outcomes = {objective.outcome for objective in verdict.objectives}
     if Outcome.MISSED not in outcomes and Outcome.TOO_FEW in outcomes:
-        raise LoadtestError(f"{run.folder}: {verdict.reason}: take longer steps, or start at a higher rate")
+        raise LoadtestError(f"{run.folder}: {verdict.reason}: give longer --step-seconds or a higher --start")
     values = measure(run.records, run.settings.duration_s)
     return Step(
         rate_per_s=rate_per_s,
@@ -178,16 +178,16 @@ def judged(run: Run, slos: SLOs, rate_per_s: float) -> Step:
 
 
 def without_throughput(slos: SLOs) -> SLOs:
-    """The same, without what a low rate cannot have."""
+    """Remove the limits of throughput, which a low rate cannot meet."""
     limits = {group: replace(of, requests_per_s=None) for group, of in slos.limits().items()}
     return SLOs(name=slos.name, generator=slos.generator, **limits)
 
 
 def step_s(slos: SLOs, rate_per_s: float, precision: float, least_s: float) -> float:
-    """Seconds of a step: enough requests for its percentiles, and for an overload to show.
+    """Duration of a step, long enough for its percentiles and for an overload to show.
 
-    Just above capacity, by `precision`, the queue grows by that share of the time: the step is as long as that takes to
-    reach the longest of the limits.
+    At a rate above capacity by the share `precision`, the queue grows by that share of the time. The step lasts until
+    that reaches the longest limit.
     """
     limits = given(slos.all)
     needed = max((requests_needed(metric, limit) for metric, limit in limits.items()), default=1)
@@ -196,21 +196,9 @@ def step_s(slos: SLOs, rate_per_s: float, precision: float, least_s: float) -> f
 
 
 def save_capacity(path: Path, capacity: Capacity) -> None:
-    """Write all steps as JSON, with the result so far."""
+    """Write all steps and the result so far as JSON."""
     result = {"rate_per_s": capacity.rate_per_s, "fails_per_s": capacity.fails_per_s, "result": capacity.sentence}
     write_text(path, json.dumps({"format": FORMAT, **result, **asdict(capacity)}, indent=1) + "\n")
-
-
-def load_capacity(path: Path) -> Capacity:
-    """What `save_capacity` wrote; raises LoadtestError."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        if values["format"] != FORMAT:
-            raise ValueError(f"its format is not {FORMAT}")
-        steps = tuple(Step(**step) for step in values["steps"])
-        return Capacity(search=Search(**values["search"]), steps=steps, finished=values["finished"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise LoadtestError(f"{path} holds no capacity search ({error}): search again") from error
 
 
 def _majority(votes: Iterable[bool]) -> bool:

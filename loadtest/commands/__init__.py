@@ -1,1 +1,1 @@
-"""The commands of `python -m loadtest`, one file each."""
+"""Commands of `python -m loadtest`, one file each."""

@@ -1,4 +1,8 @@
-"""The command that searches for capacity, and its picture and page: `python -m loadtest capacity`."""
+"""Find the highest rate that meets the SLOs: raise it until one is missed, then halve the gap.
+
+The folder gets every step, a curve and a page. The exit code is 0; 1 if no rate meets the SLOs or the generator was the
+limit; 2 if the search was not possible; 130 if it was stopped with Ctrl-C, which keeps the steps so far.
+"""
 
 import argparse
 from collections.abc import Callable
@@ -8,42 +12,49 @@ from typing import Any
 
 from loadtest.capacity.report import PAGE, write_capacity_report
 from loadtest.capacity.search import Capacity, Search, judged, save_capacity, search, step_s
-from loadtest.commands.target import add_load_options, target_of
+from loadtest.commands.target import add_load_options, generator_limit, target_of
 from loadtest.judge.slo import load_slos
 from loadtest.load.profiles import Profile, Stage
 from loadtest.load.workload import load_workload
 from loadtest.records import Run
-from loadtest.run.limit import measure_limit
-from loadtest.run.one import run_load, vocabulary_size
+from loadtest.run.one import run_load
 from measure.markdown import number
 
 CAPACITY = "capacity.json"
 DEFAULTS = Search()
 
 Load = Callable[[float, float, Path], Run]
-"""Open load at a rate (requests a second) for so many seconds, written to a folder; raises LoadtestError."""
+"""Runs an open load (requests per second, seconds, folder) and returns it; raises LoadtestError."""
 
 
 def add_parser(commands: Any) -> argparse.ArgumentParser:
-    """Add `capacity` to the subparsers."""
+    """Add the `capacity` command."""
     parser: argparse.ArgumentParser = commands.add_parser(
-        "capacity", help="the highest rate that holds the SLOs", description=__doc__
+        "capacity",
+        help="find the highest rate that meets the SLOs",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     option = parser.add_argument
-    option("--slos", type=Path, required=True, help="TOML; its throughput is not asked for")
-    option("--out", type=Path, default=Path("build/loadtest/capacity"), help="folder (%(default)s)")
-    option("--start", type=float, default=DEFAULTS.start_per_s, metavar="RATE", help="requests a second (%(default)g)")
-    option("--most", type=float, default=DEFAULTS.most_per_s, metavar="RATE", help="never above it (%(default)g)")
-    option("--growth", type=float, default=DEFAULTS.growth, metavar="FACTOR", help="of a step (%(default)g)")
-    option("--precision", type=float, default=DEFAULTS.precision, metavar="SHARE", help="of the rate (%(default)g)")
-    option("--repeats", type=int, default=DEFAULTS.repeats, help="at the border, an odd number (%(default)s)")
-    option("--step-seconds", type=float, default=15, metavar="S", help="at least; the SLOs may need more (%(default)g)")
+    option("--slos", type=Path, required=True, metavar="FILE", help="objectives, TOML; throughput is ignored")
+    option("--out", type=Path, default=Path("build/loadtest/capacity"), help="output folder (%(default)s)")
+    option("--start", type=float, default=DEFAULTS.start_per_s, metavar="RATE", help="first rate (%(default)g)")
+    option("--most", type=float, default=DEFAULTS.most_per_s, metavar="RATE", help="highest rate (%(default)g)")
+    option("--growth", type=float, default=DEFAULTS.growth, metavar="X", help="factor from step to step (%(default)g)")
+    option(
+        "--precision", type=float, default=DEFAULTS.precision, metavar="X", help="final gap as a share (%(default)g)"
+    )
+    option("--repeats", type=int, default=DEFAULTS.repeats, metavar="N", help="runs at the border, odd (%(default)s)")
+    option("--step-seconds", type=float, default=15, metavar="S", help="shortest run; SLOs may need more (%(default)g)")
     add_load_options(parser)
     return parser
 
 
 def run(arguments: argparse.Namespace, load: Load) -> int:
-    """Search, and keep every step; 0, or 1 where no rate holds or the generator was the limit. Raises LoadtestError."""
+    """Search and keep every step; return 0, or 1 if no rate holds or the generator was the limit.
+
+    Raises LoadtestError.
+    """
     slos = load_slos(arguments.slos)
     settings = Search(
         start_per_s=arguments.start,
@@ -59,7 +70,7 @@ def run(arguments: argparse.Namespace, load: Load) -> int:
     def measured(rate_per_s: float) -> Any:
         seconds = step_s(slos, rate_per_s, settings.precision, arguments.step_seconds)
         folder = out / f"step-{len(runs) + 1:02d}"
-        print(f"{folder.name}: {number(rate_per_s)} requests a second for {seconds:.0f} s", flush=True)
+        print(f"{folder.name}: {number(rate_per_s)} requests per second for {seconds:.0f} s", flush=True)
         runs.append(load(rate_per_s, seconds, folder))
         step = judged(runs[-1], slos, rate_per_s)
         print(f"   {'held' if step.held else step.reason}", flush=True)
@@ -75,15 +86,14 @@ def run(arguments: argparse.Namespace, load: Load) -> int:
 
 
 def run_on_target(arguments: argparse.Namespace) -> int:
-    """Search on the server that the options name; the exit code of `run`. Raises LoadtestError."""
+    """Search on the server that the options name and return the exit code of `run`; raises LoadtestError."""
     workload = load_workload(arguments.workload)
     with ExitStack() as stack:
         target = stack.enter_context(target_of(arguments))
-        tags, workers = vocabulary_size(target), arguments.workers
-        limit = None if arguments.no_calibration else measure_limit(workload, tags=tags, workers=workers)
+        limit = generator_limit(arguments, target, workload)
 
         def load(rate_per_s: float, seconds: float, folder: Path) -> Run:
             profile = Profile(name="step", rate=rate_per_s, stages=(Stage(name="step", duration_s=seconds),))
-            return run_load(target, profile, workload, folder, workers=workers, limit=limit)
+            return run_load(target, profile, workload, folder, workers=arguments.workers, limit=limit)
 
         return run(arguments, load)

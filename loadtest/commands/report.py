@@ -1,4 +1,4 @@
-"""Commands on runs that are there: `report` renders one again, `baseline` keeps several for later comparison.
+"""Commands for finished runs: `report` judges one again, `baseline` saves several for a comparison.
 
 python -m loadtest report build/loadtest/NAME --slos FILE [--baseline FILE --repeats FOLDER ...]
 python -m loadtest baseline FILE FOLDER ...
@@ -17,29 +17,31 @@ from loadtest.report.write import write_report
 
 
 def add_report_parser(commands: Any) -> argparse.ArgumentParser:
-    """Add `report` to the subparsers."""
-    parser: argparse.ArgumentParser = commands.add_parser("report", help="judge a run again, and render it")
-    parser.add_argument("folder", type=Path, help="of the run")
-    parser.add_argument("--slos", type=Path, required=True, metavar="FILE", help="objectives that it is held against")
-    parser.add_argument("--baseline", type=Path, metavar="FILE", help="saved runs that it is compared with")
+    """Add the `report` command."""
+    parser: argparse.ArgumentParser = commands.add_parser("report", help="judge a run again and write its report")
+    parser.add_argument("folder", type=Path, help="folder of the run")
+    parser.add_argument("--slos", type=Path, required=True, metavar="FILE", help="objectives to judge it against")
+    parser.add_argument("--baseline", type=Path, metavar="FILE", help="saved runs to compare it with")
     parser.add_argument(
-        "--repeats", type=Path, nargs="+", default=[], metavar="FOLDER", help="of the same load: they show the noise"
+        "--repeats", type=Path, nargs="+", default=[], metavar="FOLDER", help="more runs of this load, to measure noise"
     )
     return parser
 
 
 def add_baseline_parser(commands: Any) -> argparse.ArgumentParser:
-    """Add `baseline` to the subparsers."""
-    parser: argparse.ArgumentParser = commands.add_parser("baseline", help="save repeated runs to compare with")
-    parser.add_argument("file", type=Path, help="to write")
-    parser.add_argument("folders", type=Path, nargs="+", help="of runs of one load; three or more show the noise")
+    """Add the `baseline` command."""
+    parser: argparse.ArgumentParser = commands.add_parser("baseline", help="save repeated runs for later comparison")
+    parser.add_argument("file", type=Path, help="output file")
+    parser.add_argument(
+        "folders", type=Path, nargs="+", help="folders of runs of one load, three or more to show noise"
+    )
     return parser
 
 
 def report(arguments: argparse.Namespace) -> int:
-    """Render; 0, or 1 where an objective did not hold or something got worse. Raises LoadtestError."""
+    """Judge and render; return 0, or 1 if an objective did not hold or a metric got worse. Raises LoadtestError."""
     if arguments.repeats and not arguments.baseline:
-        raise LoadtestError("--repeats are for a comparison: give its --baseline too")
+        raise LoadtestError("--repeats needs a --baseline to compare with")
     slos, run, comparison = load_slos(arguments.slos), load_run(arguments.folder), None
     if arguments.baseline:
         runs = [run, *(load_run(folder) for folder in arguments.repeats)]
@@ -54,7 +56,7 @@ def report(arguments: argparse.Namespace) -> int:
 
 
 def baseline(arguments: argparse.Namespace) -> int:
-    """Save; 0. Raises LoadtestError."""
+    """Save the runs and return 0; raises LoadtestError."""
     save_baseline(arguments.file, [load_run(folder) for folder in arguments.folders])
     print(f"wrote {arguments.file}")
     return 0

@@ -1,8 +1,8 @@
-"""Make load by a profile, and judge what came of it: `python -m loadtest run --profile steady`.
+"""Send the load of a profile and judge the result: `python -m loadtest run --profile steady`.
 
-The run's folder holds settings, an entry for each request, and Triton's statistics. The exit code is 0; 1 where an SLO
-does not hold, or without SLOs a request failed, or the generators were the limit; 2 where the run could not be made;
-130 where it was stopped with Ctrl-C, which keeps what was recorded.
+The folder gets settings, one record per request, and Triton's statistics. The exit code is 0; 1 if an SLO was not shown
+to hold (without SLOs: if a request failed), the generator was the limit, or perf_analyzer failed; 2 if the run was not
+possible; 130 if it was stopped with Ctrl-C, which keeps what was recorded.
 """
 
 import argparse
@@ -15,118 +15,147 @@ from typing import Any
 import numpy as np
 
 from deploy.access import PLAIN
-from loadtest.commands.target import add_load_options, target_of
+from loadtest.commands.target import add_load_options, generator_limit, target_of
 from loadtest.errors import LoadtestError
-from loadtest.judge.slo import LATE_MS, SLOs, load_slos
-from loadtest.judge.verdict import GENERATOR, Outcome, check
+from loadtest.judge.slo import LATE_MS, PERCENTILES, SLOs, load_slos, requests_needed
+from loadtest.judge.verdict import GENERATOR, METRICS, Outcome, check
 from loadtest.load.profiles import PROFILES, Profile, load_profile
 from loadtest.load.workload import load_workload
-from loadtest.records import Run, load_run
+from loadtest.records import Records, Run, load_run
 from loadtest.report.write import write_report
-from loadtest.run.limit import measure_limit
-from loadtest.run.one import run_load, vocabulary_size
+from loadtest.run.one import run_load
 from loadtest.second_opinion.compare import second_opinion
+from loadtest.second_opinion.perf_analyzer import check_load, fetch
 from measure.callers import percentile
+from measure.markdown import number
 
 FOLDER = Path("build/loadtest")
 CLOSE_TO_LIMIT = 0.7
-"""Of what the generators can send: a rate above it is warned of."""
+"""Share of the generator's highest rate above which a profile gets a warning."""
 EVERY_S = 10.0
+"""Time between lines of progress if stderr is not a terminal."""
+PRINTED = ("p50_ms", "p95_ms", "p99_ms")
 
 
 def add_parser(commands: Any) -> argparse.ArgumentParser:
-    """Add `run` to the subparsers."""
+    """Add the `run` command."""
     parser: argparse.ArgumentParser = commands.add_parser(
-        "run", help="make load by a profile", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        "run",
+        help="send the load of a profile and judge the result",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     known = ", ".join(sorted(file.stem for file in PROFILES.glob("*.toml")))
     option = parser.add_argument
     option("--profile", default="steady", metavar="NAME", help=f"{known}, or a .toml file (%(default)s)")
     load = parser.add_mutually_exclusive_group()
-    load.add_argument("--rate", type=float, metavar="R", help="requests a second that leave in any case: an open load")
-    load.add_argument("--users", type=int, metavar="N", help="who wait for each answer: a closed load")
-    option("--duration", type=float, metavar="S", help="seconds, in place of the profile's; its stages by one factor")
-    option("--second-opinion", action="store_true", help="repeat it with NVIDIA's perf_analyzer, into the report")
-    option("--slos", type=Path, metavar="FILE", help="objectives that it is held against, and a report of it")
-    option(
-        "--out", type=Path, metavar="FOLDER", help=f"of the run (default: one in {FOLDER}, named by profile and time)"
-    )
+    load.add_argument("--rate", type=float, metavar="R", help="open load: send R requests/s, however slow the answers")
+    load.add_argument("--users", type=int, metavar="N", help="closed load: N users, each waits for its answer")
+    option("--duration", type=float, metavar="S", help="seconds; scales the stages of the profile")
+    option("--second-opinion", action="store_true", help="repeat the run with NVIDIA's perf_analyzer and compare")
+    option("--slos", type=Path, metavar="FILE", help="judge the run against these objectives and write a report")
+    option("--out", type=Path, metavar="FOLDER", help=f"output folder (default: {FOLDER}/PROFILE-TIME)")
     add_load_options(parser)
     return parser
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Make the run, and say what came of it: the exit code. Raises LoadtestError."""
+    """Make the run, print the result, and return the exit code; raises LoadtestError."""
     profile = load_profile(arguments.profile)
     profile = profile.changed(rate=arguments.rate, users=arguments.users, duration_s=arguments.duration)
     workload = load_workload(arguments.workload)
     slos = load_slos(arguments.slos) if arguments.slos else None
     folder: Path = arguments.out or FOLDER / f"{profile.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    if arguments.second_opinion:
+        check_load(profile, arguments.url)
     with target_of(arguments) as target:
-        if arguments.second_opinion and target.access != PLAIN:
-            raise LoadtestError("perf_analyzer is given no TLS, headers or keys: leave out --second-opinion")
-        tags = vocabulary_size(target)
-        limit = None if arguments.no_calibration else measure_limit(workload, tags=tags, workers=arguments.workers)
-        print(f"{_load(profile)} against {target.url}{_of_limit(profile, limit)}", flush=True)
-        try:
-            made = run_load(
-                target, profile, workload, folder, workers=arguments.workers, limit=limit, say=Progress().say
-            )
-        except KeyboardInterrupt:
-            print("\n" + summary(load_run(folder)))
-            return 130
-        print(summary(made), flush=True)
         if arguments.second_opinion:
-            _hear(made, target.url)
-    return _judge(made, slos)
+            if target.access != PLAIN:
+                raise LoadtestError("perf_analyzer gets no TLS, headers or keys: leave out --second-opinion")
+            fetch()
+        limit = generator_limit(arguments, target, workload)
+        print(f"{_load(profile)} against {target.url}{_of_limit(profile, limit)}", flush=True)
+        progress = Progress()
+        try:
+            made = run_load(target, profile, workload, folder, workers=arguments.workers, limit=limit, say=progress.say)
+        except KeyboardInterrupt:
+            progress.end()
+            print(summary(load_run(folder)))
+            return 130
+        progress.end()
+        print(summary(made), flush=True)
+        heard = not arguments.second_opinion or _hear(made, target.url)
+    return max(_judge(made, slos), int(not heard))
 
 
 class Progress:
-    """A line that is written over on a terminal; elsewhere one every ten seconds."""
+    """Progress on stderr: one line that is overwritten on a terminal, elsewhere a line every EVERY_S."""
 
     def __init__(self) -> None:
-        """Nothing said yet."""
-        self._said = 0.0
+        """Start without a line."""
+        self._said: float | None = None
 
     def say(self, line: str) -> None:
-        """Show it."""
+        """Show a line."""
         if sys.stderr.isatty():
             print(f"\r{line:<100}", end="", file=sys.stderr, flush=True)
-        elif time.monotonic() - self._said > EVERY_S:
-            self._said = time.monotonic()
+        elif self._said is not None and time.monotonic() - self._said < EVERY_S:
+            return
+        else:
             print(line, file=sys.stderr, flush=True)
+        self._said = time.monotonic()
+
+    def end(self) -> None:
+        """End the line on a terminal."""
+        if self._said is not None and sys.stderr.isatty():
+            print(file=sys.stderr)
 
 
 def summary(run: Run) -> str:
-    """Requests, latencies, errors, and what to know of the generators."""
+    """Describe a run: failures and lateness first, then the latencies of the answered requests."""
     records, generator = run.records, run.settings.generator
     answered = records.where(records.error < 0)
     lines = [f"{len(records):,} requests in {run.settings.duration_s:.0f} s, {len(records) - len(answered):,} failed"]
-    if len(answered):
-        p50, p95, p99 = (percentile(answered.latency_ms(), percent) for percent in (50, 95, 99))
-        lines.append(f"p50 {p50:.1f} ms, p95 {p95:.1f} ms, p99 {p99:.1f} ms, from when they should have left")
-    errors = Counter(records.errors[number] for number in records.error[records.error >= 0])
+    errors = Counter(records.errors[index] for index in records.error[records.error >= 0])
     lines += [f"  {count:,} times {error}" for error, count in errors.most_common()]
+    if run.settings.ended_early:
+        lines.append(f"the run ended early: {run.settings.ended_early}")
     late = int(np.count_nonzero(records.late_ms() > LATE_MS))
     if late:
-        bound = ", as too many were under way" if generator.bound_reached else ""
-        lines.append(f"{late:,} requests left more than {LATE_MS:g} ms late{bound}")
-    if run.settings.ended_early:
-        lines.append(f"it ended early: {run.settings.ended_early}")
+        bound = " because too many were in flight" if generator.bound_reached else ""
+        lines.append(f"{late:,} requests were sent more than {LATE_MS:g} ms late{bound}")
+    if len(answered):
+        lines.append(_latencies(answered, failed=len(records) - len(answered)))
     return "\n".join([*lines, f"wrote {run.folder}"])
 
 
-def _hear(run: Run, url: str) -> None:
-    """Of perf_analyzer; without it, the run is worth what it was."""
-    print(f"the same again with perf_analyzer, {run.settings.duration_s:.0f} s", flush=True)
+def _latencies(answered: Records, *, failed: int) -> str:
+    """Percentiles of the answered requests, where these are enough."""
+    needed = {key: requests_needed(key, 0) for key in PRINTED}
+    few = [f"{METRICS[key]} {needed[key]:,}" for key in PRINTED if len(answered) < needed[key]]
+    latency_ms = answered.latency_ms()
+    shown = [
+        f"{METRICS[key]} {number(percentile(latency_ms, PERCENTILES[key]))} ms"
+        for key in PRINTED
+        if len(answered) >= needed[key]
+    ]
+    of = f" of the {len(answered):,} answered requests alone" if failed else ""
+    line = f"latency{of}, from when requests were due: {', '.join(shown) or 'too few to tell'}"
+    return line + (f" (answered requests needed: {', '.join(few)})" if few else "")
+
+
+def _hear(run: Run, url: str) -> bool:
+    """Print perf_analyzer's figures beside the run's; a failure is reported, and False."""
+    print(f"repeating the run with perf_analyzer: {run.settings.duration_s:.0f} s", flush=True)
     try:
         opinion = second_opinion(run, url)
     except LoadtestError as error:
         print(f"no second opinion: {error}", file=sys.stderr)
-        return
+        return False
     print(
         "\n".join(f"{name:<28}{locust:>12}{other:>16}" for name, locust, other in (opinion.table[0], *opinion.table[1]))
     )
+    return True
 
 
 def _judge(run: Run, slos: SLOs | None) -> int:
@@ -134,8 +163,8 @@ def _judge(run: Run, slos: SLOs | None) -> int:
     limits = [of for of in verdict.objectives if of.group == GENERATOR and of.outcome is Outcome.MISSED]
     if limits:
         print(
-            f"NOT VALID: {'; '.join(of.sentence for of in limits)}. These latencies are not the server's: give the "
-            "generator more --workers, or ask for less"
+            f"NOT VALID: {'; '.join(of.sentence for of in limits)}. The generator was the bottleneck, not the server: "
+            "give it more --workers or a lower rate"
         )
     if slos is None:
         failed = bool(run.settings.ended_early or limits or (run.records.error >= 0).any())
@@ -145,15 +174,15 @@ def _judge(run: Run, slos: SLOs | None) -> int:
 
 
 def _load(profile: Profile) -> str:
-    amount = f"{profile.users} users" if profile.users else f"{profile.rate:g} requests a second"
+    amount = f"{profile.users} users" if profile.users else f"{profile.rate:g} requests per second"
     return f"{profile.name}: {profile.duration_s:.0f} s of {amount} ({profile.load} load)"
 
 
 def _of_limit(profile: Profile, limit: float | None) -> str:
-    """What the generators can do, and a warning where that is asked of them."""
+    """Describe the generator's limit, with a warning if the profile comes close to it."""
     if limit is None:
         return ""
-    sentence = f"; the generators can send {limit:,.0f} a second"
+    sentence = f"; the generator can send {limit:,.0f} per second"
     if profile.peak_rate is None or profile.peak_rate <= CLOSE_TO_LIMIT * limit:
         return sentence
-    return f"{sentence}, and {profile.peak_rate:g} are asked of them: give more --workers"
+    return f"{sentence}, too close to the {profile.peak_rate:g} of this profile: give more --workers"

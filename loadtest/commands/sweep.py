@@ -1,4 +1,4 @@
-"""The command that tries settings of the configs, and its options: `python -m loadtest sweep`."""
+"""Find the config settings that serve a workload best, one setting at a time."""
 
 import argparse
 from dataclasses import asdict
@@ -19,23 +19,23 @@ PLANS = Path(__file__).parents[1] / "sweeps"
 
 
 def add_parser(commands: Any) -> argparse.ArgumentParser:
-    """Add `sweep` to the subparsers."""
+    """Add the `sweep` command."""
     parser: argparse.ArgumentParser = commands.add_parser(
-        "sweep", help="which settings of the configs serve a workload best", description=__doc__
+        "sweep", help="find the config settings that serve a workload best", description=__doc__
     )
     option = parser.add_argument
-    option("--repository", type=Path, default=Path("model_repository"), help="with a release in it (%(default)s)")
-    option("--plan", type=Path, default=PLANS / "cpu.toml", help="TOML: what to try (%(default)s)")
-    option("--workload", type=Path, default=DEFAULT, help="TOML: what to ask for (%(default)s)")
-    option("--out", type=Path, default=Path("build/loadtest/sweep"), help="folder (%(default)s)")
-    option("--rounds", type=int, default=5, help="in each, all values of a setting are loaded (%(default)s)")
-    option("--requests", type=int, default=80, help="of a load (%(default)s)")
-    option("--clients", type=int, default=8, help="at once (%(default)s)")
+    option("--repository", type=Path, default=Path("model_repository"), help="model repository (%(default)s)")
+    option("--plan", type=Path, default=PLANS / "cpu.toml", help="settings to try, TOML (%(default)s)")
+    option("--workload", type=Path, default=DEFAULT, help="requests to send, TOML (%(default)s)")
+    option("--out", type=Path, default=Path("build/loadtest/sweep"), help="output folder (%(default)s)")
+    option("--rounds", type=int, default=5, help="times that each value is measured (%(default)s)")
+    option("--requests", type=int, default=80, help="requests per measurement (%(default)s)")
+    option("--clients", type=int, default=8, help="concurrent clients (%(default)s)")
     return parser
 
 
 def run(arguments: argparse.Namespace, measure: Measure | None = None, serve: Serve = serve_strictly) -> int:
-    """Sweep, and keep and report what is known after each load; 0. Raises LoadtestError."""
+    """Sweep, write the report after each measurement, and return 0; raises LoadtestError."""
     plan, workload = load_plan(arguments.plan), load_workload(arguments.workload)
     load = SweepLoad(workload=workload, requests=arguments.requests, clients=arguments.clients)
     conditions = {
@@ -47,6 +47,10 @@ def run(arguments: argparse.Namespace, measure: Measure | None = None, serve: Se
     }
     out: Path = arguments.out
     out.mkdir(parents=True, exist_ok=True)
+    print(
+        f"trying {', '.join(plan.values())}: {arguments.rounds} rounds of {load.requests} requests per value",
+        flush=True,
+    )
 
     def keep(sweep: Sweep) -> None:
         save_sweep(out / RESULTS, sweep, conditions)
@@ -61,7 +65,7 @@ def run(arguments: argparse.Namespace, measure: Measure | None = None, serve: Se
 
 
 def _progress(trial: Any) -> str:
-    """The latest of each candidate."""
+    """Latest values of each candidate."""
     return "; ".join(
         f"{candidate.label} " + (", ".join(map(number, candidate.rounds[-1].values())) if candidate.rounds else "...")
         for candidate in trial.candidates

@@ -1,1 +1,1 @@
-"""What a run is held against: objectives, verdicts, baselines, and where the time went."""
+"""Judgement of a run: objectives, verdict, comparison with a baseline, and a breakdown of its time."""

@@ -1,8 +1,8 @@
-"""Repeated runs against saved ones: what got worse, by how much, and whether it is more than noise.
+"""Comparison of repeated runs with saved ones: what changed, by how much, and whether it exceeds the noise.
 
-Runs, not requests, are the sample: requests of one run share its weather. Interval of a mean and of a change: Student's
-t and Welch's, 95 %, over runs. Of changes in the logarithm, which turns ratios into differences; of error shares, which
-may be 0, in percentage points.
+The sample is runs, not requests: requests of one run are not independent. Intervals are 95 %, Student's t for a mean
+and Welch's for a change. They are computed on logarithms, so a mean is a geometric one and no latency or throughput
+goes below 0. Error shares may be 0: they are compared as they are, in percentage points.
 """
 
 import json
@@ -20,18 +20,19 @@ from loadtest.records import Run
 from measure.files import write_text
 
 FORMAT = "altreco-loadtest-baseline-1"
+MORE_IS_BETTER = "requests_per_s"
 SAME = ("profile", "workload")
-"""Settings that have to be equal: otherwise two loads are compared and not two servers."""
+"""Settings that must be equal: otherwise the loads differ, not the servers."""
 
 T_QUANTILES = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
-"""Of Student's t at 0.975, for 1, 2, ... degrees of freedom; more take the last, which is on the careful side."""
+"""Quantiles of Student's t at 0.975 for 1, 2, ... degrees of freedom. More use the last, which is conservative."""
 
 Interval = tuple[float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Baseline:
-    """Values of several runs by group and metric, such as `new.p99_ms`; `settings` are SAME and `environment`."""
+    """Values of several runs by group and metric, such as `new.p99_ms`; `settings` has SAME and `environment`."""
 
     settings: Mapping[str, Any]
     started: Sequence[str]
@@ -40,7 +41,7 @@ class Baseline:
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """Of one metric: `change` is in %, of error shares in percentage points; above 0 is worse. None: one run only."""
+    """Change of one metric, in % or for error shares in percentage points. Intervals are None for a single run."""
 
     metric: str
     before: float
@@ -53,48 +54,51 @@ class Change:
 
     @property
     def name(self) -> str:
-        """Such as `p99 of new pictures`."""
+        """Name such as `p99 of new pictures`."""
         group, _, metric = self.metric.partition(".")
         return metric_name(metric, group)
 
     @property
     def statement(self) -> str:
-        """What can be said, in words."""
-        size = f"{abs(self.change):.1f} {self.unit}"
-        word = "worse" if self.change > 0 else "better"
+        """Result in words."""
+        size = f"{self._word} by {abs(self.change):.1f} {self.unit}"
         if self.interval is None:
-            return f"{word} by {size}, of one run: repeat it to tell from noise"
+            return f"{size} in a single run: repeat it to tell a difference from noise"
         low, high = self.interval
-        if low <= 0 <= high:
-            return f"no difference that shows (95 % interval {low:+.1f} to {high:+.1f} {self.unit}, above 0 is worse)"
+        if self.verdict == "same":
+            return f"no difference shown (95 % interval of the change: {low:+.1f} to {high:+.1f} {self.unit})"
         ends = sorted((abs(low), abs(high)))
-        return f"{word} by {size} (95 % interval {ends[0]:.1f} to {ends[1]:.1f})"
+        return f"{size} (95 % interval {ends[0]:.1f} to {ends[1]:.1f})"
 
     @property
     def verdict(self) -> str:
-        """`worse`, `better`, or `same` where nothing shows."""
+        """`worse`, `better`, or `same` if no difference is shown."""
         if self.interval is None or self.interval[0] <= 0 <= self.interval[1]:
             return "same"
-        return "worse" if self.change > 0 else "better"
+        return self._word
+
+    @property
+    def _word(self) -> str:
+        return "worse" if (self.change > 0) != self.metric.endswith(MORE_IS_BETTER) else "better"
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """All metrics that both sides have; `differences` of the environments, which are other reasons for a change."""
+    """Changes of all shared metrics, and `differences` of the environments, which may also explain a change."""
 
     changes: tuple[Change, ...]
     differences: tuple[str, ...]
     runs: tuple[int, int]
-    """Before, and now."""
+    """Number of runs before and now."""
 
     @property
     def worse(self) -> tuple[Change, ...]:
-        """Those that got worse by more than noise."""
+        """Metrics that got worse by more than noise."""
         return tuple(change for change in self.changes if change.verdict == "worse")
 
 
 def save_baseline(path: Path, runs: Sequence[Run]) -> None:
-    """Write the metrics of repeated runs of one profile and workload; raises LoadtestError where they differ."""
+    """Write the metrics of repeated runs; raises LoadtestError if their profiles or workloads differ."""
     write_text(path, json.dumps({"format": FORMAT, **asdict(_baseline(runs))}, indent=1) + "\n")
 
 
@@ -108,11 +112,11 @@ def load_baseline(path: Path) -> Baseline:
     except OSError as error:
         raise LoadtestError(f"cannot read the baseline {path}: {error.strerror}; save one first") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise LoadtestError(f"{path} is no baseline of this load test ({error}): save it again") from error
+        raise LoadtestError(f"{path} is not a baseline of this load test ({error}): save it again") from error
 
 
 def compare(baseline: Baseline, runs: Sequence[Run]) -> Comparison:
-    """Every metric that both have; raises LoadtestError where the load was another."""
+    """Compare every metric that both have; raises LoadtestError if the loads differ."""
     now = _baseline(runs)
     for key in SAME:
         if now.settings[key] != baseline.settings[key]:
@@ -132,7 +136,7 @@ def compare(baseline: Baseline, runs: Sequence[Run]) -> Comparison:
 
 
 def interval(values: Sequence[float]) -> Interval | None:
-    """95 % of the mean, by Student's t; None for one value."""
+    """95 % interval of the mean, by Student's t; None for a single value."""
     if len(values) < 2:
         return None
     half = _t(len(values) - 1) * math.sqrt(variance(values) / len(values))
@@ -141,7 +145,7 @@ def interval(values: Sequence[float]) -> Interval | None:
 
 def _baseline(runs: Sequence[Run]) -> Baseline:
     if not runs:
-        raise LoadtestError("no runs: give at least one, and for an interval several")
+        raise LoadtestError("no runs: give at least one, or several for an interval")
     first = runs[0].settings.plain()
     for run in runs[1:]:
         for key in SAME:
@@ -159,10 +163,10 @@ def _baseline(runs: Sequence[Run]) -> Baseline:
 
 
 def _values(run: Run) -> dict[str, float]:
-    """`GROUP.METRIC` to value, of groups that got answers, and without percentiles of too few."""
+    """Values by `GROUP.METRIC`, without groups that got no answer and percentiles of too few requests."""
     answered = {group: records.where(records.error < 0) for group, records in grouped(run.records).items()}
     if not len(answered["all"]):
-        raise LoadtestError(f"{run.folder}: not one request was answered, so there is nothing to compare")
+        raise LoadtestError(f"{run.folder}: no request was answered, so there is nothing to compare")
     return {
         f"{group}.{metric}": value
         for group, records in grouped(run.records).items()
@@ -173,32 +177,33 @@ def _values(run: Run) -> dict[str, float]:
 
 def _change(metric: str, before: Sequence[float], now: Sequence[float]) -> Change:
     logarithmic = all(value > 0 for value in (*before, *now)) and not metric.endswith("error_share")
-    scaled = [[math.log(value) if logarithmic else value for value in values] for values in (before, now)]
-    difference, ends = _welch(*scaled)
-    change, span = (
-        _points(difference, logarithmic),
-        ends and (_points(ends[0], logarithmic), _points(ends[1], logarithmic)),
-    )
-    if metric.endswith("requests_per_s"):
-        change, span = -change, span and (-span[1], -span[0])
+    most = 1.0 if metric.endswith("error_share") else math.inf
+    one, other = ([math.log(value) if logarithmic else value for value in values] for values in (before, now))
+    difference, ends = _welch(one, other)
+
+    def percent(change: float) -> float:
+        return 100 * (math.expm1(change) if logarithmic else change)
+
+    def back(value: float) -> float:
+        return math.exp(value) if logarithmic else min(max(value, 0.0), most)
+
+    def scaled_back(span: Interval | None) -> Interval | None:
+        return span and (back(span[0]), back(span[1]))
+
     return Change(
         metric=metric,
-        before=fmean(before),
-        before_interval=interval(before),
-        now=fmean(now),
-        now_interval=interval(now),
-        change=change,
-        interval=span,
+        before=back(fmean(one)),
+        before_interval=scaled_back(interval(one)),
+        now=back(fmean(other)),
+        now_interval=scaled_back(interval(other)),
+        change=percent(difference),
+        interval=ends and (percent(ends[0]), percent(ends[1])),
         unit="%" if logarithmic else "points",
     )
 
 
-def _points(difference: float, logarithmic: bool) -> float:
-    return 100 * (math.expm1(difference) if logarithmic else difference)
-
-
 def _welch(before: Sequence[float], now: Sequence[float]) -> tuple[float, Interval | None]:
-    """Difference of the means, and its interval with Welch's degrees of freedom, rounded down."""
+    """Difference of the means and its interval, with Welch's degrees of freedom rounded down."""
     difference = fmean(now) - fmean(before)
     if min(len(before), len(now)) < 2:
         return difference, None
@@ -216,7 +221,7 @@ def _t(degrees: int) -> float:
 
 
 def _differing(before: Any, now: Any, name: str = "") -> str:
-    """Such as `cores: 2, now 4`."""
+    """List the differences, such as `cores: 2, now 4`."""
     if isinstance(before, Mapping) and isinstance(now, Mapping):
         keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
         return ", ".join(_differing(before.get(key), now.get(key), key) for key in keys)

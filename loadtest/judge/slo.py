@@ -1,4 +1,4 @@
-"""Service level objectives: what a run is held against, read from a TOML file in which nothing unknown may stand."""
+"""Service level objectives, read from a TOML file and checked."""
 
 import itertools
 import math
@@ -10,7 +10,7 @@ from loadtest.errors import LoadtestError
 from loadtest.parse import parse, read_toml
 
 PERCENTILES = {"p50_ms": 50.0, "p95_ms": 95.0, "p99_ms": 99.0, "p99_9_ms": 99.9}
-"""Key in the file to percentile."""
+"""Percentile of each key."""
 
 GROUPS = {
     "all": "all requests",
@@ -18,34 +18,33 @@ GROUPS = {
     "repeat": "repeat pictures",
     "new": "new pictures",
 }
-"""Table in the file to the requests that it limits."""
+"""Requests that each table of the file limits."""
 
 BEYOND = 5
-"""A percentile is judged when so many requests lie beyond it: p50 of 10, p99 of 500, p99.9 of 5,000 requests."""
+"""Requests that must lie beyond a percentile: a p50 needs 10 requests, a p99 500, a p99.9 5,000."""
 
 BUSY_S = 10
-"""A generator may be busier than its limit for a moment, but not on average over so many seconds."""
-
+"""Seconds over which the CPU use of a generator is averaged; shorter peaks are allowed."""
 
 LATE_MS = 100.0
-"""A request that leaves so long after its time is late."""
+"""A request sent more than this after it was due is late."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Of one group of requests; None is not limited."""
+    """Limits for one group of requests; None means no limit."""
 
     p50_ms: float | None = None
     p95_ms: float | None = None
     p99_ms: float | None = None
     p99_9_ms: float | None = None
     error_share: float | None = None
-    """0 to 1, at most."""
+    """Highest share of failed requests, 0 to 1."""
     requests_per_s: float | None = None
-    """Answered, at least."""
+    """Lowest rate of answers."""
 
     def __post_init__(self) -> None:
-        """Raises ValueError for what no run could be held against."""
+        """Raise ValueError for limits that no run could meet or that contradict each other."""
         limits = given(self)
         for key, limit in limits.items():
             if key == "error_share":
@@ -61,17 +60,17 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratorLimits:
-    """Beyond them the generator measures itself: its latencies, and with them the run, are not valid."""
+    """Limits of the load generator. Beyond them it is the bottleneck itself, and the run is not valid."""
 
     cpu_share: float = 0.9
-    """Of one core, by the busiest process of the generator, on average over any BUSY_S seconds."""
+    """Share of one core used by the busiest process, averaged over any BUSY_S seconds."""
     share_of_limit: float = 0.9
-    """Requests per second against what the generator can send at most, where that was measured."""
+    """Rate as a share of the highest rate that the generator can send, if that was measured."""
     late_share: float = 0.5
-    """Requests that left more than LATE_MS late."""
+    """Share of requests sent more than LATE_MS late."""
 
     def __post_init__(self) -> None:
-        """Raises ValueError for shares that are none."""
+        """Raise ValueError for a share outside 0 to 1."""
         for key, limit in given(self).items():
             if not 0 < limit <= 1:
                 raise ValueError(f"{key} is {limit:g}, expected a share above 0, at most 1")
@@ -79,7 +78,7 @@ class GeneratorLimits:
 
 @dataclass(frozen=True, kw_only=True)
 class SLOs:
-    """By group of requests, and for the generator; `name` is the file's where it gives none."""
+    """Objectives by group of requests and for the generator; `name` defaults to the name of the file."""
 
     name: str = ""
     all: Limits = field(default_factory=Limits)
@@ -89,12 +88,12 @@ class SLOs:
     generator: GeneratorLimits = field(default_factory=GeneratorLimits)
 
     def limits(self) -> Mapping[str, Limits]:
-        """Group to its limits, in the order of GROUPS."""
+        """Limits of each group, in the order of GROUPS."""
         return {group: getattr(self, group) for group in GROUPS}
 
 
 def load_slos(path: Path) -> SLOs:
-    """Read and check a file of SLOs; raises LoadtestError, naming file, key and what is known."""
+    """Read and check a file of SLOs; raises LoadtestError, naming file, key and the known keys."""
     slos = parse(SLOs, read_toml(path, "SLOs"), file=str(path))
     if not any(given(limits) for limits in slos.limits().values()):
         raise LoadtestError(
@@ -104,13 +103,13 @@ def load_slos(path: Path) -> SLOs:
 
 
 def given(limits: Limits | GeneratorLimits) -> dict[str, float]:
-    """Key to limit, without those that are not limited."""
+    """Limit of each key that has one."""
     values = {key.name: getattr(limits, key.name) for key in fields(limits)}
     return {key: value for key, value in values.items() if value is not None}
 
 
 def requests_needed(metric: str, limit: float) -> int:
-    """How many requests a statement about the metric takes; an error share, as many as let one of them fail."""
+    """Requests needed to judge a metric. An error share needs as many as allow one of them to fail."""
     if metric in PERCENTILES:
         return math.ceil(round(100 * BEYOND / (100 - PERCENTILES[metric]), 6))
     if metric == "error_share" and limit > 0:

@@ -1,4 +1,4 @@
-"""A run held against its SLOs: every objective with limit and measured value, and one answer for a pipeline."""
+"""Verdict on a run: every objective with its limit and measured value, and one exit code."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,16 +20,16 @@ METRICS = {
     "p99_9_ms": "p99.9",
     "error_share": "share of errors",
     "requests_per_s": "throughput",
-    "cpu_share": "CPU, share of a core,",
-    "share_of_limit": "load, share of the most it can send,",
-    "late_share": "share of late departures",
+    "cpu_share": "CPU use (share of a core)",
+    "share_of_limit": "rate (share of its maximum)",
+    "late_share": "share of late requests",
 }
-UNITS = {"requests_per_s": " a second"} | dict.fromkeys(PERCENTILES, " ms")
-"""Of the metrics that are no shares."""
+UNITS = {"requests_per_s": " per second"} | dict.fromkeys(PERCENTILES, " ms")
+"""Units of the metrics that are not shares."""
 
 
 class Outcome(Enum):
-    """What became of an objective; only HELD passes."""
+    """Result for one objective; only HELD passes."""
 
     HELD = "held"
     MISSED = "missed"
@@ -39,7 +39,7 @@ class Outcome(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
-    """One limit and what was measured; `requests` of the group were made, `needed` are what a statement takes."""
+    """One limit and the measured value, from `requests` requests of the group; judging it takes `needed`."""
 
     group: str
     metric: str
@@ -56,23 +56,24 @@ class Objective:
 
     @property
     def name(self) -> str:
-        """Such as `p99 of new pictures`."""
+        """Name such as `p99 of new pictures`."""
         return metric_name(self.metric, self.group)
 
     @property
     def bound(self) -> str:
-        """Such as `at most 250 ms`."""
+        """Limit such as `at most 250 ms`."""
         return f"{'at least' if self.metric == 'requests_per_s' else 'at most'} {in_units(self.metric, self.limit)}"
 
     @property
     def sentence(self) -> str:
-        """Why it held or not."""
+        """Measured value and limit, or why there is no result."""
         if self.outcome is Outcome.NOT_MEASURED:
             return f"{self.name} was not measured; the limit is {self.bound}"
         if self.outcome is Outcome.TOO_FEW:
-            return f"{self.name} takes {self.needed:,} requests, and there were {self.requests:,}"
+            answered = "answered " if self.metric in PERCENTILES else ""
+            return f"{self.name} needs at least {self.needed:,} {answered}requests, but there were {self.requests:,}"
         assert self.measured is not None
-        return f"{self.name} is {in_units(self.metric, self.measured)}, and should be {self.bound}"
+        return f"{self.name} is {in_units(self.metric, self.measured)}, expected {self.bound}"
 
 
 @dataclass(frozen=True)
@@ -82,26 +83,26 @@ class Verdict:
     slos: SLOs
     objectives: tuple[Objective, ...]
     ended_early: str | None = None
-    """Why the run did not last as long as it should: then it passes nothing."""
+    """Why the run ended early, in which case it does not pass; None if it did not."""
 
     @property
     def ok(self) -> bool:
-        """Whether every objective was shown to hold, over the whole run."""
+        """Whether every objective was shown to hold over the whole run."""
         return self.ended_early is None and all(objective.ok for objective in self.objectives)
 
     @property
     def valid(self) -> bool:
-        """Whether the generator kept to its limits: otherwise the rest says nothing of the server."""
+        """Whether the generator kept to its limits; otherwise the run says nothing about the server."""
         return all(objective.ok for objective in self.objectives if objective.group == GENERATOR)
 
     @property
     def exit_code(self) -> int:
-        """0, or 1 for a pipeline to stop at."""
+        """0 if every objective was shown to hold, otherwise 1."""
         return 0 if self.ok else 1
 
     @property
     def word(self) -> str:
-        """PASSED, FAILED, NOT VALID for an overloaded generator, or NOT SHOWN for what was too few or too short."""
+        """PASSED, FAILED, NOT VALID (overloaded generator) or NOT SHOWN (too few requests, or ended early)."""
         if self.ok:
             return "PASSED"
         if not self.valid:
@@ -111,7 +112,7 @@ class Verdict:
 
     @property
     def reason(self) -> str:
-        """Why it ended early, the objectives that did not hold, the generator's first; or that all held."""
+        """Reasons for the verdict, those about the generator first."""
         if self.ok:
             return f"all {len(self.objectives)} objectives held"
         failed = [objective for objective in self.objectives if not objective.ok]
@@ -121,7 +122,7 @@ class Verdict:
 
 
 def check(run: Run, slos: SLOs) -> Verdict:
-    """Hold the run against every objective; latencies are those of answered requests, failed ones are errors."""
+    """Check every objective. Latencies are those of answered requests; failed ones count as errors."""
     objectives = list(_generator(run, slos.generator))
     for group, records in grouped(run.records).items():
         limits = given(getattr(slos, group))
@@ -135,7 +136,7 @@ def check(run: Run, slos: SLOs) -> Verdict:
 
 
 def grouped(records: Records) -> dict[str, Records]:
-    """Group of GROUPS to its requests."""
+    """Requests of each group in GROUPS."""
     masks = {
         "all": np.ones(len(records), dtype=bool),
         "cold": records.cold,
@@ -146,7 +147,7 @@ def grouped(records: Records) -> dict[str, Records]:
 
 
 def measure(records: Records, duration_s: float) -> dict[str, float]:
-    """Metric to value: percentiles in ms of the answered requests, error share, answers within the run a second."""
+    """Measure percentiles of the answered requests (ms), the error share, and the answers per second within the run."""
     values: dict[str, float] = {}
     answered = records.where(records.error < 0)
     if len(answered):
@@ -154,20 +155,20 @@ def measure(records: Records, duration_s: float) -> dict[str, float]:
         values |= {key: percentile(latencies_ms, percent) for key, percent in PERCENTILES.items()}
     if len(records):
         values["error_share"] = 1 - len(answered) / len(records)
-    # What an overloaded server still answers after the end is no throughput.
+    # Answers of an overloaded server after the end of the run are not throughput.
     values["requests_per_s"] = int(np.count_nonzero(answered.ended_s <= duration_s)) / duration_s
     return values
 
 
 def busiest(cpu_share: Sequence[Sequence[float]]) -> float | None:
-    """The most of a core that a generator used, on average over BUSY_S; of pairs of second and share."""
+    """Highest share of a core averaged over BUSY_S seconds; `cpu_share` holds pairs of a time and a share."""
     shares = np.array([share for _, share in cpu_share])
     window = min(BUSY_S, len(shares))
     return float(np.convolve(shares, np.ones(window) / window, mode="valid").max()) if window else None
 
 
 def to_json(verdict: Verdict) -> dict[str, Any]:
-    """Plain values, for a pipeline."""
+    """Convert to plain values for a pipeline."""
     return {
         "slos": verdict.slos.name,
         "ok": verdict.ok,
@@ -191,19 +192,19 @@ def to_json(verdict: Verdict) -> dict[str, Any]:
 
 
 def metric_name(metric: str, group: str) -> str:
-    """Such as `p99 of new pictures`."""
+    """Name such as `p99 of new pictures`."""
     return f"{METRICS[metric]} of {'the load generator' if group == GENERATOR else GROUPS[group]}"
 
 
 def in_units(metric: str, value: float) -> str:
-    """Such as `250 ms`."""
+    """Format a value with its unit, such as `250 ms`."""
     return f"{number(value)}{UNITS.get(metric, '')}"
 
 
 def late_share(run: Run) -> float:
-    """Of the requests, those that the generator let go more than LATE_MS late, and not because too many were under way.
+    """Share of requests sent more than LATE_MS late because the generator was too busy.
 
-    It had too little of the processor, or too much to do for each.
+    It is 0 if requests waited because too many were in flight.
     """
     if run.settings.generator.bound_reached or not len(run.records):
         return 0.0
@@ -216,7 +217,7 @@ def _objective(group: str, metric: str, limit: float, measured: float | None, re
     if requests < needed and (held or measured is None or metric in PERCENTILES):
         outcome = Outcome.TOO_FEW
     elif measured is None:
-        outcome = Outcome.NOT_MEASURED  # requests enough, and none was answered
+        outcome = Outcome.NOT_MEASURED  # enough requests, but none was answered
     else:
         outcome = Outcome.HELD if held else Outcome.MISSED
     return Objective(

@@ -1,1 +1,1 @@
-"""What is asked for, and when: profiles, workloads, payloads, and the plan of a run."""
+"""The load of a run: profiles (when), workloads (what), payloads, and the plan for each process."""

@@ -1,7 +1,7 @@
-"""Requests, drawn from a workload, out of pictures and histories that were prepared before the load.
+"""Requests drawn from a workload, with pictures and histories prepared before the load.
 
-A picture is one of a few base pictures with its number and the run's in the first pixels: it costs a copy of 150 KB,
-and no cache has it before it is asked for in this run.
+A picture is a copy of one of a few base pictures with its number and the run's number in the first pixels. Making it
+costs a copy of 150 KB, and no cache holds it before this run has sent it.
 """
 
 import io
@@ -20,21 +20,21 @@ from loadtest.load.workload import Pictures, Workload, zipf_shares
 from measure.requests import new_pictures
 
 DRAWN = 8
-"""Base pictures where none have to be decoded."""
+"""Number of base pictures if there are no photos to decode."""
 SUFFIXES = (".jpg", ".jpeg", ".png")
 MOST_FILES = 64
-"""Of a folder that are used: more would take memory, and look no different to the server."""
+"""Files used of a folder: more would take memory and make no difference to the server."""
 NEW_PICTURES = 2**40
-"""Numbers from here on are new pictures, a range of as many for each stream."""
+"""First number of the new pictures, and the size of the range for each stream."""
 LARGEST_COUNT = 1000
-"""Of a tag in a history."""
+"""Largest count of a tag in a history."""
 NEWCOMERS, NEWCOMER_TAGS = 100, 6
-"""Histories of new users that are drawn, and most tags in one of them."""
+"""Number of histories of new users, and most tags in one of them."""
 
 
 @dataclass(frozen=True)
 class Planned:
-    """A request to come: numbers of its pictures, which of them are photos to decode, and the user's history."""
+    """A planned request: numbers of its pictures, which of them are photos to decode, and the user's history."""
 
     pictures: tuple[int, ...]
     decode: tuple[bool, ...]
@@ -47,10 +47,10 @@ class Planned:
 
 
 class Payloads:
-    """Base pictures, the files that they are decoded from, and the users' histories."""
+    """Base pictures, the photos that they are decoded from, and the users' histories."""
 
     def __init__(self, workload: Workload, tags: Sequence[str], nonce: int) -> None:
-        """`tags` is the server's vocabulary, `nonce` the run's number. Raises LoadtestError."""
+        """Prepare for the server's vocabulary `tags` and the run's number `nonce`; raises LoadtestError."""
         rng = np.random.default_rng(workload.seed)
         self.workload, self._nonce = workload, nonce
         self.photos = _photos(workload.pictures, rng)
@@ -61,7 +61,7 @@ class Payloads:
         self.newcomers = [dict.fromkeys(history, 1.0) for history in drawn[-NEWCOMERS:]]
 
     def stream(self, number: int) -> Iterator[Planned]:
-        """Requests without end: always the same of one number, and others than those of another."""
+        """Yield requests without end. Equal numbers give equal requests; different numbers share no new picture."""
         workload, new = self.workload, itertools.count(NEW_PICTURES * (number + 1))
         rng = np.random.default_rng([workload.seed, number])
         pictures, users = workload.pictures, workload.users
@@ -87,15 +87,15 @@ class Payloads:
         return self.histories[_index(activity, user)]
 
     def picture(self, number: int) -> PreparedImage:
-        """Ready for the wire."""
+        """Make the picture with this number, ready to send."""
         return self._stamped(self._bases[number % len(self._bases)].copy(), number)
 
     def decoded(self, number: int) -> PreparedImage:
-        """The same picture, from its photo, as a client that has just been given it would do."""
+        """Make the same picture by decoding its photo, as a client does."""
         return self._stamped(_prepared(self.photos[number % len(self.photos)]).copy(), number)
 
     def sentence(self) -> str:
-        """How much memory they take in each process."""
+        """Describe the memory that they take in each process."""
         prepared = sum(base.nbytes for base in self._bases) / 1e6
         photos = sum(map(len, self.photos)) / 1e6
         decoded = f", from {len(self.photos)} photos of {photos:.1f} MB" if self.photos else ""
@@ -126,7 +126,7 @@ def _photos(pictures: Pictures, rng: np.random.Generator) -> list[bytes]:
 
 
 def _files(folder: Path) -> list[bytes]:
-    """Those of its pictures that come first; raises LoadtestError."""
+    """Read the first MOST_FILES pictures of the folder; raises LoadtestError."""
     try:
         files = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)[:MOST_FILES]
         photos = [file.read_bytes() for file in files]
@@ -138,12 +138,12 @@ def _files(folder: Path) -> list[bytes]:
         try:
             prepare(photo)
         except InvalidImage as error:
-            raise LoadtestError(f"pictures.folder: {file} is no picture that the client takes: {error}") from error
+            raise LoadtestError(f"pictures.folder: {file} is not a picture that the client accepts: {error}") from error
     return photos
 
 
 def _photo(size: tuple[int, int], rng: np.random.Generator) -> bytes:
-    """A JPEG of large shapes under a sensor's noise, of as many bytes a pixel as a camera's."""
+    """Draw a JPEG of large shapes with sensor noise, with as many bytes per pixel as a camera's."""
     shapes = Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)).resize(size, Image.Resampling.BICUBIC)
     noise = rng.normal(0, 4, (size[1], size[0], 1)).astype(np.float32)
     content = io.BytesIO()
@@ -168,7 +168,7 @@ def _histories(
     logarithms = np.log(zipf_shares(len(tags), history.exponent))
     histories = []
     for length in lengths:
-        # The largest of logarithms with Gumbel noise: a sample without replacement in proportion to the shares.
+        # Gumbel-top-k: a sample without replacement in proportion to the shares.
         chosen = popular[np.argpartition(-(logarithms + rng.gumbel(size=len(tags))), length - 1)[:length]]
         counts = [1 + _index(counted, u) for u in rng.random(length)]
         histories.append({tags[i]: float(count) for i, count in zip(chosen, counts, strict=True)})

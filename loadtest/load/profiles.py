@@ -1,4 +1,4 @@
-"""How much load at what time: a profile is a TOML file of stages; `loadtest/profiles/` holds those that have names."""
+"""Profiles: the amount of load over time, as stages in a TOML file. `loadtest/profiles/` has the named ones."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -15,7 +15,7 @@ PROFILES = Path(__file__).parents[1] / "profiles"
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """A part of a profile; `level` is in multiples of its rate or users, and goes in a straight line `to` another."""
+    """One part of a profile. `level` multiplies its rate or users, and changes linearly to `to` if that is given."""
 
     name: str
     duration_s: float
@@ -23,7 +23,7 @@ class Stage:
     to: float | None = None
 
     def __post_init__(self) -> None:
-        """Raises ValueError."""
+        """Raise ValueError for a value out of range."""
         if not self.duration_s > 0:
             raise ValueError(f"duration_s is {self.duration_s:g}, expected seconds above 0")
         for name, level in (("level", self.level), ("to", self.end)):
@@ -32,15 +32,20 @@ class Stage:
 
     @property
     def end(self) -> float:
-        """The level at its end."""
+        """Level at the end of the stage."""
         return self.level if self.to is None else self.to
+
+    @property
+    def mean(self) -> float:
+        """Mean level of the stage."""
+        return (self.level + self.end) / 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
-    """Open load has a `rate` (requests a second, which leave whatever the server does), closed load has `users`.
+    """Load over time: open with a `rate` (requests per second, whatever the server does), or closed with `users`.
 
-    A user asks, waits for the answer, thinks (exponentially distributed, `think_time_s` on average), and asks again.
+    A user sends a request, waits for the answer, and thinks: an exponential time with mean `think_time_s`.
     """
 
     stages: tuple[Stage, ...]
@@ -51,9 +56,9 @@ class Profile:
     think_time_s: float = 0.0
 
     def __post_init__(self) -> None:
-        """Raises ValueError."""
+        """Raise ValueError for a value out of range."""
         if not self.stages:
-            raise ValueError("stages are none, expected one [[stages]] at least")
+            raise ValueError("stages are missing, expected at least one [[stages]]")
         if (self.rate is None) == (self.users is None):
             raise ValueError("rate and users: expected one of them (open or closed load)")
         for name in ("rate", "users"):
@@ -62,54 +67,59 @@ class Profile:
         if not self.think_time_s >= 0:
             raise ValueError(f"think_time_s is {self.think_time_s:g}, expected 0 or more seconds")
         if self.rate is not None and self.think_time_s:
-            raise ValueError("think_time_s is of users, expected none beside a rate")
+            raise ValueError("think_time_s is for users, expected none with a rate")
 
     @property
     def duration_s(self) -> float:
-        """Of all stages."""
+        """Duration of all stages."""
         return sum(stage.duration_s for stage in self.stages)
 
     @property
     def load(self) -> str:
-        """open or closed."""
+        """`open` or `closed`."""
         return "open" if self.users is None else "closed"
 
     @property
     def peak_rate(self) -> float | None:
-        """The highest rate that it asks for; None under a closed load, which asks for none."""
+        """Highest rate of an open load; None for a closed one."""
         return None if self.rate is None else self.rate * max(max(stage.level, stage.end) for stage in self.stages)
 
+    @property
+    def requests(self) -> float | None:
+        """Expected number of requests of an open load; None for a closed one."""
+        return None if self.rate is None else self.rate * sum(stage.mean * stage.duration_s for stage in self.stages)
+
     def level(self, t_s: float) -> float | None:
-        """At that time; None after the end."""
+        """Level at a time; None after the end."""
         for begin_s, stage in self.begins():
             if t_s < begin_s + stage.duration_s:
                 return stage.level + (stage.end - stage.level) * (t_s - begin_s) / stage.duration_s
         return None
 
     def begins(self) -> Iterator[tuple[float, Stage]]:
-        """Each stage after the seconds at which it begins."""
+        """Yield the start time of each stage, and the stage."""
         begin_s = 0.0
         for stage in self.stages:
             yield begin_s, stage
             begin_s += stage.duration_s
 
     def phases(self, t_s: NDArray[np.float64]) -> NDArray[np.int16]:
-        """Index of the stage at each of these times; what comes after the end belongs to the last."""
+        """Index of the stage at each time [n]; times after the end belong to the last stage."""
         begins = [begin_s for begin_s, _ in self.begins()]
         return (np.searchsorted(begins, t_s, side="right") - 1).clip(0).astype(np.int16)
 
     def arrivals(self, rng: np.random.Generator, *, share: float = 1.0) -> NDArray[np.float64]:
-        """When requests of an open load leave, seconds, in order: a Poisson process, or one of several that sum to it.
+        """Draw the times, in seconds and in order, at which requests of an open load are due: a Poisson process.
 
-        Of a Poisson process, the number in a stage is Poisson distributed, and given it, their times are independent,
-        with the rate as density: its integral is inverted.
+        `share` is the share of one of several generators whose processes sum to it. The number of requests in a stage
+        is Poisson distributed. Given the number, their times are independent with the rate as density, so they are
+        drawn by inverting its integral.
         """
         assert self.rate is not None
         times = [np.empty(0)]
         for begin_s, stage in self.begins():
             low, high = stage.level, stage.end
-            expected = self.rate * share * stage.duration_s * (low + high) / 2
-            u = np.sort(rng.random(rng.poisson(expected)))
+            u = np.sort(rng.random(rng.poisson(self.rate * share * stage.duration_s * stage.mean)))
             x = u if low == high else (np.sqrt(low**2 + (high**2 - low**2) * u) - low) / (high - low)
             times.append(begin_s + stage.duration_s * x)
         return np.concatenate(times)
@@ -117,7 +127,7 @@ class Profile:
     def changed(
         self, *, rate: float | None = None, users: int | None = None, duration_s: float | None = None
     ) -> "Profile":
-        """With another load or duration, every stage by the same factor; raises LoadtestError."""
+        """Change the load or the duration, scaling every stage by the same factor; raises LoadtestError."""
         try:
             changed = self
             if rate is not None:
@@ -134,7 +144,7 @@ class Profile:
 
 
 def load_profile(name: str) -> Profile:
-    """By its name, or from a TOML file; raises LoadtestError."""
+    """Load a profile by name or from a TOML file; raises LoadtestError."""
     path = Path(name) if name.endswith(".toml") else PROFILES / f"{name}.toml"
     if path.parent == PROFILES and not path.exists():
         known = ", ".join(sorted(file.stem for file in PROFILES.glob("*.toml")))

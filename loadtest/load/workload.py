@@ -1,4 +1,4 @@
-"""What is asked for: how often the same picture, by whom, with how long a history, how many at once."""
+"""Workloads: popularity of pictures and users, lengths of histories, sizes of batches."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,36 +15,38 @@ DEFAULT = WORKLOADS / "uploads.toml"
 
 @dataclass(frozen=True, kw_only=True)
 class Pictures:
-    """A share of new ones, that no cache can have; the others from a catalogue, the popular ones more often."""
+    """A share of new pictures, which no cache can hold; the others come from a catalogue by popularity."""
 
     new_share: float
     catalogue: int
     exponent: float
-    """Zipf's: the i-th most popular is asked for in proportion to 1 / i^exponent."""
+    """Exponent of Zipf's law: requests for the i-th most popular picture are proportional to 1 / i^exponent."""
     decode_share: float = 0.0
-    """Of pictures that come as photos, which the client decodes as part of the request."""
+    """Share of pictures that come as photos, decoded by the client as part of the request."""
     photo_sizes: tuple[tuple[int, int], ...] = ()
-    """Width and height of the photos that are drawn."""
+    """Width and height of the drawn photos."""
     folder: str = ""
-    """Of JPEG and PNG files in place of drawn pictures."""
+    """Folder of JPEG and PNG files to use in place of drawn pictures."""
 
     def __post_init__(self) -> None:
-        """Raises ValueError."""
+        """Raise ValueError for a value out of range."""
         _shares(self, "new_share", "decode_share")
         _at_least(self, 1, "catalogue")
         _at_least(self, 0, "exponent")
         if any(min(size) < 1 for size in self.photo_sizes):
             raise ValueError(f"photo_sizes are {self.photo_sizes}, expected width and height of 1 or more")
         if self.folder and self.photo_sizes:
-            raise ValueError("photo_sizes are of photos that are drawn, expected none beside a folder")
+            raise ValueError("photo_sizes are for drawn photos, expected none with a folder")
         if not self.folder and bool(self.photo_sizes) != (self.decode_share > 0):
             raise ValueError("decode_share and photo_sizes belong together, expected both or none (or a folder)")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Users:
-    """Who asks: a share without history, and one with the tags of one or two pictures. The others have longer
-    histories, and some of them ask more often than others."""
+    """The users: a share without history, and one with the tags of one or two pictures.
+
+    The others have longer histories and differ in activity (Zipf).
+    """
 
     count: int
     exponent: float
@@ -52,7 +54,7 @@ class Users:
     new_share: float = 0.0
 
     def __post_init__(self) -> None:
-        """Raises ValueError."""
+        """Raise ValueError for a value out of range."""
         _at_least(self, 1, "count")
         _at_least(self, 0, "exponent")
         _shares(self, "cold_share", "new_share")
@@ -64,7 +66,7 @@ class Users:
 
 @dataclass(frozen=True, kw_only=True)
 class History:
-    """Different tags of a user, log-normal around the median; which ones, by Zipf's law over the vocabulary.
+    """Number of distinct tags of a user (log-normal around the median), chosen from the vocabulary by Zipf's law.
 
     A tag has the raw count c in proportion to 1 / c^count_exponent.
     """
@@ -75,20 +77,20 @@ class History:
     count_exponent: float = 2.0
 
     def __post_init__(self) -> None:
-        """Raises ValueError."""
+        """Raise ValueError for a value out of range."""
         _at_least(self, 1, "median_tags")
         _at_least(self, 0, "sigma", "exponent", "count_exponent")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """A share of requests with so many pictures."""
+    """Share of requests that have `rows` pictures."""
 
     rows: int
     share: float
 
     def __post_init__(self) -> None:
-        """Raises ValueError."""
+        """Raise ValueError for a value out of range."""
         if not 1 <= self.rows <= contract.MAX_BATCH_SIZE:
             raise ValueError(f"rows is {self.rows}, expected 1 to {contract.MAX_BATCH_SIZE}")
         _shares(self, "share")
@@ -96,7 +98,7 @@ class Batch:
 
 @dataclass(frozen=True, kw_only=True)
 class Workload:
-    """All of it; the same seed draws the same requests."""
+    """A complete workload; equal seeds draw equal requests."""
 
     pictures: Pictures
     users: Users
@@ -107,7 +109,7 @@ class Workload:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Raises ValueError."""
+        """Raise ValueError for a value out of range."""
         _at_least(self, 1, "k")
         _at_least(self, 0, "seed")
         if not 0 < self.deadline_s < float("inf"):
@@ -118,12 +120,12 @@ class Workload:
 
 
 def load_workload(path: Path) -> Workload:
-    """Read and check; raises LoadtestError."""
+    """Read and check a workload; raises LoadtestError."""
     return parse(Workload, read_toml(path, "workload"), file=str(path))
 
 
 def zipf_shares(count: int, exponent: float) -> NDArray[np.float64]:
-    """Of the most popular, the next, ...; they sum to 1."""
+    """Shares [count] by Zipf's law, the most popular first; they sum to 1."""
     weights = np.arange(1, count + 1, dtype=np.float64) ** -exponent
     return weights / weights.sum()
 

@@ -1,1 +1,1 @@
-"""A judged run as a page, a summary and JUnit XML."""
+"""Report of a judged run: page, summary and JUnit XML."""

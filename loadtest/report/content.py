@@ -1,4 +1,4 @@
-"""What page and summary tell of a judged run."""
+"""Content shared by the page and the summary of a judged run."""
 
 import json
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from loadtest.errors import LoadtestError
 from loadtest.judge.baseline import Comparison, Interval
 from loadtest.judge.breakdown import Breakdown, breakdown
 from loadtest.judge.slo import GROUPS, PERCENTILES, requests_needed
-from loadtest.judge.verdict import GENERATOR, METRICS, Verdict, grouped, measure
+from loadtest.judge.verdict import GENERATOR, METRICS, Objective, Outcome, Verdict, grouped, in_units, measure
 from loadtest.records import Run
 from loadtest.second_opinion.compare import SecondOpinion, kept_opinion
 from measure.markdown import Table, mib, number
@@ -21,7 +21,7 @@ NAMES = GROUPS | {GENERATOR: "load generator"}
 
 @dataclass(frozen=True, kw_only=True)
 class Content:
-    """What page and summary tell."""
+    """Content of page and summary."""
 
     run: Run
     verdict: Verdict
@@ -32,7 +32,7 @@ class Content:
 
 
 def content_of(run: Run, verdict: Verdict, comparison: Comparison | None) -> Content:
-    """Gather what page and summary tell of a judged run."""
+    """Gather the content of page and summary."""
     try:
         table, note = breakdown(run), ""
     except LoadtestError as error:
@@ -50,40 +50,41 @@ def content_of(run: Run, verdict: Verdict, comparison: Comparison | None) -> Con
 
 
 def title(run: Run) -> str:
-    """The heading of page and summary."""
+    """Title of page and summary."""
     return f"Load test: {run.settings.profile.name or run.folder.name}"
 
 
 def subtitle(run: Run) -> str:
-    """When, how long, and against what."""
+    """Start, duration, kind of load and server."""
     settings = run.settings
     return f"{settings.started}, {settings.duration_s:g} s, {settings.generator.load} load against {settings.url}"
 
 
 def tiles(content: Content) -> dict[str, str]:
-    """The figures that stand out: label to value."""
+    """Headline figures by label; a percentile of too few answered requests is left out."""
     run = content.run
     measured = measure(run.records, run.settings.duration_s)
-    tiles = {"requests answered a second": number(measured["requests_per_s"])}
-    tiles |= {
-        f"{METRICS[key].removesuffix(', ms')}, ms": number(measured[key])
-        for key in ("p50_ms", "p99_ms")
-        if key in measured
-    }
+    answered = int(np.count_nonzero(run.records.error < 0))
+    tiles = {"answers per second": number(measured["requests_per_s"])}
     if "error_share" in measured:
         tiles["of requests failed"] = f"{100 * measured['error_share']:.2f} %"
+    tiles |= {
+        f"{METRICS[key]}, ms": number(measured[key])
+        for key in ("p50_ms", "p99_ms")
+        if answered >= requests_needed(key, 0)
+    }
     if content.breakdown:
         encoder = max(content.breakdown.path, key=lambda model: model.total_ms)
         if encoder.batch is not None:
             tiles[f"mean batch, {encoder.name}"] = number(encoder.batch)
         if encoder.cache_hit_share is not None:
-            tiles["of encodings from the cache"] = f"{100 * encoder.cache_hit_share:.0f} %"
+            tiles["of encodings cached"] = f"{100 * encoder.cache_hit_share:.0f} %"
     return tiles
 
 
 def group_rows(run: Run) -> Table:
-    """Latencies by kind of request."""
-    heads = ["", "requests", "failed", "requests a second", "mean, ms", "p50", "p95", "p99", "p99.9", "slowest"]
+    """Table of latencies by group of requests."""
+    heads = ["", "requests", "failed", "answers per second", "mean, ms", "p50", "p95", "p99", "p99.9", "slowest"]
     lines = []
     for group, records in grouped(run.records).items():
         measured = measure(records, run.settings.duration_s)
@@ -104,7 +105,7 @@ def group_rows(run: Run) -> Table:
 
 
 def error_rows(run: Run) -> Table:
-    """Errors by message, the most frequent first."""
+    """Table of errors by message, the most frequent first."""
     records = run.records
     lines = []
     for index in np.unique(records.error[records.error >= 0]):
@@ -115,11 +116,11 @@ def error_rows(run: Run) -> Table:
             [records.errors[index], f"{len(of):,}", f"{share:.2f} %", when, number(float(of.latency_ms().mean()))]
         )
     lines.sort(key=lambda line: -int(line[1].replace(",", "")))
-    return ["error", "requests", "share", "seconds since the start", "after, ms, mean"], lines
+    return ["error", "requests", "share", "seconds since the start", "mean time to fail, ms"], lines
 
 
 def settings_of(run: Run) -> dict[str, list[tuple[str, str]]]:
-    """Sections of settings, each as lines of name and value."""
+    """Settings by section, as pairs of name and value."""
     settings = run.settings.plain()
     named = {name: settings[name] for name in ("environment", "profile", "workload", "server_config")}
     generator = {key: value for key, value in settings["generator"].items() if key != "cpu_share"}
@@ -128,7 +129,7 @@ def settings_of(run: Run) -> dict[str, list[tuple[str, str]]]:
 
 
 def settings_lines(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Dotted name and value of every setting, whatever is in it."""
+    """Dotted name and value of every setting, nested ones included."""
     lines = []
     for key, value in values.items():
         if isinstance(value, Mapping) and value:
@@ -139,28 +140,44 @@ def settings_lines(values: Mapping[str, Any], prefix: str = "") -> list[tuple[st
 
 
 def comparison_note(comparison: Comparison) -> str:
-    """How the intervals of a comparison are to be read."""
+    """Explain the intervals of a comparison."""
     before, now = comparison.runs
     return (
-        f"{before} runs before, {now} now. Intervals are over runs: Student's t, and Welch's for the change. Each is "
-        f"right 95 times in 100: of these {len(comparison.changes)} metrics, one or so may show by chance."
+        f"{before} runs before, {now} now. Means are geometric, except for error shares. Intervals are over runs: "
+        f"Student's t, and Welch's for a change. Each has a 5 % chance to miss the true value, so of these "
+        f"{len(comparison.changes)} metrics one may differ by chance."
     )
 
 
+def measured_cell(objective: Objective) -> str:
+    """Format the measured value of an objective; `-` without one, or for a percentile of too few requests."""
+    if objective.measured is None or (objective.outcome is Outcome.TOO_FEW and objective.metric in PERCENTILES):
+        return "-"
+    return in_units(objective.metric, objective.measured)
+
+
 def interval_cell(mean: float, interval: Interval | None) -> str:
-    """A mean with its interval."""
+    """Format a mean with its interval."""
     return number(mean) if interval is None else f"{number(mean)} ({number(interval[0])} to {number(interval[1])})"
 
 
+def breakdown_caption(table: Breakdown | None) -> str:
+    """Caption of the picture of a breakdown."""
+    if table is None or table.incomparable:
+        return "Means of each model."
+    return "Means. The upper bar is the clients' latency, its parts in the order in which they happen."
+
+
 def _breakdown_note(table: Breakdown) -> str:
-    sentences = ["Triton's own counters, ms a request, those that the cache answered included."]
+    sentences = [f"Not comparable with the clients' latencies: {table.incomparable}."] if table.incomparable else []
+    sentences += ["Means per request from Triton's own counters, in ms, cache hits included."]
     sentences += [f"{model.name} runs beside {table.path[0].name}, which takes longer." for model in table.aside]
     if table.cpu_share is not None:
         sentences.append(f"The server used {100 * table.cpu_share:.0f} % of a core on average.")
     if table.memory_bytes is not None:
-        sentences.append(f"It held at most {mib(table.memory_bytes)}.")
+        sentences.append(f"Its peak memory was {mib(table.memory_bytes)}.")
     if table.gpu_utilization is not None:
-        sentences.append(f"The GPU was used {100 * table.gpu_utilization:.0f} % on average.")
+        sentences.append(f"The GPU was {100 * table.gpu_utilization:.0f} % busy on average.")
     if table.ended:
-        sentences.append(f"The server was sampled no longer, as it had gone: {table.ended}.")
+        sentences.append(f"Sampling ended early because the server was gone: {table.ended}.")
     return " ".join(sentences)

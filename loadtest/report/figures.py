@@ -1,4 +1,4 @@
-"""Pictures of a run: load and latency over time, the distribution of latencies, where the time goes, the machine."""
+"""Figures of a run: load and latency over time, distribution of latencies, breakdown, use of the machine."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from loadtest.judge.breakdown import ENSEMBLE, Breakdown
 from loadtest.judge.slo import GROUPS, PERCENTILES, SLOs, given
-from loadtest.judge.verdict import grouped
+from loadtest.judge.verdict import METRICS, grouped
 from loadtest.records import Records, Run
 from measure.callers import percentile
 from measure.markdown import number
@@ -33,9 +33,9 @@ from measure.pictures import (
 )
 
 WINDOWS = 150
-"""In a picture over time at most; a window is a second in shorter runs."""
+"""Most windows in a figure over time; a window is at least one second."""
 POINTS = 400
-"""Of a percentile curve."""
+"""Most points of a percentile curve."""
 PERCENTILE_COLOURS = {50.0: GREEN, 95.0: BLUE, 99.0: ORANGE}
 GROUP_COLOURS = {"all": INK, "new": BLUE, "repeat": GREEN, "cold": ORANGE}
 PART_COLOURS = {
@@ -50,35 +50,38 @@ NINES = {0: "0", 1: "90", 2: "99", 3: "99.9", 4: "99.99", 5: "99.999"}
 
 
 def window_s(run: Run) -> float:
-    """Seconds of a window over time: one, or more where the run is long."""
+    """Length of a window: one second, or more in a long run."""
     return float(max(1, np.ceil(run.settings.duration_s / WINDOWS)))
 
 
 def over_time(run: Run, slos: SLOs) -> Figure:
-    """Requests asked for, answered, failed; and percentiles, by when the requests should have left."""
+    """Draw throughput and latency percentiles over time, by when requests were due."""
     width = window_s(run)
     edges = np.arange(0, max(run.settings.duration_s, width) + width / 2, width)
     figure = new_figure(5.4)
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(2, 3))
     records, answered = run.records, run.records.where(run.records.error < 0)
     failed = records.where(records.error >= 0)
-    style(top, "Throughput", x="", y="requests a second")
+    style(top, "Throughput", x="", y="requests per second")
     offered, served, broken = (
         np.histogram(times, edges)[0] / width for times in (records.intended_s, answered.ended_s, failed.ended_s)
     )
     top.stairs(served, edges, fill=True, color=BLUE, alpha=0.25)
     top.stairs(served, edges, color=BLUE, linewidth=1.4, label="answered", baseline=None)
-    top.stairs(offered, edges, color=FAINT, linewidth=1, linestyle=":", label="asked for", baseline=None)
+    top.stairs(offered, edges, color=FAINT, linewidth=1, linestyle=":", label="due", baseline=None)
     if len(failed):
         top.stairs(broken, edges, fill=True, color=RED, label="failed")
     top.set_ylim(bottom=0)
     legend(top)
     style(bottom, "Latency", x="seconds since the start", y="ms")
     middles = edges[:-1] + width / 2
-    for percent, colour in PERCENTILE_COLOURS.items():
-        values = [percentile(window, percent) for window in _windows(answered, edges)]
-        bottom.plot(middles, values, color=colour, linewidth=1.5, marker=".", markersize=3, label=f"p{percent:g}")
-    _limits(bottom, slos, edges[-1])
+    windows = list(_windows(answered, edges))
+    for label, percent, colour in _curves(windows):
+        values = [percentile(window, percent) for window in windows]
+        bottom.plot(middles, values, color=colour, linewidth=1.5, marker=".", markersize=3, label=label)
+    for key, limit in given(slos.all).items():
+        if PERCENTILES.get(key) in PERCENTILE_COLOURS:
+            limit_line(bottom, METRICS[key], limit, PERCENTILE_COLOURS[PERCENTILES[key]])
     logarithmic_ms(bottom)
     legend(bottom)
     _stages(run, (top, bottom))
@@ -87,18 +90,18 @@ def over_time(run: Run, slos: SLOs) -> Figure:
 
 
 def against_throughput(run: Run) -> Figure:
-    """Latency against throughput: a window of time is a dot, p50 and p99 of what should have left in it."""
+    """Draw latency against throughput: one dot per window of time, of the requests due in it."""
     width = window_s(run)
     edges = np.arange(0, max(run.settings.duration_s, width) + width / 2, width)
     answered = run.records.where(run.records.error < 0)
     figure = new_figure(3.2)
     axis = figure.subplots()
-    style(axis, "Latency against throughput", x="requests answered a second, in a window of time", y="ms")
+    style(axis, "Latency against throughput", x="answers per second in a window of time", y="ms")
     served = np.histogram(answered.ended_s, edges)[0] / width
-    for percent in (50.0, 99.0):
-        values = [percentile(window, percent) for window in _windows(answered, edges)]
-        colour = PERCENTILE_COLOURS[percent]
-        axis.plot(served, values, "o", color=colour, markersize=5, alpha=0.6, markeredgewidth=0, label=f"p{percent:g}")
+    windows = list(_windows(answered, edges))
+    for label, percent, colour in _curves(windows):
+        values = [percentile(window, percent) for window in windows]
+        axis.plot(served, values, "o", color=colour, markersize=5, alpha=0.6, markeredgewidth=0, label=label)
     axis.set_xlim(left=0)
     logarithmic_ms(axis)
     legend(axis)
@@ -106,7 +109,7 @@ def against_throughput(run: Run) -> Figure:
 
 
 def distribution(run: Run, slos: SLOs) -> Figure:
-    """Latency at every percentile, each further nine as wide as the one before; marks are the SLOs."""
+    """Draw latency by percentile, each further nine equally wide; marks are the SLOs."""
     figure = new_figure(3.8)
     axis = figure.subplots()
     style(axis, "Latency by percentile", x="percentile of the answered requests", y="ms")
@@ -136,33 +139,33 @@ def distribution(run: Run, slos: SLOs) -> Figure:
 
 
 def where_the_time_goes(table: Breakdown) -> Figure:
-    """The clients' mean as one bar, stacked; below it the models, each by its own parts, to the same scale."""
+    """Draw each model's parts as a stacked bar, and above them the clients' mean if that is comparable."""
     models = [model for model in table.models if model.name != ENSEMBLE]
     figure = new_figure(1.1 + 0.42 * (len(models) + 1))
     axis = figure.subplots()
-    style(axis, "", x="ms a request, mean")
-    client = {"late to send": (table.client.waited_ms, RED)}
-    client |= {
-        f"{model.name}: {part}": (ms, PART_COLOURS[part]) for model in table.path for part, ms in model.parts_ms.items()
-    }
-    client |= {"ensemble": (table.ensemble_ms, FAINT), "outside": (table.outside_ms, GREY)}
-    _stack(axis, 0, client)
-    for position, model in enumerate(models, start=1):
-        _stack(axis, position, {part: (ms, PART_COLOURS[part]) for part, ms in model.parts_ms.items()})
-    axis.set_yticks(range(len(models) + 1), ["clients saw", *(model.name for model in models)], color=INK)
-    axis.set_ylim(len(models) + 0.6, -0.6)
-    axis.grid(visible=False, axis="y")
+    style(axis, "", x="ms per request, mean")
+    bars = {model.name: [(ms, PART_COLOURS[part]) for part, ms in model.parts_ms.items()] for model in models}
     legends = {"queue": YELLOW, "cache": GREEN, "input": SKY, "infer": BLUE, "output": VIOLET}
-    legends |= {"ensemble": FAINT, "network, gRPC, client": GREY}
-    for label, colour in ({"late to send": RED} | legends).items():
+    if not table.incomparable:
+        client = [(table.client.waited_ms, RED), *(part for model in table.path for part in bars[model.name])]
+        client += [(table.ensemble_ms, FAINT), (table.outside_ms, GREY)]
+        bars = {"clients saw": client} | bars
+        legends = {"wait in the generator": RED} | legends | {"ensemble": FAINT, "network, gRPC, client": GREY}
+    longest = 1e-3
+    for position, parts in enumerate(bars.values()):
+        longest = max(longest, _stack(axis, position, parts))
+    axis.set_yticks(range(len(bars)), list(bars), color=INK)
+    axis.set_ylim(len(bars) - 0.4, -0.6)
+    axis.grid(visible=False, axis="y")
+    for label, colour in legends.items():
         axis.barh(0, 0, color=colour, label=label)
-    axis.set_xlim(0, 1.08 * max(table.client.mean_ms, *(model.total_ms for model in table.models), 1e-3))
+    axis.set_xlim(0, 1.08 * longest)
     legend(axis, columns=8)
     return figure
 
 
 def machine_load(run: Run, cpu_limit: float) -> Figure:
-    """CPU of server and generator, requests in the server's queues, memory, and the GPU where there is one."""
+    """Draw CPU use of server and generator, pending requests, memory, and GPU use if there is one."""
     panels = {title: lines for title, lines in _panels(run).items() if lines}
     figure = new_figure(1.9 * len(panels))
     axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
@@ -178,7 +181,7 @@ def machine_load(run: Run, cpu_limit: float) -> Figure:
 
 
 Lines = dict[str, tuple[Sequence[float], Sequence[float]]]
-"""Label to times and values."""
+"""Times and values by label."""
 
 
 def _panels(run: Run) -> dict[str, Lines]:
@@ -208,9 +211,25 @@ def _panels(run: Run) -> dict[str, Lines]:
 
 
 def _line(label: str, samples: Sequence[Mapping[str, Any]], value: Callable[..., float | None]) -> Lines:
-    """Without the samples that do not have it; none at all where no sample does."""
+    """Make a line from the samples that have the value; empty if none does."""
     known = [(sample["t_s"], shown) for sample in samples if (shown := value(sample)) is not None]
     return {label: ([t_s for t_s, _ in known], [shown for _, shown in known])} if known else {}
+
+
+def limit_line(axis: Axes, name: str, limit_ms: float, colour: str) -> None:
+    """Draw a limit as a dashed line, with its name beside the axis where no curve crosses it."""
+    axis.axhline(limit_ms, color=colour, linewidth=1, linestyle="--")
+    axis.annotate(
+        f"{name} limit",
+        (1, limit_ms),
+        (4, 0),
+        xycoords=("axes fraction", "data"),
+        textcoords="offset points",
+        color=colour,
+        fontsize=SMALL,
+        va="center",
+        annotation_clip=False,
+    )
 
 
 def _scaled(value: float | None, factor: float) -> float | None:
@@ -218,14 +237,14 @@ def _scaled(value: float | None, factor: float) -> float | None:
 
 
 def _windows(records: Records, edges: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:
-    """Latencies, ms, of the requests that should have left in each window."""
+    """Yield the latencies, ms, of the requests due in each window."""
     latency, place = records.latency_ms(), np.digitize(records.intended_s, edges) - 1
     for i in range(len(edges) - 1):
         yield latency[place == i]
 
 
 def _stages(run: Run, axes: Sequence[Axes]) -> None:
-    """Where each begins, with its name at the top."""
+    """Mark the start of each stage, with its name."""
     stages = list(run.settings.profile.begins())
     for begins, stage in stages if len(stages) > 1 else ():
         for axis in axes:
@@ -235,25 +254,26 @@ def _stages(run: Run, axes: Sequence[Axes]) -> None:
         )
 
 
-def _limits(axis: Axes, slos: SLOs, right: float) -> None:
-    """The limits of all requests as dashed lines in the percentiles' colours."""
-    for key, limit in given(slos.all).items():
-        if (percent := PERCENTILES.get(key)) in PERCENTILE_COLOURS:
-            colour = PERCENTILE_COLOURS[percent]
-            axis.axhline(limit, color=colour, linewidth=1, linestyle="--")
-            axis.text(right, limit, f"p{percent:g} limit ", color=colour, fontsize=SMALL, ha="right", va="bottom")
+def _curves(windows: Sequence[NDArray[np.float64]]) -> Iterator[tuple[str, float, str]]:
+    """Label, percentile and colour of each curve; a percentile that is mostly the slowest request is drawn as that."""
+    usual = float(np.median([len(window) for window in windows if len(window)] or [0]))
+    drawn = {percent: colour for percent, colour in PERCENTILE_COLOURS.items() if usual * (100 - percent) >= 100}
+    yield from ((f"p{percent:g}", percent, colour) for percent, colour in ({50.0: GREEN} | drawn).items())
+    if len(drawn) < len(PERCENTILE_COLOURS):
+        yield "slowest", 100.0, VIOLET
 
 
 def _thinned(nines: NDArray[np.float64]) -> NDArray[np.int64]:
-    """At most some hundred points that look the same as all of them, first and last included."""
+    """Choose at most POINTS indices that draw the same curve, first and last included."""
     wanted = np.linspace(0, nines[-1], POINTS)
     return np.unique(np.append(np.searchsorted(nines, wanted), len(nines) - 1))
 
 
-def _stack(axis: Axes, position: int, parts: Mapping[str, tuple[float, str]]) -> None:
-    """Side by side, and their sum after the last."""
+def _stack(axis: Axes, position: int, parts: Sequence[tuple[float, str]]) -> float:
+    """Draw the parts (ms, colour) side by side, write their sum after the last, and return it."""
     left = 0.0
-    for ms, colour in parts.values():
-        axis.barh(position, max(ms, 0), left=left, color=colour, height=0.62)
-        left += max(ms, 0)
+    for ms, colour in parts:
+        axis.barh(position, ms, left=left, color=colour, height=0.62)
+        left += ms
     axis.text(left, position, f" {number(left)}", va="center", fontsize=SMALL, color=INK)
+    return left

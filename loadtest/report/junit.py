@@ -1,4 +1,4 @@
-"""A verdict as JUnit XML: what pipelines show beside their other tests."""
+"""A verdict as JUnit XML, which pipelines show beside their other tests."""
 
 import xml.etree.ElementTree as ET
 
@@ -6,7 +6,7 @@ from loadtest.judge.verdict import Outcome, Verdict
 
 
 def to_junit(verdict: Verdict, *, duration_s: float) -> str:
-    """A test case for each objective, and for the run: a missed one is a failure, one that was not shown an error."""
+    """Write one test case per objective and one for the run. Missed is a failure, not shown is an error."""
     objectives = verdict.objectives
     ended = verdict.ended_early
     missed = sum(objective.outcome is Outcome.MISSED for objective in objectives)

@@ -1,4 +1,4 @@
-"""A judged run as one HTML page that needs no network."""
+"""A judged run as one self-contained HTML page."""
 
 from typing import Any
 
@@ -7,15 +7,17 @@ from matplotlib.figure import Figure
 
 from loadtest.judge.breakdown import rows
 from loadtest.judge.slo import BEYOND
-from loadtest.judge.verdict import METRICS, Outcome, in_units
+from loadtest.judge.verdict import METRICS, Outcome
 from loadtest.report import figures
 from loadtest.report.content import (
     NAMES,
     Content,
+    breakdown_caption,
     comparison_note,
     error_rows,
     group_rows,
     interval_cell,
+    measured_cell,
     settings_of,
     subtitle,
     tiles,
@@ -30,7 +32,7 @@ MARKS = {
     Outcome.NOT_MEASURED: "doubt",
 }
 WORDS = {"PASSED": "good", "FAILED": "bad"}
-"""Word of a verdict to the class of its colour; any other word is in doubt."""
+"""CSS class of each verdict; any other one is `doubt`."""
 
 
 def to_page(content: Content) -> str:
@@ -45,12 +47,11 @@ def to_page(content: Content) -> str:
         "machine": figures.machine_load(run, verdict.slos.generator.cpu_share),
     }
     captions = {
-        "over_time": f"In windows of {width_s:g} s, by when requests should have left; of one with fewer than 100, p99 "
-        "is its slowest. Dashed verticals: the profile's stages.",
-        "distribution": "Triangles are the objectives, in their requests' colour: a curve should pass below.",
+        "over_time": f"Windows of {width_s:g} s, by when requests were due. Dashed verticals are the profile's stages.",
+        "distribution": "Triangles are the objectives, in the colour of their group: the curve should pass below.",
         "against_throughput": f"A dot is a window of {width_s:g} s.",
-        "breakdown": "Means. The upper bar is what the clients waited for, in the order in which it happened.",
-        "machine": "The generator's latencies are not valid above its limit.",
+        "breakdown": breakdown_caption(content.breakdown),
+        "machine": "Above its limit, the generator measures itself: the latencies are not valid.",
     }
     return render(
         "report.html",
@@ -64,7 +65,7 @@ def to_page(content: Content) -> str:
         groups=NAMES,
         metrics=METRICS,
         marks={outcome.name: mark for outcome, mark in MARKS.items()},
-        in_units=in_units,
+        measured_cell=measured_cell,
         beyond=BEYOND,
         pictures={name: to_svg(figure) if figure else "" for name, figure in pictures.items()},
         captions=captions,
@@ -81,7 +82,7 @@ def to_page(content: Content) -> str:
 
 
 def render(template: str, **values: Any) -> str:
-    """A page of the templates' folder; every value is escaped, and a missing one is an error."""
+    """Render a template; every value is escaped, and a missing value is an error."""
     environment = Environment(
         loader=PackageLoader("loadtest.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )

@@ -1,7 +1,7 @@
 """A judged run as Markdown, for a pull request."""
 
 from loadtest.judge.breakdown import rows
-from loadtest.judge.verdict import METRICS, in_units
+from loadtest.judge.verdict import METRICS
 from loadtest.report.content import (
     NAMES,
     Content,
@@ -9,6 +9,7 @@ from loadtest.report.content import (
     error_rows,
     group_rows,
     interval_cell,
+    measured_cell,
     settings_of,
     subtitle,
     tiles,
@@ -25,27 +26,27 @@ def to_markdown(content: Content) -> str:
     lines += table(["", *tiles(content)], [["**measured**", *tiles(content).values()]])
     lines += ["", f"## Objectives: `{verdict.slos.name}`", ""]
     lines += table(
-        ["of", "metric", "limit", "measured", "requests", ""],
+        ["requests", "metric", "limit", "measured", "count", "result"],
         [
             [
                 NAMES[objective.group],
-                METRICS[objective.metric].rstrip(","),
+                METRICS[objective.metric],
                 objective.bound,
-                "-" if objective.measured is None else in_units(objective.metric, objective.measured),
+                measured_cell(objective),
                 f"{objective.requests:,}",
                 objective.outcome.value if objective.ok else f"**{objective.outcome.value}**",
             ]
             for objective in verdict.objectives
         ],
     )
-    lines += ["", "## Latencies by kind of request", "", *table(*group_rows(run))]
+    lines += ["", "## Latency by group of requests", "", *table(*group_rows(run))]
     errors = error_rows(run)
     lines += ["", "## Errors", "", *(table(*errors) if errors[1] else ["None."])]
     lines += ["", "## Where the time goes", ""]
     lines += [*table(*rows(content.breakdown)), ""] if content.breakdown else []
     lines += [content.breakdown_note]
     if content.opinion:
-        lines += ["", "## A second opinion: perf_analyzer", "", *table(*content.opinion.table), ""]
+        lines += ["", "## Second opinion: perf_analyzer", "", *table(*content.opinion.table), ""]
         lines += [f"- {sentence}" for sentence in content.opinion.explanations]
     if content.comparison:
         changes = [
@@ -58,7 +59,7 @@ def to_markdown(content: Content) -> str:
             for of in content.comparison.changes
         ]
         lines += ["", "## Against the baseline", ""]
-        lines += table(["metric", "baseline, mean (95 %)", "now, mean (95 %)", "what can be said"], changes)
+        lines += table(["metric", "baseline, mean (95 %)", "now, mean (95 %)", "result"], changes)
         lines += ["", comparison_note(content.comparison)]
         lines += [f"The environments differ: {difference}." for difference in content.comparison.differences]
     for name, values in settings_of(run).items():

@@ -1,4 +1,4 @@
-"""A judged run as four files in its folder."""
+"""Writing of a judged run's report: four files in its folder."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ REPORT, SUMMARY, VERDICT, JUNIT = "report.html", "summary.md", "verdict.json", "
 
 
 def write_report(run: Run, verdict: Verdict, comparison: Comparison | None = None) -> Path:
-    """Render a judged run as four files in its folder; the page's path."""
+    """Write the four files of a report and return the path of the page."""
     content, folder = content_of(run, verdict, comparison), run.folder
     write_text(folder / VERDICT, json.dumps(to_json(verdict), indent=1) + "\n")
     write_text(folder / JUNIT, to_junit(verdict, duration_s=run.settings.duration_s))

@@ -1,1 +1,1 @@
-"""Making a run: generators, their parts, samples of the server."""
+"""Execution of a run: generators, their records, samples of the server."""

@@ -1,8 +1,8 @@
-"""A gRPC server that answers at once, and always the same: what is asked of it is limited by the one who asks.
+"""A gRPC server with canned answers, used to measure the load generator's own limit.
 
     python -m loadtest.run.canned TAGS
 
-serves a vocabulary of so many tags on a free port of loopback, which it prints, until its standard input is closed.
+serves a vocabulary of TAGS tags on a free loopback port. It prints the port, and ends when its stdin is closed.
 """
 
 import sys
@@ -21,14 +21,14 @@ THREADS = 4
 
 
 class Canned:
-    """The two methods that a client needs to recommend tags."""
+    """The two gRPC methods that a client needs to recommend tags."""
 
     def __init__(self, tags: int) -> None:
-        """`tags` is N."""
+        """Prepare for a vocabulary of `tags` tags (the paper's N)."""
         self._tags, self._answers = tags, dict[tuple[int, int], bytes]()
 
     def metadata(self, request: pb.ModelMetadataRequest, _: grpc.ServicerContext) -> pb.ModelMetadataResponse:
-        """The ensemble's, as the contract has it."""
+        """Answer with the ensemble's metadata from the contract."""
         answer = pb.ModelMetadataResponse(name=request.name, versions=["1"], platform="ensemble")
         model = contract.TAG_RECOMMENDER
         for tensors, into in ((model.inputs, answer.inputs), (model.outputs, answer.outputs)):
@@ -38,7 +38,7 @@ class Canned:
         return answer
 
     def infer(self, request: pb.ModelInferRequest, _: grpc.ServicerContext) -> pb.ModelInferResponse:
-        """The first k tags for every row."""
+        """Answer with the first k tags for every row."""
         rows, k = request.inputs[0].shape[0], request.outputs[0].parameters["classification"].int64_param
         answer = pb.ModelInferResponse(model_name=request.model_name, model_version="1", id=request.id)
         answer.outputs.add(name=contract.TAGS.name, datatype="BYTES", shape=[rows, k])
@@ -50,7 +50,7 @@ class Canned:
 
 
 def main(tags: int) -> None:
-    """Serve."""
+    """Serve until stdin is closed."""
     canned = Canned(tags)
     methods: Any = {
         "ModelMetadata": (canned.metadata, pb.ModelMetadataRequest),

@@ -1,4 +1,4 @@
-"""Locust's processes: one, or a master and its workers; started, watched, and ended with this process at the latest."""
+"""Locust's processes, one or a master and its workers: started, watched, and ended together with this process."""
 
 import sys
 import time
@@ -17,19 +17,19 @@ LOCUSTFILE = Path(__file__).parents[1] / "locustfile.py"
 LOCUST_LOG = "locust.log"
 LOG_LINES = 5
 STOP_S = 15.0
-"""After the deadline of the last requests."""
+"""Time to stop, after the deadline of the last requests."""
 
 
 @dataclass(frozen=True)
 class Generators:
-    """The first process leads: when it ends, the others do."""
+    """Running processes; the others end when the first one does."""
 
     processes: tuple[Running, ...]
     patience_s: float
     log: Path
 
     def wait(self, seconds: float) -> bool:
-        """Whether the run ended within them; raises LoadtestError when one of the processes failed."""
+        """Wait, and return whether the run has ended; raises LoadtestError if a process failed."""
         self.processes[0].wait(seconds)
         codes = [process.poll() for process in self.processes]
         if failed := [code for code in codes if code]:
@@ -37,25 +37,25 @@ class Generators:
         return codes[0] is not None
 
     def stop(self) -> None:
-        """End the run: requests under way are waited for, at most until their deadline."""
-        self.processes[0].interrupt()  # of SIGTERM, Locust dies on the spot
+        """End the run, waiting for requests in flight until their deadline."""
+        self.processes[0].interrupt()  # on SIGTERM, Locust exits at once
         if any(process.wait(self.patience_s + STOP_S) is None for process in self.processes):
             self.kill()
 
     def kill(self) -> None:
-        """All, at once."""
+        """Kill all processes."""
         for process in self.processes:
             process.kill()
 
     def _end(self) -> str:
         lines = self.log.read_text(errors="replace").splitlines()
         errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-        return "\n  ".join((errors[:1] or lines[-LOG_LINES:]) or ["it said nothing"])
+        return "\n  ".join((errors[:1] or lines[-LOG_LINES:]) or ["its log is empty"])
 
 
 @contextmanager
 def generating(plan: Plan, folder: Path, parts: Path) -> Iterator[Generators]:
-    """Processes that follow the plan, records in `parts`, Locust's own log and CSV in `folder`."""
+    """Run the processes of a plan, with records in `parts`, and Locust's log and CSV in `folder`."""
     patience_s = plan.workload.deadline_s + 3
     master = ["--headless", "--csv", str(folder / "locust"), "--exit-code-on-error", "0"]
     master += ["--stop-timeout", f"{patience_s:g}s"]
@@ -87,15 +87,15 @@ def generating(plan: Plan, folder: Path, parts: Path) -> Iterator[Generators]:
 
 
 class Usage:
-    """CPU time of the generators, as shares of a core."""
+    """CPU use of the generators, as shares of a core."""
 
     def __init__(self, generators: Generators) -> None:
-        """From now on."""
+        """Measure from now on."""
         self._processes = [psutil.Process(process.pid) for process in generators.processes]
         self._last = self._read()
 
     def busiest(self) -> float:
-        """Share of the busiest process since the last call: above 0.9, it measures itself."""
+        """Share of a core used by the busiest process since the last call."""
         before, self._last = self._last, self._read()
         (then, spent_then), (now, spent_now) = before, self._last
         return max((b - a) / (now - then) for a, b in zip(spent_then, spent_now, strict=True))

@@ -1,4 +1,4 @@
-"""The load generator's own limit: requests a second to a server that answers at once."""
+"""The load generator's own limit: the rate that it reaches with a server that answers at once."""
 
 import sys
 import tempfile
@@ -20,9 +20,9 @@ CALIBRATION_USERS, CALIBRATION_S, CALIBRATION_WARM_UP_S = 16, 3.0, 0.5
 
 
 def measure_limit(workload: Workload, *, tags: int, workers: int = 1) -> float:
-    """Requests a second that the generators can send at most: to servers that answer at once, over the same network.
+    """Measure the highest rate, in requests per second, that the generators can send.
 
-    One such server for each worker, on the same cores: where these are few, the limit is rather too low.
+    Each worker gets its own server with canned answers on the same cores, so on few cores the result is too low.
     """
     stage = Stage(name="calibration", duration_s=CALIBRATION_S)
     profile = Profile(users=CALIBRATION_USERS * workers, stages=(stage,))
@@ -39,7 +39,7 @@ def measure_limit(workload: Workload, *, tags: int, workers: int = 1) -> float:
 
 @contextmanager
 def _canned_servers(tags: int, count: int) -> Iterator[str]:
-    """An address for all of them."""
+    """Run servers with canned answers, and give one address for all."""
     command = [sys.executable, "-m", "loadtest.run.canned", str(tags)]
     with ExitStack() as stack:
         servers = [stack.enter_context(piped(command, cwd=ROOT)) for _ in range(count)]

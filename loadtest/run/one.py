@@ -1,4 +1,4 @@
-"""One run: generators ask, Triton's statistics are sampled, and all of it ends in a folder, however the run ends."""
+"""One run: generators send load while Triton is sampled. The folder is written even if the run ends early."""
 
 import datetime
 import shutil
@@ -36,14 +36,14 @@ from loadtest.run.server_config import environment, server_config
 PARTS = "parts"
 EVERY_S = 1.0
 DEAD_S = 30.0
-"""Without an answer, while requests fail: then the server is given up."""
+"""The run ends after this time in which requests fail and none is answered."""
 START_S = 60.0
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """A server, or replicas of it: gRPC, and where they are known metrics, and its process on this machine."""
+    """A server or several replicas: gRPC address, metrics if known, and its process if it runs on this machine."""
 
     url: str
     access: Access = PLAIN
@@ -53,7 +53,7 @@ class Target:
 
 
 def vocabulary_size(target: Target) -> int:
-    """N; raises LoadtestError for a server that is not there or serves something else."""
+    """Get the size of the vocabulary; raises LoadtestError if the server does not answer or serves another model."""
     try:
         with target.access.recommender(target.url, model_name=target.model, deadline_s=START_S) as recommender:
             return len(recommender.vocabulary)
@@ -71,10 +71,10 @@ def run_load(
     limit: float | None = None,
     say: Say = lambda _: None,
 ) -> Run:
-    """Make a run and read its folder; `limit` is what `measure_limit` found, `say` is told every second how it goes.
+    """Make a run and read its folder. `limit` comes from `measure_limit`; `say` gets a line of progress each second.
 
-    Raises LoadtestError for a run that could not be made, and KeyboardInterrupt for one that was stopped; what was
-    recorded until then is in the folder.
+    Raises LoadtestError if the run was not possible, and KeyboardInterrupt if it was stopped. The folder then has what
+    was recorded so far.
     """
     vocabulary_size(target)
     plan = Plan(
@@ -114,10 +114,10 @@ def run_load(
 
 
 class Watch:
-    """Looks after the generators every second."""
+    """Watch the generators, and end the run if the server is gone."""
 
     def __init__(self, profile: Profile, folder: Path, say: Say) -> None:
-        """`folder` is that of their parts."""
+        """`folder` has the records of the generators."""
         self.profile, self.folder = profile, folder
         self.cpu_share: list[tuple[float, float]] = []
         self.ended_early: str | None = None
@@ -127,33 +127,35 @@ class Watch:
 
     @property
     def started(self) -> float | None:
-        """When the load began, on the machine's monotonic clock."""
+        """Start of the load on the machine's monotonic clock; None before it."""
         return parts.started(self.folder)
 
     def follow(self, plan: Plan, folder: Path) -> None:
-        """Until the end; raises LoadtestError, and KeyboardInterrupt after it has ended the run."""
+        """Run the plan to its end; raises LoadtestError, and KeyboardInterrupt after stopping the generators."""
         with generating(plan, folder, self.folder) as generators:
             try:
                 self._watch(generators)
             except KeyboardInterrupt:
-                self.ended_early = "it was interrupted"
-                print("\nstopping, as soon as the requests under way have ended", file=sys.stderr, flush=True)
+                self.ended_early = "interrupted"
+                print("\nstopping once the requests in flight have ended", file=sys.stderr, flush=True)
                 generators.stop()
                 raise
 
     def _watch(self, generators: Generators) -> None:
-        usage, latest = Usage(generators), time.monotonic() + START_S + self.profile.duration_s + generators.patience_s
+        begun = time.monotonic()
+        usage, latest = Usage(generators), begun + START_S + self.profile.duration_s + generators.patience_s
         while not generators.wait(EVERY_S):
             share = usage.busiest()
             if self.started is None:
                 self._answered = time.monotonic()
+                self._say(f"preparing pictures and histories: {self._answered - begun:.0f} s")
             else:
                 self._look(time.monotonic() - self.started, share)
             if time.monotonic() - self._answered > DEAD_S and self._errors:
-                self.ended_early = f"nothing was answered for {DEAD_S:g} s"
+                self.ended_early = f"no answer for {DEAD_S:g} s"
                 return generators.stop()
             if time.monotonic() > latest:
-                raise LoadtestError(f"Locust has not ended in time; see {generators.log}")
+                raise LoadtestError(f"Locust did not end in time; see {generators.log}")
         return None
 
     def _look(self, t_s: float, share: float) -> None:
@@ -162,16 +164,16 @@ class Watch:
         self._requests, self._errors = self._requests + len(new), self._errors + errors
         if len(new) > errors or not len(new):
             self._answered = time.monotonic()
-        if EVERY_S < t_s <= self.profile.duration_s:  # not of what came before the load
+        if EVERY_S < t_s <= self.profile.duration_s:  # not the CPU use before the load
             self.cpu_share.append((t_s, share))
         self._say(
             f"{min(t_s, self.profile.duration_s):.0f} of {self.profile.duration_s:.0f} s: {self._requests:,} requests, "
-            f"{self._errors:,} errors, {len(new) / EVERY_S:,.0f} a second"
+            f"{self._errors:,} failed, {len(new) / EVERY_S:,.0f} per second"
         )
 
 
 def _empty(folder: Path) -> None:
-    """Make it; what an earlier run left there would be taken for this one's."""
+    """Make the folder, and remove what an earlier run left there."""
     shutil.rmtree(folder / PARTS, ignore_errors=True)
     (folder / PARTS).mkdir(parents=True)
     for name in (RUN_FILE, RECORDS_FILE, SERVER_FILE, OPINION_FILE):
@@ -179,7 +181,7 @@ def _empty(folder: Path) -> None:
 
 
 def _keep(folder: Path, watch: Watch, settings: RunSettings) -> None:
-    """Write records and settings, which come last: a folder with them is whole."""
+    """Write the records, then the settings: a folder with settings is complete."""
     records, duration_s = parts.collect(watch.folder, settings.profile), settings.duration_s
     if watch.ended_early and len(records):
         duration_s = min(duration_s, float(records.ended_s.max()))

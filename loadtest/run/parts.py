@@ -1,6 +1,6 @@
-"""What each process of the load writes while it runs, and one set of records from all of them.
+"""Files that each generator process writes during the run, and the records collected from them.
 
-Every request is written at once, in one call of the operating system: a process that is killed leaves all its records.
+Every request is written at once with one system call, so a process that is killed leaves all its records.
 """
 
 import json
@@ -18,19 +18,19 @@ from measure.files import write_text
 ENTRY = np.dtype(
     [("intended_s", "f8"), ("started_s", "f8"), ("ended_s", "f8"), ("rows", "i2"), ("cold", "?"), ("error", "i2")]
 )
-"""Seconds since the process began; of `error`, -1 or the number of a line."""
+"""Times are seconds since the process began; `error` is -1 or the index of a line."""
 
 START, REQUESTS, PICTURES, ERRORS, BOUND = ".start", ".requests", ".pictures", ".errors", ".bound"
-"""Suffixes: the begin, an ENTRY a request, their pictures' numbers, a line an error, whether requests had to wait."""
+"""Suffixes: start time, one ENTRY per request, numbers of the pictures, one line per error, marker of waiting."""
 
 
 class Recorder:
-    """Of one process."""
+    """Writer of the files of one process."""
 
     def __init__(self, part: Path, started: float) -> None:
         """`started` is on the machine's monotonic clock, which all processes share."""
         self._part, self._errors = part, dict[str, int]()
-        # Descriptors, as they are open until the process ends.
+        # File descriptors, open until the process ends.
         self._requests, self._pictures = (
             os.open(part.with_suffix(suffix), os.O_WRONLY | os.O_CREAT | os.O_APPEND) for suffix in (REQUESTS, PICTURES)
         )
@@ -47,14 +47,14 @@ class Recorder:
         cold: bool,
         error: str | None,
     ) -> None:
-        """A request that has ended; `error` None: it was answered."""
+        """Write a request that has ended; `error` is None if it was answered."""
         number = -1 if error is None else self._number(error)
         os.write(self._pictures, np.array(pictures, dtype=np.int64).tobytes())
         entry = (intended_s, started_s, ended_s, len(pictures), cold, number)
         os.write(self._requests, np.array(entry, dtype=ENTRY).tobytes())
 
     def note_bound(self) -> None:
-        """A request had to wait because too many were under way."""
+        """Note that a request waited because too many were in flight."""
         self._part.with_suffix(BOUND).touch()
 
     def _number(self, error: str) -> int:
@@ -66,24 +66,24 @@ class Recorder:
 
 
 def started(folder: Path) -> float | None:
-    """When the first process began, on the machine's monotonic clock; None: none has."""
+    """Start of the first process on the machine's monotonic clock; None if none has started."""
     return min(_starts(folder).values(), default=None)
 
 
 def bound_reached(folder: Path) -> bool:
-    """Whether a request had to wait in one of the processes."""
+    """Whether a request waited in one of the processes."""
     return any(folder.glob(f"*{BOUND}"))
 
 
 class Tail:
-    """What the processes have written since the last look."""
+    """Reader of the requests written since the last call."""
 
     def __init__(self, folder: Path) -> None:
-        """Of all of them."""
+        """Read the files of all processes in `folder`."""
         self._folder, self._read = folder, dict[Path, int]()
 
     def new(self) -> NDArray[np.void]:
-        """[requests] of ENTRY; every time since its own process began."""
+        """Read the new requests [n] of ENTRY; times count from the start of each process."""
         parts = [np.empty(0, ENTRY)]
         for file in self._folder.glob(f"*{REQUESTS}"):
             parts.append(np.fromfile(file, dtype=ENTRY, offset=self._read.get(file, 0)))
@@ -92,12 +92,12 @@ class Tail:
 
 
 def collect(folder: Path, profile: Profile) -> Records:
-    """The records of all processes, on the clock of the first."""
+    """Collect the records of all processes, on the clock of the first."""
     starts = _starts(folder)
     first = min(starts.values(), default=0.0)
     parts, pictures = [], []
     for part, begin in starts.items():
-        entries = np.fromfile(part.with_suffix(REQUESTS), dtype=ENTRY)  # without a last one that is cut off
+        entries = np.fromfile(part.with_suffix(REQUESTS), dtype=ENTRY)  # ignores a last entry that is cut off
         times = {name: entries[name] + (begin - first) for name in ("intended_s", "started_s", "ended_s")}
         numbers = np.fromfile(part.with_suffix(PICTURES), dtype=np.int64)[: int(entries["rows"].sum())]
         pictures.append(numbers)
@@ -117,7 +117,7 @@ def collect(folder: Path, profile: Profile) -> Records:
 
 
 def _mark_repeats(parts: Sequence[Records], pictures: Sequence[NDArray[np.int64]]) -> None:
-    """In place: a request is a repeat when each of its pictures left before it, from whichever process."""
+    """Mark, in place, requests whose pictures had all been sent before by any process."""
     if not any(map(len, parts)):
         return
     rows, started_s = (np.concatenate([getattr(part, name) for part in parts]) for name in ("rows", "started_s"))
@@ -131,5 +131,5 @@ def _mark_repeats(parts: Sequence[Records], pictures: Sequence[NDArray[np.int64]
 
 
 def _starts(folder: Path) -> dict[Path, float]:
-    """Part to its begin."""
+    """Start time of each part."""
     return {file.with_suffix(""): json.loads(file.read_text()) for file in sorted(folder.glob(f"*{START}"))}

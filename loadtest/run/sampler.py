@@ -1,4 +1,4 @@
-"""What Triton counts and what it uses, sampled while it is under load."""
+"""Samples of Triton's counters and resource use during a run."""
 
 import http.client
 import json
@@ -19,7 +19,7 @@ from measure.files import write_text
 from measure.server import DEADLINE_S, counters, metrics, processes, replicas
 
 CPU_INTERVAL_S = 0.25
-"""Linux counts a process's time in steps of 10 ms: what is sampled sooner has no share."""
+"""Shortest interval for a CPU share: Linux counts the time of a process in steps of 10 ms."""
 
 Sample = dict[str, Any]
 
@@ -36,14 +36,14 @@ class _Late(Exception):
 def sampling(
     grpc_url: str, metrics_urls: Sequence[str], pid: int | None, *, access: Access = PLAIN, every_s: float = 1.0
 ) -> Iterator[list[Sample]]:
-    """Samples of a server, the first before the block and the last after it; `pid` is for one on this machine.
+    """Sample a server during the block, and once before and after it; `pid` is its process on this machine.
 
-    `ipv4:HOST:PORT,HOST:PORT` are several replicas, whose counters are added up; one that dies ends the samples.
+    Counters of several replicas (`ipv4:HOST:PORT,HOST:PORT`) are added up; sampling ends if one of them dies.
 
-    A sample has `t_s` since the first one; `models`, as in `counters`; `pending` requests by model, and a `gpu` for
-    each, from the metrics; `cpu_share` since the one before (1 is one core; None: unknown yet) and `memory_bytes` of
-    the process and its children. A server that is slow leaves a gap, one that dies an `ended` in the last sample.
-    Raises LoadtestError when there is no first one.
+    A sample has `t_s` since the first sample; `models` as in `counters`; from the metrics, `pending` requests by model
+    and one `gpu` entry for each GPU; and for the process and its children, `cpu_share` since the previous sample (1 is
+    one core, None if unknown) and `memory_bytes`. A slow server leaves a gap. If the server dies, the last sample has
+    `ended`. Raises LoadtestError if the first sample fails.
     """
     with ExitStack() as stack:
         clients = [stack.enter_context(access.connect(url)) for url in replicas(grpc_url)]
@@ -51,9 +51,9 @@ def sampling(
         try:
             samples = [source.sample()]
         except (_Gone, _Late) as error:
-            otherwise = "is Triton running, and are these its gRPC port, its metrics and its process?"
+            otherwise = "is Triton running, and do gRPC port, metrics URL and process belong to it?"
             raise LoadtestError(
-                f"{grpc_url} gives no statistics ({error}): {advice(str(error)) or otherwise}"
+                f"{grpc_url} returns no statistics ({error}): {advice(str(error)) or otherwise}"
             ) from error
         stop = threading.Event()
         thread = threading.Thread(target=_collect, args=(source, samples, stop, every_s), daemon=True)
@@ -66,7 +66,7 @@ def sampling(
 
 
 def save_samples(path: Path, samples: Sequence[Mapping[str, Any]]) -> None:
-    """Write server.json, whole or not at all."""
+    """Write server.json atomically."""
     write_text(path, json.dumps({"samples": samples}) + "\n")
 
 
@@ -85,7 +85,7 @@ def _collect(source: "_Source", samples: list[Sample], stop: threading.Event, ev
 
 
 class _Source:
-    """Where samples come from; the first one is at 0 s."""
+    """Source of the samples; the first one is at 0 s."""
 
     def __init__(
         self, clients: Sequence[triton.InferenceServerClient], metrics_urls: Sequence[str], pid: int | None
@@ -95,7 +95,7 @@ class _Source:
         self._used: tuple[float, dict[psutil.Process, float]] | None = None
 
     def sample(self) -> Sample:
-        """All that there is now; raises _Gone or _Late."""
+        """Take one sample; raises _Gone or _Late."""
         try:
             t_s = time.monotonic() - self._started
             return {"t_s": t_s, "models": counters(*self._clients), **metrics(self._metrics_urls), **self._process()}
@@ -117,10 +117,10 @@ class _Source:
             return {"cpu_share": None, "memory_bytes": None}
         now, used, memory = time.monotonic(), {}, 0
         for process in processes(self._pid):
-            with suppress(psutil.NoSuchProcess):  # a child that ended meanwhile
+            with suppress(psutil.NoSuchProcess):  # a child process that has ended
                 times = process.cpu_times()
                 used[process] = times.user + times.system
-                # Not the resident size: what Triton and its stubs share would count once for each.
+                # Not the resident size, which counts memory shared by Triton and its stubs several times.
                 memory += process.memory_full_info().pss
         share = None
         if self._used is None:

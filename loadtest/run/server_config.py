@@ -1,4 +1,4 @@
-"""What figures depend on: the machine, the versions, this repository's revision, and how the server is set."""
+"""Conditions of a measurement: machine, versions, git revision, and the server's configs."""
 
 from typing import Any
 
@@ -18,17 +18,17 @@ TUNED = (
     "optimization",
     "backend",
 )
-"""Fields of a model's config that change how fast it is."""
+"""Fields of a model's config that affect its speed."""
 DEADLINE_S = 10.0
 
 
 def environment() -> dict[str, Any]:
-    """The machine that generates the load, the versions on it, and this repository's revision."""
+    """Describe the machine that generates the load, the package versions, and the git revision."""
     return {"machine": describe_machine(), "versions": versions(PACKAGES), "git": revision()}
 
 
 def server_config(url: str, model: str, access: Access = PLAIN) -> dict[str, Any] | None:
-    """Triton's version, and what is tuned in the ensemble and its models; None where the server does not say."""
+    """Get Triton's version and the TUNED fields of each model; None if the server does not answer."""
     try:
         with access.connect(url) as client:
             version = client.get_server_metadata(client_timeout=DEADLINE_S).version

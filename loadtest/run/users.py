@@ -1,7 +1,7 @@
-"""Locust's users. Import this after Locust has patched the standard library, and gRPC was told.
+"""Locust's users. Import this after Locust has patched the standard library and gRPC is set up for gevent.
 
-Closed: each asks, waits for the answer, thinks. Open: one user a process, whose requests leave at their times, each in
-a greenlet of its own, whatever became of those before; their latency counts from when they should have left.
+Closed load: each user sends a request, waits for the answer, and thinks. Open load: one user per process sends each
+request when it is due, in its own greenlet, without waiting for earlier ones. Latency counts from when it was due.
 """
 
 import itertools
@@ -24,34 +24,34 @@ from loadtest.load.profiles import Profile
 from loadtest.run.parts import Recorder
 
 UNDER_WAY = 1000
-"""Requests of an open load at once, a process: about 0.5 MB each. More wait for one of them to end, on the clock."""
+"""Requests of an open load in flight per process, about 0.5 MB each. More have to wait, and the wait counts."""
 MESSAGE = 200
-"""Characters of an error that are kept."""
+"""Characters kept of an error."""
 IDLE_S = 3600.0
 STREAMS = 2**16
-"""Of requests, a process."""
+"""Streams of requests per process."""
 KILL_S = 5.0
 SLACK_S = 1.0
-"""By which a worker may begin later than the master."""
+"""Delay by which a worker may begin after the master."""
 
 
 class NotSent(Exception):
-    """A request of an open load whose time came, and the run's end before it could leave."""
+    """The run ended before a due request could be sent."""
 
 
 class NotEnded(Exception):
-    """A request that was still under way when the run could wait no longer."""
+    """A request was still in flight when the run stopped waiting."""
 
 
 class RequestFailed(Exception):
-    """What Locust is told of an error: its message groups equal ones."""
+    """The error reported to Locust, which groups failures by message."""
 
 
 class Sender:
-    """All that requests of this process need, made before the load."""
+    """Client, payloads and recorder of one process."""
 
     def __init__(self, plan: Plan) -> None:
-        """Prepares the payloads, for the server's vocabulary; raises AltrecoError and LoadtestError."""
+        """Connect and make the payloads; raises AltrecoError and LoadtestError."""
         self.plan = plan
         self.client = plan.access.recommender(plan.url, model_name=plan.model, deadline_s=plan.workload.deadline_s)
         self.payloads = Payloads(plan.workload, self.client.vocabulary.tags, plan.nonce)
@@ -60,46 +60,48 @@ class Sender:
         self._started = time.monotonic()
 
     def begin(self) -> None:
-        """Time counts from now."""
+        """Start the clock and the recorder."""
         self._started = time.monotonic()
         if self.plan.part:
             self._recorder = Recorder(Path(self.plan.part), self._started)
 
     def now_s(self) -> float:
-        """Seconds since the load began."""
+        """Time since the load began."""
         return time.monotonic() - self._started
 
     def requests(self) -> tuple[Iterator[Planned], np.random.Generator]:
-        """For a user: requests that no other makes, and chance for their times."""
+        """Make a stream of requests that no other user has, and a random generator for their times."""
         number = next(self._numbers)
         return self.payloads.stream(number), np.random.default_rng([self.plan.workload.seed, number, 1])
 
     def send(self, environment: Environment, planned: Planned, intended_s: float | None = None) -> None:
-        """Ask, and note what came of it; None: it should have left now."""
-        began_s = started_s = self.now_s()
+        """Send a request and record the result; `intended_s` None means that it is due now."""
+        began_s, sent_s = self.now_s(), None
         error: Exception | None = None
         try:
             images = [self._image(*pair) for pair in zip(planned.pictures, planned.decode, strict=True)]
-            started_s = self.now_s()
+            sent_s = self.now_s()
             if len(images) == 1:
                 self.client.recommend(images[0], planned.history, self.plan.workload.k)
             else:
                 self.client.recommend_batch(images, [planned.history] * len(images), self.plan.workload.k)
-        except Exception as caught:  # noqa: BLE001 - whatever it is, this request has failed
+        except Exception as caught:  # noqa: BLE001 - any error is a failed request
             error = caught
-        self._note(environment, planned, began_s if intended_s is None else intended_s, started_s, error)
+        if sent_s is None:  # its pictures were not ready in time, which is the generator's fault
+            sent_s = self.now_s()
+        self._note(environment, planned, began_s if intended_s is None else intended_s, sent_s, error)
 
     def give_up(self, environment: Environment, planned: Planned, intended_s: float) -> None:
-        """Note a request that should have left and never did."""
-        self._note(environment, planned, intended_s, self.now_s(), NotSent("the run ended before its turn came"))
+        """Record a request that was due and never sent."""
+        self._note(environment, planned, intended_s, self.now_s(), NotSent("the run ended before it could be sent"))
 
     def note_bound(self) -> None:
-        """A request has to wait for others to end."""
+        """Record that a request has to wait for others."""
         if self._recorder:
             self._recorder.note_bound()
 
     def _image(self, number: int, decode: bool) -> PreparedImage:
-        if decode:  # in a thread, as it would else hold up all other requests
+        if decode:  # in a thread: decoding would block all other requests
             return gevent.get_hub().threadpool.apply(self.payloads.decoded, (number,))
         return self.payloads.picture(number)
 
@@ -127,39 +129,39 @@ class Sender:
 
 
 def _sentence(error: Exception) -> str:
-    """Kind and short message, equal for equal errors: without the request's id."""
+    """Describe an error without the request's id, so that equal errors have equal text."""
     return f"{type(error).__name__}: {str(error).partition(' [request id')[0]}"[:MESSAGE]
 
 
 class ClosedUser(User):
-    """Asks, waits, thinks."""
+    """User of a closed load: sends a request, waits, thinks."""
 
     abstract = True
     sender: ClassVar[Sender]
     think_time_s: ClassVar[float] = 0.0
 
     def on_start(self) -> None:
-        """Take requests of its own."""
+        """Get a stream of requests."""
         self._requests, self._rng = self.sender.requests()
 
     def wait_time(self) -> float:
-        """Seconds to think."""
+        """Draw the think time, seconds."""
         return self._rng.exponential(self.think_time_s) if self.think_time_s else 0.0
 
     @task
     def recommend(self) -> None:
-        """One request."""
+        """Send one request."""
         self.sender.send(self.environment, next(self._requests))
 
 
 class OpenUser(User):
-    """Sends all requests of its process."""
+    """User of an open load: sends all requests of its process."""
 
     abstract = True
     sender: ClassVar[Sender]
 
     def on_start(self) -> None:
-        """Draw the times."""
+        """Draw the times at which requests are due."""
         plan = self.sender.plan
         assert plan.profile is not None
         self._requests, rng = self.sender.requests()
@@ -168,14 +170,14 @@ class OpenUser(User):
         self._under_way = Pool(UNDER_WAY)
 
     def wait_time(self) -> float:
-        """Seconds until the next one leaves."""
+        """Time until the next request is due, seconds."""
         if self._next == len(self._times):
             return IDLE_S
         return max(0.0, self._times[self._next] - self.sender.now_s())
 
     @task
     def send_due(self) -> None:
-        """All whose time has come."""
+        """Send all requests that are due."""
         while self._due() and self._state != LOCUST_STATE_STOPPING:
             if self._under_way.full():
                 self.sender.note_bound()
@@ -183,12 +185,12 @@ class OpenUser(User):
             self._under_way.spawn(self.sender.send, self.environment, planned, intended_s)
 
     def on_stop(self) -> None:
-        """Wait for those under way, at most until their deadline; those that did not end, or never left, are errors."""
+        """Wait for requests in flight until their deadline; those unsent or unfinished are recorded as errors."""
         while self._due():
             intended_s, planned = self._take()
             self.sender.give_up(self.environment, planned, intended_s)
         self._under_way.join(timeout=self.sender.plan.workload.deadline_s + 1)
-        self._under_way.kill(NotEnded("the run could wait no longer"), timeout=KILL_S)
+        self._under_way.kill(NotEnded("no answer before the run stopped waiting"), timeout=KILL_S)
 
     def _due(self) -> bool:
         return self._next < len(self._times) and self._times[self._next] <= self.sender.now_s()
@@ -199,15 +201,15 @@ class OpenUser(User):
 
 
 class ProfileShape(LoadTestShape):
-    """As many users as the profile says; of an open load, one for each process."""
+    """Number of users over time: the profile's, or for an open load one per process."""
 
     profile: ClassVar[Profile]
     workers: ClassVar[int]
     use_common_options = False
 
     def tick(self) -> tuple[int, float] | None:
-        """Users, and how many of them may start a second; None ends the run."""
-        if self.profile.users is None:  # its requests end by themselves, on the clock of each process
+        """Number of users and how many may start per second; None ends the run."""
+        if self.profile.users is None:  # each process ends its requests by its own clock
             over = self.get_run_time() > self.profile.duration_s + SLACK_S
             return None if over else (self.workers, self.workers)
         level = self.profile.level(self.get_run_time())
@@ -215,7 +217,7 @@ class ProfileShape(LoadTestShape):
 
 
 def user_class(plan: Plan | None) -> type[ClosedUser] | type[OpenUser]:
-    """What Locust is to start, once it has a `sender`; without a plan, users without think time."""
+    """Make the user class for a plan, or one without think time; it still needs a `sender`."""
     if plan is None or plan.profile is None:
         return type("Uploader", (ClosedUser,), {})
     if plan.profile.load == "open":
@@ -224,7 +226,7 @@ def user_class(plan: Plan | None) -> type[ClosedUser] | type[OpenUser]:
 
 
 def shape_class(plan: Plan | None) -> type[LoadTestShape] | None:
-    """None: Locust's own options say how many users."""
+    """Make the shape class; None if Locust's own options set the number of users."""
     if plan is None or plan.profile is None:
         return None
     return type("Shape", (ProfileShape,), {"profile": plan.profile, "workers": plan.workers})

@@ -1,1 +1,1 @@
-"""From what was measured to rates that nobody measured: caches, replicas, network. A calculation, not a load test."""
+"""Calculation of replicas, network and caches for rates beyond what was measured. No load is sent."""

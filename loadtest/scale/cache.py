@@ -1,8 +1,7 @@
-"""The share of requests that find their picture's encoding in a cache, by formulas; tests simulate the caches.
+"""Hit rates of LRU caches, by formulas; tests simulate the caches.
 
-Requests are for one picture each and independent of each other: new pictures, which take room in the cache and are
-never asked for again, and pictures of a catalogue by Zipf's law, as in a workload's `pictures`. Every replica has a
-cache of its own, which drops what was unused for longest.
+Requests are independent and for one picture each, as in a workload's `pictures`: new pictures, never requested again,
+and pictures of a catalogue by Zipf's law. Every replica has its own cache.
 """
 
 from collections.abc import Callable
@@ -13,10 +12,10 @@ from loadtest.load.workload import Pictures, zipf_shares
 
 
 def expected_hit_rate(pictures: Pictures, capacity: float) -> float:
-    """Of one cache of `capacity` encodings that is long in use, by Che's approximation.
+    """Hit rate of one full cache of `capacity` encodings, by Che's approximation.
 
-    A picture stays for about the same time T after it was asked for last, in requests; T is where the expected number
-    of pictures in the cache is `capacity` (Che, Tung, Wang: Hierarchical Web Caching Systems, IEEE JSAC 20(7), 2002).
+    A picture stays cached for about T requests after its last one. T is where the expected number of cached pictures is
+    `capacity` (Che, Tung, Wang: Hierarchical Web Caching Systems, IEEE JSAC 20(7), 2002).
     """
     rates = (1 - pictures.new_share) * zipf_shares(pictures.catalogue, pictures.exponent)
     if not pictures.new_share and capacity >= pictures.catalogue:
@@ -33,7 +32,7 @@ def expected_hit_rate(pictures: Pictures, capacity: float) -> float:
 
 
 def bisect(holds: Callable[[float], bool], least: float, most: float) -> float:
-    """Where it holds no longer, from `least`, where it does, to `most`; on the side where it holds."""
+    """Find the largest value between `least` and `most` for which the condition holds."""
     for _ in range(40):
         middle = (least + most) / 2
         least, most = (middle, most) if holds(middle) else (least, middle)
@@ -41,8 +40,8 @@ def bisect(holds: Callable[[float], bool], least: float, most: float) -> float:
 
 
 def repeated_hit_rate(views: int, replicas: int) -> float:
-    """Where each picture is asked for `views` times at random replicas, and no cache is ever full.
+    """Hit rate if each picture is requested `views` times from random replicas and no cache is full.
 
-    A replica misses once for each picture that it sees: replicas (1 - (1 - 1/replicas)^views) of `views`.
+    A replica misses once for each picture it sees: replicas (1 - (1 - 1/replicas)^views) of `views` requests.
     """
     return 1 - replicas * (1 - (1 - 1 / replicas) ** views) / views

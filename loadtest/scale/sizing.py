@@ -1,4 +1,4 @@
-"""How many replicas a rate takes: compute under a p99, network, and the cache's share of the work."""
+"""Number of replicas for a rate, from compute under a p99, network and cache hits."""
 
 from dataclasses import dataclass
 from math import log, prod
@@ -15,16 +15,18 @@ MACHINES = Path(__file__).parent / "machines.toml"
 PICTURE_BYTES = prod(contract.IMAGE.dims)
 ENCODING_BYTES = 4 * prod(contract.ENCODING_SHAPE)
 UNFOLDED_BYTES = 4 * 2048 * 7 * 7
-"""What would pass between the models without the folded split: e, fp32."""
+"""Bytes between the models without the folded split: the image features e, fp32."""
 CACHED_BYTES = 12_671
-"""Of a cache, for a picture: measured, docs/benchmarks.md."""
+"""Cache memory of a picture, measured (docs/benchmarks.md)."""
+NIC_SHARE = 0.7
+"""Share of a network card that tensors may fill; the rest is for headers, acknowledgements and bursts."""
 ENVELOPE_BYTES = 157
-"""Of a request's message beside its two tensors, as the client sends it."""
+"""Bytes of a request besides its two tensors."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """What one replica runs on, and what it holds; see machines.toml. One of `p99_ms` and `utilisation` is given."""
+    """Machine of one replica and what it handles; see machines.toml. Either `p99_ms` or `utilisation` is given."""
 
     name: str
     source: str
@@ -35,16 +37,16 @@ class Machine:
     utilisation: float | None = None
 
     def __post_init__(self) -> None:
-        """Raises ValueError."""
+        """Raise ValueError for a value out of range."""
         if not 0 < self.new_per_s < self.repeat_per_s < float("inf"):
             raise ValueError(
                 f"new_per_s is {self.new_per_s:g} and repeat_per_s {self.repeat_per_s:g}, "
-                "expected both above 0, and more repeat than new pictures a second"
+                "expected both above 0, and more repeat than new pictures per second"
             )
         if not 0 < self.nic_gbit < float("inf"):
             raise ValueError(f"nic_gbit is {self.nic_gbit:g}, expected Gbit/s above 0")
         if (self.p99_ms is None) == (self.utilisation is None):
-            raise ValueError("p99_ms and utilisation say the same, expected one of them")
+            raise ValueError("p99_ms and utilisation: expected one of them")
         if self.utilisation is not None and not 0 < self.utilisation <= 1:
             raise ValueError(f"utilisation is {self.utilisation:g}, expected a share above 0, at most 1")
         if self.p99_ms is not None and not 1000 / self.new_per_s < self.p99_ms < float("inf"):
@@ -54,38 +56,36 @@ class Machine:
 
     @property
     def rest_s(self) -> float:
-        """Seconds of a request, without the visual encoder."""
+        """Time of a request without the visual encoder."""
         return 1 / self.repeat_per_s
 
     @property
     def encoder_s(self) -> float:
-        """Seconds of the visual encoder, a picture."""
+        """Time of the visual encoder per picture."""
         return 1 / self.new_per_s - self.rest_s
 
 
 @dataclass(frozen=True, kw_only=True)
 class Machines:
-    """Those of a file."""
+    """Machines of a file."""
 
     machines: tuple[Machine, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Demand:
-    """What is asked of all replicas together, and what each of them has."""
+    """Load of all replicas together, and the cache and network of each."""
 
     per_second: float
     pictures: Pictures
     cached_pictures: float
-    """Encodings that one replica's cache holds."""
+    """Capacity of one replica's cache, in encodings."""
     request_bytes: int
-    nic_share: float
-    """Of a network card, that tensors may fill: headers, bursts and the other direction's acknowledgements are left."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The least replicas for a demand; rates are requests a second of one replica."""
+    """Fewest replicas for a demand; rates are requests per second of one replica."""
 
     replicas: int
     hit_rate: float
@@ -95,31 +95,31 @@ class Plan:
 
     @property
     def limit(self) -> str:
-        """What a replica runs out of first."""
+        """Resource that limits a replica: `compute` or `network`."""
         return "compute" if self.compute_per_s <= self.network_per_s else "network"
 
 
 def load_machines(path: Path) -> tuple[Machine, ...]:
-    """Read and check; raises LoadtestError."""
+    """Read and check a list of machines; raises LoadtestError."""
     return parse(Machines, read_toml(path, "list of machines"), file=str(path)).machines
 
 
 def request_bytes(vocabulary: int) -> int:
-    """Of a request's message: a picture, and a history of `vocabulary` numbers, fp32."""
+    """Size of a request: a picture, and a history of `vocabulary` fp32 numbers."""
     return PICTURE_BYTES + 4 * vocabulary + ENVELOPE_BYTES
 
 
 def limit_per_s(machine: Machine, hit_rate: float) -> float:
-    """Requests a second that keep a replica busy all the time."""
+    """Requests per second that keep a replica fully busy."""
     return 1 / (machine.rest_s + (1 - hit_rate) * machine.encoder_s)
 
 
 def p99_wait_s(machine: Machine, hit_rate: float, utilisation: float) -> float:
-    """Seconds that 1 % of requests wait longer for their turn, one replica as M/G/1: Poisson arrivals, one at a time.
+    """p99 of the wait in the queue, with one replica as M/G/1: Poisson arrivals, one request at a time.
 
-    The mean is Pollaczek's and Khinchine's (Kleinrock: Queueing Systems, volume 1, 1975, chapter 5). Of those that
-    wait, which are the share `utilisation`, the time is taken as exponential: exact for M/M/1; for requests that take
-    about the same, up to a third too long at low utilisation, and right within a tenth above three quarters.
+    The mean is from Pollaczek and Khinchine (Kleinrock: Queueing Systems, volume 1, 1975, chapter 5). The share
+    `utilisation` of requests waits, for a time taken as exponential. That is exact for M/M/1. For requests of about
+    equal length it is up to a third too long at low utilisation, and right within a tenth above three quarters.
     """
     new_s, repeat_s = machine.encoder_s + machine.rest_s, machine.rest_s
     mean = (1 - hit_rate) * new_s + hit_rate * repeat_s
@@ -129,7 +129,7 @@ def p99_wait_s(machine: Machine, hit_rate: float, utilisation: float) -> float:
 
 
 def utilisation(machine: Machine, hit_rate: float) -> float:
-    """The share of its limit that a replica may be given: the machine's own, or what keeps a new picture's p99."""
+    """Share of its limit that a replica may use: the machine's own, or what keeps the p99 of a new picture."""
     if machine.utilisation is not None:
         return machine.utilisation
     assert machine.p99_ms is not None
@@ -138,7 +138,7 @@ def utilisation(machine: Machine, hit_rate: float) -> float:
 
 
 def plan(machine: Machine, demand: Demand, *, hashed: bool) -> Plan:
-    """By bisection: with requests hashed by picture, all caches are as one, and more replicas find more."""
+    """Find the fewest replicas by bisection. With requests hashed by picture, all caches act as one."""
     few, enough = 0, 1
     while _short(_with(machine, demand, enough, hashed), demand):
         few, enough = enough, 2 * enough
@@ -149,12 +149,12 @@ def plan(machine: Machine, demand: Demand, *, hashed: bool) -> Plan:
 
 
 def rest_share(machine: Machine, hit_rate: float) -> float:
-    """Of a replica's time that goes into all but the visual encoder: what a tier of its own would free."""
+    """Share of a replica's time outside the visual encoder, which a separate tier would free."""
     return machine.rest_s * limit_per_s(machine, hit_rate)
 
 
 def gbit_per_s(per_second: float, size_bytes: float) -> float:
-    """So many of so many bytes."""
+    """Network traffic of a rate of messages of a size."""
     return per_second * size_bytes * 8 / 1e9
 
 
@@ -166,7 +166,7 @@ def _with(machine: Machine, demand: Demand, replicas: int, hashed: bool) -> Plan
         hit_rate=hit_rate,
         utilisation=share,
         compute_per_s=share * limit_per_s(machine, hit_rate),
-        network_per_s=machine.nic_gbit * 1e9 / 8 * demand.nic_share / demand.request_bytes,
+        network_per_s=machine.nic_gbit * 1e9 / 8 * NIC_SHARE / demand.request_bytes,
     )
 
 

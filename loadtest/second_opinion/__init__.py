@@ -1,1 +1,1 @@
-"""NVIDIA's perf_analyzer beside Locust, on the same server at the same moments."""
+"""A second opinion by NVIDIA's perf_analyzer, on the same server with the same timing."""

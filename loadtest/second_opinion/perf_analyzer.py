@@ -1,14 +1,14 @@
-"""A second opinion: NVIDIA's own perf_analyzer, in C++, on the same server at the same moments as a Locust run.
+"""NVIDIA's perf_analyzer: fetched from PyPI, and run with the timing of a Locust run.
 
-Its executable is in the PyPI wheel of tritonclient 2.51.0, and in no newer one; two libraries that it wants are in the
-wheel of nvidia-pytriton. What was seen of it, and is worked around:
-- its Poisson arrivals are the same in every run (at 20 a second, the first 120 came at 16.5): it is given the arrivals;
-- with `--request-count` it counts whole seconds, and so too low a throughput: it measures three windows, each of which
-  is 1.2 times as long as asked for;
-- its synchronous mode has four requests under way at most, which is no open load: it runs asynchronously;
-- it asks for the same few inputs again and again, which a cache answers: it is given an input for each request;
-- its export of every request holds the pictures in decimals, 0.6 MB a request: its CSV is read, which says the same;
-- it ends at the first request that fails.
+Its executable is in the PyPI wheel of tritonclient 2.51.0, not in newer ones. Two of its libraries are in the wheel of
+nvidia-pytriton. Observed behaviour, and how it is handled:
+- Its Poisson arrivals are the same in every run (at 20 per second, the first 120 came at 16.5): it is given intervals.
+- With `--request-count` it counts whole seconds, so throughput is too low: it measures three windows, each 1.2 times as
+  long as requested.
+- Its synchronous mode has at most four requests in flight, which is not an open load: it runs asynchronously.
+- It repeats a few inputs, which a cache answers: it is given one input per request.
+- Its export of every request has the pictures as decimals, 0.6 MB per request: its CSV is used instead.
+- It ends at the first failed request.
 """
 
 import base64
@@ -33,47 +33,50 @@ from numpy.typing import NDArray
 
 from deploy.local.process import running
 from loadtest.errors import LoadtestError
+from loadtest.load.profiles import Profile
 from loadtest.records import Run
 from measure.files import write_bytes, write_text
 from measure.requests import history_row, new_pictures
-from measure.server import counters, grown, hit_share
+from measure.server import counters, grown, hit_share, replicas
 
 VERSION = "2.51.0"
 FOLDER = Path("build/perf_analyzer")
 EXECUTABLE = "perf_analyzer"
 LIBRARIES = {"libb64.so.0d": "libb64-*.so.0d", "libcudart.so.12": "libcudart-*.so.12*"}
-"""Name that it looks for to the wheel's file."""
+"""File in the wheel for each library name."""
 WINDOWS, WINDOW_FACTOR = 3, 1.2
 FEWEST, MOST = 30, 1500
-"""Requests; of one, its inputs take 0.2 MB of a file that perf_analyzer holds in memory."""
-PERCENTILES = ("p50", "p90", "p95", "p99")
+"""Number of requests that it can handle: each takes 0.2 MB of memory."""
+EXPECTED = 50
+"""Expected requests of an open load that has at least FEWEST: a Poisson process of 50 has fewer once in 1,000 times."""
+PERCENTILES = {"p50": 50, "p90": 90, "p95": 95, "p99": 99}
 
 
 @dataclass(frozen=True, eq=False)
 class Schedule:
-    """What to ask, and when; arrays of equal length."""
+    """Requests and their times; arrays of equal length [requests]."""
 
     arrivals_s: NDArray[np.float64]
     picture: NDArray[np.int64]
-    """Its number: the same again is the same picture."""
+    """Number of the picture; equal numbers are equal pictures."""
     cold: NDArray[np.bool_]
 
     def __post_init__(self) -> None:
-        """Raises LoadtestError."""
+        """Raise LoadtestError for too few or too many requests."""
         if not FEWEST <= len(self.arrivals_s) <= MOST:
             raise LoadtestError(
-                f"{len(self.arrivals_s)} requests for perf_analyzer: expected {FEWEST} to {MOST}, by rate and seconds"
+                f"{len(self.arrivals_s)} requests for perf_analyzer, expected {FEWEST} to {MOST} (rate x seconds)"
             )
 
     @property
     def seconds(self) -> float:
-        """To the next arrival after the last, on average."""
+        """Time span, up to the expected arrival after the last."""
         return float(self.arrivals_s[-1]) * len(self.arrivals_s) / (len(self.arrivals_s) - 1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PerfAnalyzerResult:
-    """What perf_analyzer measured, and what Triton counted meanwhile; not one request failed, or there is none."""
+    """Measurements of perf_analyzer, and of Triton during its run; it has none if a request failed."""
 
     seconds: float
     requests_per_s: float
@@ -83,13 +86,13 @@ class PerfAnalyzerResult:
     p95_ms: float
     p99_ms: float
     server_ms: float
-    """Mean in Triton, from arrival to answer."""
+    """Mean time in Triton, from arrival to answer."""
     hit_share: float
-    """Of pictures whose encoding the cache had."""
+    """Share of pictures whose encoding was cached."""
 
 
 def fetch(folder: Path = FOLDER) -> Path:
-    """The executable, downloaded from PyPI once, with its libraries beside it; raises LoadtestError."""
+    """Get the executable, downloaded from PyPI once, with its libraries beside it; raises LoadtestError."""
     executable = folder / EXECUTABLE
     libraries = folder / "lib"
     libraries.mkdir(parents=True, exist_ok=True)
@@ -108,34 +111,36 @@ def fetch(folder: Path = FOLDER) -> Path:
     return executable
 
 
-def poisson(rate: float, seconds: float, *, repeated: float = 0.0, seed: int = 0) -> Schedule:
-    """An open load: requests a second for so long, a share of them for a picture that was asked for before."""
-    rng = np.random.default_rng(seed)
-    gaps = rng.exponential(1 / rate, max(FEWEST, round(1.5 * rate * seconds)))
-    arrivals = np.cumsum(gaps)
-    arrivals = arrivals[arrivals < seconds]
-    return Schedule(arrivals, _pictures(rng.random(len(arrivals)) < repeated, rng), rng.random(len(arrivals)) < 0.5)
+def check_load(profile: Profile, url: str | None) -> None:
+    """Raise LoadtestError if perf_analyzer could not repeat a run of this profile; `url` None is a single server."""
+    if url is not None and len(replicas(url)) > 1:
+        raise LoadtestError(f"{url} is several servers, but perf_analyzer loads one: give the --url of one")
+    if profile.requests is not None and profile.requests < EXPECTED:
+        raise LoadtestError(
+            f"--second-opinion needs a load of {EXPECTED} requests or more, but this one has about "
+            f"{profile.requests:.0f}: give a higher --rate or a longer --duration"
+        )
 
 
 def replay(run: Run, *, seed: int = 0) -> Schedule:
-    """The run's own moments, repeats and cold starts, from its start, as many as there may be; its pictures are not."""
+    """Plan the first MOST requests of a run again: same times, repeats and cold starts, other pictures."""
     records = run.records
     part = np.argsort(records.intended_s, kind="stable")[:MOST]
     return Schedule(
         records.intended_s[part],
-        _pictures(records.repeat[part], np.random.default_rng(seed)),
+        numbered(records.repeat[part], np.random.default_rng(seed)),
         records.cold[part],
     )
 
 
 def analyze(url: str, schedule: Schedule, *, folder: Path = FOLDER) -> PerfAnalyzerResult:
-    """Load the ensemble at host:port; raises LoadtestError, with perf_analyzer's own words where it gives up."""
+    """Run perf_analyzer against the ensemble at host:port; raises LoadtestError with its own message if it fails."""
     executable = fetch(folder).resolve()
     try:
         with TagRecommender(url, deadline_s=30) as recommender:
             tags = len(recommender.vocabulary)
     except AltrecoError as error:
-        raise LoadtestError(f"nothing for perf_analyzer to load: {error}") from error
+        raise LoadtestError(f"no server for perf_analyzer: {error}") from error
     with tempfile.TemporaryDirectory(dir=folder) as work, triton.InferenceServerClient(url) as client:
         inputs, intervals, report = (Path(work).resolve() / name for name in ("inputs.json", "intervals", "report.csv"))
         _write_inputs(inputs, schedule, tags)
@@ -157,16 +162,16 @@ def analyze(url: str, schedule: Schedule, *, folder: Path = FOLDER) -> PerfAnaly
 
 
 def save_result(path: Path, result: PerfAnalyzerResult) -> None:
-    """Write it as JSON, whole or not at all."""
+    """Write a result as JSON atomically."""
     write_text(path, json.dumps(asdict(result), indent=1) + "\n")
 
 
 def load_result(path: Path) -> PerfAnalyzerResult:
-    """What `save_result` wrote; raises LoadtestError."""
+    """Read what `save_result` wrote; raises LoadtestError."""
     try:
         return PerfAnalyzerResult(**json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
-        raise LoadtestError(f"{path} holds no result of perf_analyzer ({error}): measure again") from error
+        raise LoadtestError(f"{path} is not a result of perf_analyzer ({error}): measure again") from error
 
 
 def _wheel(folder: Path) -> Path:
@@ -177,7 +182,7 @@ def _wheel(folder: Path) -> Path:
         reason = (done.stderr.strip().splitlines() or ["?"])[-1]
         raise LoadtestError(
             f"perf_analyzer could not be downloaded from PyPI ({reason}): it is in the wheel tritonclient=={VERSION} "
-            f"for x86-64 Linux, and is needed once, as {FOLDER / EXECUTABLE}"
+            f"for x86-64 Linux; put it into {FOLDER / EXECUTABLE}"
         )
     return next(folder.glob("*.whl"))
 
@@ -190,15 +195,15 @@ def _library(pattern: str) -> Path:
     return next(folder.glob(pattern))
 
 
-def _pictures(repeat: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.int64]:
-    """A number for each request: a new one, as the first is in any case, or any that was there before."""
+def numbered(repeat: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.int64]:
+    """Number the picture of each request: a new number, or for a repeat any earlier one. The first is new."""
     repeat = repeat & (np.arange(len(repeat)) > 0)
     latest = np.cumsum(~repeat) - 1
     return np.where(repeat, (rng.random(len(repeat)) * (latest + 1)).astype(np.int64), latest)
 
 
 def _write_inputs(path: Path, schedule: Schedule, tags: int) -> None:
-    """A step for each request, its tensors in base64; other pictures each time, as a cache may hold the last ones."""
+    """Write one step per request, tensors in base64. Pictures differ from call to call, so none is cached."""
     nonce, cold = secrets.randbits(62), np.zeros(tags, dtype=np.float32)
     with path.open("w", encoding="utf-8") as file:
         file.write('{"data": [')
@@ -219,19 +224,19 @@ def _run(executable: Path, url: str, seconds: float, *, inputs: Path, intervals:
     command = [str(executable), "-m", contract.TAG_RECOMMENDER.name, "-u", url, "-i", "grpc", "--async"]
     command += ["--input-data", str(inputs), "--request-intervals", str(intervals), "-f", str(report), "--verbose-csv"]
     command += ["--measurement-interval", str(window_ms), "--max-trials", str(WINDOWS)]
-    command += ["--stability-percentage", "999"]  # all windows count, however they differ
+    command += ["--stability-percentage", "999"]  # use all windows, however much they differ
     env = {**os.environ, "LD_LIBRARY_PATH": str(executable.parent / "lib")}
     log = report.with_suffix(".log")
     with running(command, log_path=log, stop_timeout_s=0, env=env, cwd=report.parent) as process:
         code = process.wait(3 * seconds + 60)
     if code is None:
-        raise LoadtestError(f"perf_analyzer did not end: {url} does not hold this rate, choose a lower one")
+        raise LoadtestError(f"perf_analyzer did not end: {url} cannot keep up with this rate, choose a lower one")
     if code or not report.exists():
         said = process.log().partition("Usage:")[0].strip().splitlines()[-5:]
-        raise LoadtestError(f"perf_analyzer gave up (exit code {code}): " + "; ".join(filter(None, said)))
+        raise LoadtestError(f"perf_analyzer failed (exit code {code}): " + "; ".join(filter(None, said)))
 
 
 def server_ms(first: Mapping[str, Any], last: Mapping[str, Any]) -> float:
-    """Mean in Triton between two of its `counters`, of a request to the ensemble."""
+    """Mean time of a request to the ensemble in Triton, between two of its `counters`."""
     ns, requests = (grown(first, last, contract.TAG_RECOMMENDER, key) for key in ("request_ns", "requests"))
     return ns / requests / 1e6

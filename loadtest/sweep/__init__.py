@@ -1,1 +1,1 @@
-"""The search for the settings that serve a workload best."""
+"""Search for the config settings that serve a workload best."""

@@ -1,6 +1,6 @@
-"""Settings of a model's `config.pbtxt` that a sweep turns, and repositories that differ in them alone.
+"""Settings of `config.pbtxt` that a sweep changes, and repositories that differ only in them.
 
-Configs are read and written as protobuf, never as text. A variant has no comments: it is measured and thrown away.
+Configs are read and written as protobuf. Variants have no comments: they are measured and deleted.
 """
 
 import json
@@ -19,35 +19,35 @@ from measure.files import write_text
 
 CONFIG_FILE = "config.pbtxt"
 THREADS = "intra_op_thread_count"
-"""A parameter of Triton's native onnxruntime backend, and of the one in deploy/local."""
+"""Parameter of Triton's native onnxruntime backend and of the one in deploy/local."""
 
 Value = bool | int | tuple[int, ...]
 Point = Mapping[str, Value]
-"""`MODEL.SETTING` to value; what is not in it stays as it is committed."""
+"""Values by `MODEL.SETTING`; other settings stay as committed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelPlan:
-    """Values to try for each setting of one model; none: it is left alone."""
+    """Values to try for each setting of one model; a setting without values is not changed."""
 
     instances_and_threads: tuple[tuple[int, int], ...] = ()
-    """Both at once, as they share the cores: in place of the next two."""
+    """Pairs of both, as they share the cores; replaces the next two."""
     instances: tuple[int, ...] = ()
-    """0: Triton chooses, one for each GPU or two on the CPU."""
+    """0: Triton chooses, one per GPU or two on the CPU."""
     threads: tuple[int, ...] = ()
-    """Of ONNX Runtime, within an operator; 0: it chooses, one for each core."""
+    """Threads of ONNX Runtime within an operator; 0: it chooses, one per core."""
     dynamic_batching: tuple[bool, ...] = ()
     max_queue_delay_us: tuple[int, ...] = ()
     preferred_batch_sizes: tuple[tuple[int, ...], ...] = ()
     cache: tuple[bool, ...] = ()
 
     def __post_init__(self) -> None:
-        """Raises ValueError."""
+        """Raise ValueError for a value out of range."""
         for name in ("instances", "threads", "max_queue_delay_us"):
             if min(getattr(self, name), default=0) < 0:
                 raise ValueError(f"{name} is {list(getattr(self, name))}, expected 0 or more")
         if self.instances_and_threads and (self.instances or self.threads):
-            raise ValueError("instances_and_threads stand in place of instances and of threads: give one or the others")
+            raise ValueError("instances_and_threads replaces instances and threads: give one or the others")
         if min((count for pair in self.instances_and_threads for count in pair), default=0) < 0:
             raise ValueError(f"instances_and_threads is {list(self.instances_and_threads)}, expected 0 or more")
         if any(size < 1 for sizes in self.preferred_batch_sizes for size in sizes):
@@ -56,14 +56,14 @@ class ModelPlan:
 
 @dataclass(frozen=True, kw_only=True)
 class SweepPlan:
-    """What to try, model by model, in this order."""
+    """Values to try, model by model in this order."""
 
     visual_encoder: ModelPlan = ModelPlan()
     preference_encoder: ModelPlan = ModelPlan()
     classifier: ModelPlan = ModelPlan()
 
     def values(self) -> dict[str, tuple[Value, ...]]:
-        """`MODEL.SETTING` to what is to be tried."""
+        """Values to try by `MODEL.SETTING`."""
         return {
             f"{model.name}.{setting}": tuple(values)
             for model in contract.COMPONENTS
@@ -74,22 +74,22 @@ class SweepPlan:
 
 @dataclass(frozen=True)
 class Setting:
-    """Where it is in a config."""
+    """Reader and writer of a setting in a config."""
 
     read: Callable[[pb.ModelConfig], Value]
     write: Callable[[pb.ModelConfig, Any], None]
 
 
 def load_plan(path: Path) -> SweepPlan:
-    """Read and check; raises LoadtestError."""
+    """Read and check a plan; raises LoadtestError."""
     plan = parse(SweepPlan, read_toml(path, "sweep"), file=str(path))
     if not plan.values():
-        raise LoadtestError(f"{path} has nothing to try, expected {', '.join(SETTINGS)} of a model")
+        raise LoadtestError(f"{path} has no values to try, expected {', '.join(SETTINGS)} of a model")
     return plan
 
 
 def committed(repository: Path, plan: SweepPlan) -> Point:
-    """The values of all settings of the plan as they are; raises LoadtestError."""
+    """Read the committed values of all settings in the plan; raises LoadtestError."""
     point = {}
     for key in plan.values():
         model, setting = key.split(".")
@@ -98,7 +98,7 @@ def committed(repository: Path, plan: SweepPlan) -> Point:
 
 
 def write_variant(repository: Path, destination: Path, point: Point) -> Path:
-    """A repository with these settings and, by links, the weights of the other one; raises LoadtestError."""
+    """Write a repository with these settings that links to the weights of the other; raises LoadtestError."""
     for model in sorted(path.parent for path in repository.glob(f"*/{CONFIG_FILE}")):
         folder = destination / model.name
         folder.mkdir(parents=True)
@@ -118,23 +118,23 @@ def read_config(path: Path) -> pb.ModelConfig:
     except OSError as error:
         raise LoadtestError(f"cannot read {path}: {error.strerror}; expected a Triton model repository") from error
     except (text_format.ParseError, UnicodeDecodeError) as error:
-        raise LoadtestError(f"{path} is no valid model configuration: {error}") from error
+        raise LoadtestError(f"{path} is not a valid model config: {error}") from error
 
 
 def apply(config: pb.ModelConfig, model: str, point: Point) -> None:
-    """Change the config of that model; what `dynamic_batching` switches off goes last."""
+    """Apply the settings of a model to its config, `dynamic_batching` last because it may clear others."""
     for setting in sorted(SETTINGS, key="dynamic_batching".__eq__):
         if f"{model}.{setting}" in point:
             SETTINGS[setting].write(config, point[f"{model}.{setting}"])
 
 
 def label(value: Value) -> str:
-    """As it is written in TOML."""
+    """Format a value as in TOML."""
     return json.dumps(value)
 
 
 def has_effect(key: str, point: Point) -> bool:
-    """Whether the setting does anything: how to batch does not where there is no batching."""
+    """Whether the setting has an effect: those of batching have none without it."""
     model, setting = key.split(".")
     return setting not in BATCHING or bool(point.get(f"{model}.dynamic_batching", True))
 
@@ -142,7 +142,7 @@ def has_effect(key: str, point: Point) -> bool:
 def _write_instances(config: pb.ModelConfig, count: int) -> None:
     config.ClearField("instance_group")
     if count:
-        config.instance_group.add(count=count)  # of no kind: on the GPU where there is one
+        config.instance_group.add(count=count)  # without a kind: on the GPU if there is one
 
 
 def _read_instances(config: pb.ModelConfig) -> int:
@@ -192,7 +192,7 @@ SETTINGS = {
     "preferred_batch_sizes": Setting(lambda config: tuple(config.dynamic_batching.preferred_batch_size), _write_sizes),
     "cache": Setting(lambda config: config.response_cache.enable, _write_cache),
 }
-"""Name, as in ModelPlan, to what it is in a config."""
+"""Settings by name, as in ModelPlan."""
 
 BATCHING = ("max_queue_delay_us", "preferred_batch_sizes")
 

@@ -1,4 +1,4 @@
-"""The load under which configs are compared: always the same requests, first one at a time, then several at once."""
+"""The load that compares configs: the same requests for all, first one at a time, then concurrently."""
 
 import secrets
 from collections.abc import Sequence
@@ -15,41 +15,41 @@ from loadtest.load.workload import Workload
 from measure.callers import Caller, Load, closed_load, shared
 
 METRICS = {
-    "pictures_per_s": "pictures a second",
+    "pictures_per_s": "pictures per second",
     "p95_ms": "p95, ms",
-    "alone_p50_ms": "p50 of a request alone, ms",
+    "alone_p50_ms": "p50 of single requests, ms",
 }
-"""Of what a load measures; of the first, more is better."""
+"""Metrics of a load; only for the first, more is better."""
 
 ALONE_SHARE = 4
-"""A request in so many is asked alone, first; as many again warm the server up."""
+"""One request in ALONE_SHARE is first sent alone; as many others warm up the server."""
 STREAMS = {"warm-up": 0, "alone": 1, "together": 2}
 
 
 @dataclass(frozen=True, kw_only=True)
 class SweepLoad:
-    """So many requests of a workload by so many clients at once; as work and not as time, it is the same for all."""
+    """A fixed number of requests from concurrent clients, so that every configuration does the same work."""
 
     workload: Workload
     requests: int = 80
     clients: int = 8
 
     def __post_init__(self) -> None:
-        """Raises LoadtestError."""
+        """Raise LoadtestError for too few requests."""
         if self.clients < 1 or self.requests < ALONE_SHARE * self.clients:
             raise LoadtestError(
-                f"{self.requests} requests by {self.clients} clients: give one client or more, and each at least "
-                f"{ALONE_SHARE} requests"
+                f"{self.requests} requests by {self.clients} clients: expected at least one client, and "
+                f"{ALONE_SHARE} requests for each"
             )
 
     def __call__(self, url: str) -> dict[str, float]:
-        """METRICS of the server at host:port; raises AltrecoError for what it cannot answer."""
+        """Measure METRICS of the server at host:port; raises AltrecoError if a request fails."""
         with ExitStack() as stack:
             clients = [
                 stack.enter_context(TagRecommender(url, deadline_s=self.workload.deadline_s * self.clients))
                 for _ in range(self.clients)
             ]
-            # Another number in each load: what the cache has from one before is not asked for again.
+            # A new number for each load, so that no picture is cached from an earlier one.
             payloads = Payloads(self.workload, clients[0].vocabulary.tags, secrets.randbits(62))
             few = self.requests // ALONE_SHARE
             self._ask(clients, payloads, STREAMS["warm-up"], few)
@@ -62,7 +62,7 @@ class SweepLoad:
         }
 
     def _ask(self, clients: Sequence[TagRecommender], payloads: Payloads, stream: int, count: int) -> tuple[Load, int]:
-        """The load of so many requests, and their pictures."""
+        """Send `count` requests of a stream; return the load and the number of pictures."""
         planned = list(islice(payloads.stream(stream), count))
         images = (([payloads.picture(number) for number in of.pictures], of.history) for of in planned)
         requests = shared(images)

@@ -1,4 +1,4 @@
-"""A sweep as Markdown: what is recommended and what it gains first, then what every setting was worth."""
+"""Report of a sweep as Markdown: the recommendation and its gain, then every setting."""
 
 from collections.abc import Mapping, Sequence
 from statistics import median
@@ -14,19 +14,19 @@ from loadtest.sweep.search import MARGIN, Candidate, Sweep, Trial
 from measure.markdown import number, table
 
 LOCAL_BACKEND = (
-    "The local Triton runs ONNX Runtime in a Python process for each instance, its threads do not spin, and it takes "
-    "`intra_op_thread_count` from the config. The native backend of NVIDIA's container shares one process, its threads "
-    "spin, and GPUs are another matter altogether: there, sweep again."
+    "The local Triton runs ONNX Runtime in one Python process per instance, with threads that do not spin, and takes "
+    "`intra_op_thread_count` from the config. The native backend of NVIDIA's container runs them in one process "
+    "with spinning threads. Sweep again there, and on a GPU."
 )
 
 
 def sweep_markdown(sweep: Sweep, conditions: Mapping[str, Any]) -> str:
-    """The whole report."""
+    """Render the report."""
     lines = ["# Tuning sweep", "", sentence(sweep), ""]
     if sweep.changes:
         lines += ["```", *config_snippets(sweep.changes), "```", ""]
     if sweep.confirmation:
-        lines += ["## The best against the committed configs", "", *_table(sweep.confirmation), ""]
+        lines += ["## The best settings against the committed ones", "", *_table(sweep.confirmation), ""]
     lines += ["## Setting by setting", "", _how_to_read(), ""]
     for trial in sweep.trials:
         lines += [f"### `{trial.setting}`", "", *_table(trial), ""]
@@ -35,35 +35,35 @@ def sweep_markdown(sweep: Sweep, conditions: Mapping[str, Any]) -> str:
 
 
 def sentence(sweep: Sweep) -> str:
-    """The result in words."""
+    """Result in words."""
     if not sweep.finished:
-        return f"Interrupted after {len(sweep.trials)} settings: nothing is recommended yet."
+        return f"Not finished after {len(sweep.trials)} settings: no recommendation yet."
     if not sweep.changes:
-        return "The committed configs stay: nothing was better by more than noise."
+        return "Keep the committed configs: nothing was better by more than noise."
     assert sweep.confirmation is not None
     gains = sweep.confirmation.gains(sweep.confirmation.winner)
     changes = ", ".join(f"`{key}` {label(value)}" for key, value in sweep.changes.items())
     gained = "; ".join(f"{METRICS.get(metric, metric)} {_gain(ratios)}" for metric, ratios in gains.items())
-    return f"Recommended: {changes}. Against the committed configs, above 1 is better: {gained}."
+    return f"Recommended: {changes}. Gains over the committed configs (above 1 is better): {gained}."
 
 
 def config_snippets(changes: Point) -> list[str]:
-    """What the changes look like in `config.pbtxt`, model by model."""
+    """Format the changes as `config.pbtxt`, model by model."""
     lines = []
     for model in sorted({key.split(".")[0] for key in changes}):
         config = pb.ModelConfig()
         apply(config, model, changes)
-        lines += [f"# {model}/config.pbtxt", text_format.MessageToString(config).strip() or "# (without it)"]
+        lines += [f"# {model}/config.pbtxt", text_format.MessageToString(config).strip() or "# (remove it)"]
     return lines
 
 
 def _how_to_read() -> str:
     return (
-        "The first line of each table is the best known until then, with which the others are compared round by round: "
-        f"median, and range. A difference counts when every round has it and its median is {100 * (MARGIN - 1):.0f} % "
-        "or more; `better` is better in one metric and worse in none, `mixed` is a choice to be made by hand. "
-        "Switching dynamic batching off is never recommended: with it goes the queue policy, by which requests that "
-        "nobody waits for are dropped."
+        "The first line of each table is the best setting so far. The others are compared with it round by round "
+        "(median and range). A difference counts if every round shows it and the median is "
+        f"{100 * (MARGIN - 1):.0f} % or more. `better` is better in one metric and worse in none; `mixed` is for you "
+        "to decide. Switching dynamic batching off is never recommended: it also disables the queue policy, which "
+        "drops requests that nobody waits for."
     )
 
 

@@ -1,8 +1,8 @@
-"""Which settings of the configs serve a workload best: `python -m loadtest sweep`.
+"""Search for the config settings that serve a workload best.
 
-One setting is tried at a time, the others as the best known so far. Its values are served by a Triton each, all up at
-once, and loaded in turn, round by round in changing order; they are compared round by round, so that what happens to
-the machine meanwhile happens to all. What wins in the end is held against the committed configs anew.
+One setting is tried at a time, with the others at their best value so far. Each of its values is served by its own
+Triton. All of them run at once, and are loaded in turn in changing order. They are compared round by round, so that
+other work on the machine affects all of them. The winner is finally compared with the committed configs.
 """
 
 import json
@@ -24,31 +24,31 @@ from measure.turns import order
 
 FORMAT = "altreco-loadtest-sweep-1"
 MARGIN = 1.02
-"""A difference counts from here on, and only when every round has it."""
+"""Smallest median ratio that counts as a difference, if every round shows it."""
 PASSES = 2
-"""A setting is tried again when another one changed after it."""
+"""Passes over the plan: a setting is tried again if another one has changed since."""
 FOR_INFORMATION = ".dynamic_batching"
-"""Measured, and never adopted: with it goes the queue policy, by which requests that nobody waits for are dropped."""
+"""Measured but never adopted: without it there is no queue policy to drop requests that nobody waits for."""
 MORE_IS_BETTER = ("pictures_per_s",)
 SERVER: Mapping[str, Any] = {"strict": True, "stop_timeout_s": 0}
 
 Figures = Mapping[str, float]
 Measure = Callable[[str], Figures]
-"""Loads the server at host:port, and returns metric to value."""
+"""Loads the server at host:port and returns the values by metric."""
 Serve = Callable[[Path], AbstractContextManager[str]]
-"""Serves a repository; its host:port."""
+"""Serves a repository and gives its host:port."""
 
 
 @contextmanager
 def serve_strictly(repository: Path) -> Iterator[str]:
-    """A Triton on this machine."""
+    """Run a Triton on this machine and give its host:port."""
     with serve(on_free_ports(repository, **SERVER)) as server:
         yield server.grpc_url
 
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """Settings, and what they measured: a value of every metric a round. `failed` is why there are none."""
+    """Settings and their results, one set of metrics per round. `failed` says why there are none."""
 
     label: str
     point: Point
@@ -58,18 +58,18 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """Candidates side by side, first the one that the others are compared with."""
+    """Candidates of one comparison; the first is the one that the others are compared with."""
 
     setting: str
     candidates: tuple[Candidate, ...]
 
     @property
     def base(self) -> Candidate:
-        """What the others are compared with."""
+        """Candidate that the others are compared with."""
         return self.candidates[0]
 
     def gains(self, candidate: Candidate) -> dict[str, list[float]]:
-        """Metric to a ratio a round, above 1 where the candidate is better than the base."""
+        """Ratios to the base by metric, one per round; above 1 the candidate is better."""
         gains: dict[str, list[float]] = {}
         for before, now in zip(self.base.rounds, candidate.rounds, strict=False):
             for metric, value in now.items():
@@ -78,7 +78,7 @@ class Trial:
         return gains
 
     def verdict(self, candidate: Candidate) -> str:
-        """`better` in a metric and worse in none, `worse`, `mixed`, `same`, `failed`, or `not measured`."""
+        """Result: `better` (in a metric and worse in none), `worse`, `mixed`, `same`, `failed` or `not measured`."""
         if candidate.failed or not candidate.rounds:
             return "failed" if candidate.failed else "not measured"
         gains = self.gains(candidate).values()
@@ -88,35 +88,35 @@ class Trial:
 
     @property
     def winner(self) -> Candidate:
-        """Of those that are better the one that gains most over all metrics, otherwise the base."""
+        """Better candidate with the largest mean gain over all metrics; the base if none is better."""
         better = [candidate for candidate in self.candidates[1:] if self.verdict(candidate) == "better"]
         return max(better, key=lambda of: geometric_mean(map(median, self.gains(of).values())), default=self.base)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """What is known so far."""
+    """Results so far."""
 
     committed: Point
     trials: tuple[Trial, ...] = ()
     confirmation: Trial | None = None
-    """The best found against the committed configs, in rounds of their own."""
+    """Final comparison of the best settings with the committed ones."""
     finished: bool = False
 
     @property
     def recommended(self) -> Point:
-        """The best found where it is better than the committed one, which otherwise stays."""
+        """Best settings if they beat the committed ones, otherwise those."""
         return self.confirmation.winner.point if self.confirmation and self.finished else self.committed
 
     @property
     def changes(self) -> Point:
-        """Of the recommended settings those that are not as committed."""
+        """Recommended settings that differ from the committed ones."""
         return {key: value for key, value in self.recommended.items() if value != self.committed[key]}
 
 
 @dataclass
 class Search:
-    """A sweep under way; `keep` is given what is known after each load."""
+    """A sweep; `keep` gets the results so far after each measurement."""
 
     repository: Path
     measure: Measure
@@ -126,7 +126,7 @@ class Search:
     known: Sweep = field(init=False)
 
     def run(self, plan: SweepPlan) -> Sweep:
-        """Try all settings; raises LoadtestError, also where the committed configs cannot be served."""
+        """Try all settings; raises LoadtestError, also if the committed configs cannot be served."""
         best = committed(self.repository, plan)
         self.known = Sweep(committed=best)
         tried: dict[str, Point] = {}
@@ -149,7 +149,7 @@ class Search:
         return self._compare(key, points, lambda trial: replace(self.known, trials=(*trials, trial)))
 
     def _compare(self, setting: str, points: Mapping[str, Point], known: Callable[[Trial], Sweep]) -> Trial:
-        """Serve all, and load them in turn; the first must work, another that does not is out."""
+        """Serve all candidates and load them in turn. The first must work; others that fail are dropped."""
         trial = Trial(setting=setting, candidates=tuple(Candidate(label=name, point=of) for name, of in points.items()))
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="altreco-sweep-")))
@@ -180,7 +180,7 @@ class Search:
 
 
 def save_sweep(path: Path, sweep: Sweep, conditions: Mapping[str, Any]) -> None:
-    """Write all that was measured as JSON, whole or not at all."""
+    """Write all measurements as JSON atomically."""
     result = {"recommended": sweep.recommended, "changes": sweep.changes}
     write_text(
         path, json.dumps({"format": FORMAT, "conditions": conditions, **result, **asdict(sweep)}, indent=1) + "\n"
@@ -194,6 +194,6 @@ def _with(trial: Trial, changed: Candidate) -> Trial:
 def _failed(trial: Trial, candidate: Candidate, error: Exception) -> Trial:
     if candidate.label == trial.base.label:
         raise LoadtestError(
-            f"{trial.setting} = {candidate.label}, which was to be improved, failed: {error}"
+            f"{trial.setting} = {candidate.label}, the setting to improve on, failed: {error}"
         ) from error
     return _with(trial, replace(candidate, failed=str(error)))

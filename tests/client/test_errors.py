@@ -4,6 +4,7 @@ import pytest
 from altreco_client import (
     AltrecoError,
     DeadlineExceeded,
+    Overloaded,
     ServerFailed,
     ServerRejected,
     TLSFailed,
@@ -31,8 +32,13 @@ RESTRICTED = "This protocol is restricted, expecting header 'triton-grpc-protoco
     [
         ("UNAVAILABLE", REFUSED, Unavailable, "is Triton running"),
         ("UNAVAILABLE", "Stream removed (Socket closed)", Unavailable, "is Triton running"),
-        ("UNAVAILABLE", "in ensemble 'tag_recommender', Request timeout expired", DeadlineExceeded, "raise deadline_s"),
-        ("UNAVAILABLE", "[request id: v3] Exceeds maximum queue size", Unavailable, "add replicas"),
+        (
+            "UNAVAILABLE",
+            "in ensemble 'tag_recommender', Request timeout expired",
+            DeadlineExceeded,
+            "after 1.3 s in its queue",
+        ),
+        ("UNAVAILABLE", "[request id: v3] Exceeds maximum queue size", Overloaded, "add replicas"),
         ("UNAVAILABLE", EXPIRED, TLSFailed, "look at its certificate"),
         ("UNAVAILABLE", RESET, Unavailable, "is Triton running"),
         ("UNAVAILABLE", HUNG_UP, TLSFailed, "does it want TLS"),
@@ -50,7 +56,13 @@ def test_every_status_becomes_an_error_that_says_what_to_do(
     status: str, words: str, kind: type[AltrecoError], advice: str
 ) -> None:
     # Address and request id are the caller's: whatever they spell must not decide.
-    error = from_triton(InferenceServerException(words, f"StatusCode.{status}"), "tls-handshake:8001", 2.5, "ssl-17")
+    error = from_triton(
+        InferenceServerException(words, f"StatusCode.{status}"),
+        "tls-handshake:8001",
+        deadline_s=2.5,
+        waited_s=1.3004,
+        request_id="ssl-17",
+    )
     assert type(error) is kind
     for part in ("tls-handshake:8001", advice, "[request id: ssl-17]", words):
         assert part in str(error)

@@ -30,6 +30,11 @@ class Upload:
         (encoded(gradient(500, 500), "JPEG", progressive=True)[:-900], "truncated"),
         (Path("/nowhere/photo.jpg"), "photo.jpg: .*No such file"),
         (Path("/"), "directory"),
+        (
+            "https://example.org/photo.jpg",
+            "https://example.org/photo.jpg is a URL, and URLs are not fetched: download it",
+        ),
+        (Path("s3://bucket/photo.jpg"), "URLs are not fetched"),
         ("photo\0.jpg", "null byte"),
         (np.zeros((4, 4, 3)), r"float64 \[4, 4, 3\]: expected uint8"),
         (np.zeros((0, 4, 3), dtype=np.uint8), "expected uint8"),

@@ -91,6 +91,7 @@ def test_a_misspelt_option_is_a_type_error() -> None:
     ("ask", "message"),
     [
         (lambda r: r.recommend_batch([PICTURE], [None, None]), "1 images and 2 histories"),
+        (lambda r: r.recommend_batch([(PICTURE, {"sea": 1})]), r"two lists.*recommend_batch\(\[a, b\], \[x, y\]\)"),
         (lambda r: r.recommend_batch("photo.jpg"), "images: expected a list or tuple, got str"),
         (lambda r: r.recommend_for_users(PICTURE, {"sea": 1}), "histories: expected a list or tuple, got dict"),
     ],

@@ -81,7 +81,7 @@ def test_a_model_that_lacks_a_gpu_is_a_reason() -> None:
 
 def test_an_end_without_a_word_is_told_as_such() -> None:
     error = start_error("", options={}, repository="model_repository", exit_code=-6)
-    assert str(error) == "Triton ended at its start (exit code -6):\n  it said nothing"
+    assert str(error) == "Triton ended while starting (exit code -6):\n  its log is empty"
 
 
 def test_an_ensemble_names_what_it_lacks_and_not_why_again() -> None:

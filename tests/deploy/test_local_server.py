@@ -67,8 +67,19 @@ def test_the_command_runs_until_it_is_stopped_and_leaves_nothing(repository: Pat
         assert shared_memory(triton)
         process.send_signal(stop)
         assert process.wait(DEADLINE_S) == 0
+        assert process.stdout.read() == ""
     wait_until(lambda: not alive(children), "every process of the server has ended")
     assert not shared_memory(triton)
+
+
+def test_a_server_without_a_loaded_model_says_which_flag_loads_them(tmp_path: Path) -> None:
+    arguments = command(tmp_path, "--free-ports", "--stop-timeout", "0", "--model-control", "explicit")
+    with subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert process.stdout.readline().startswith("No model is loaded: start it with -- '--load-model=*'")
+        process.terminate()
+        assert process.wait(DEADLINE_S) == 0
 
 
 def test_the_server_ends_with_a_parent_that_is_killed(repository: Path, tmp_path: Path) -> None:

@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
-from deploy.monitoring.dashboard import DASHBOARD, panels
-from deploy.monitoring.local import MONITORING, SUMMARIES, local_config
-from deploy.monitoring.prometheus_rule import prometheus_rule
+from deploy.monitoring.prometheus_rule import MONITORING, prometheus_rule
 from loadtest.parse import read_toml
-from tests.deploy.monitoring import DEPLOY, compose_flags
+from tests.deploy.monitoring import DASHBOARD, DEPLOY, compose_flags, panels
+from tests.deploy.prometheus import SUMMARIES, local_config
 from tests.deploy.test_kubernetes import KUBERNETES, NEWEST, find, flags, pod, render, validate
 from tests.deploy.triton_flags import assert_taken
 from tests.tools import require

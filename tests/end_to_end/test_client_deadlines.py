@@ -1,10 +1,11 @@
-"""A slow server: calls end at their deadline, the server drops what nobody waits for, and users get their own tags."""
+"""A slow server: calls end at their deadline, clients do not flood it, and users get their own tags."""
 
 import asyncio
 import re
 import threading
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -14,17 +15,20 @@ import pytest
 import tritonclient.grpc as triton
 from altreco_client import (
     AsyncTagRecommender,
+    CallReport,
     Channel,
     DeadlineExceeded,
     InvalidHistory,
     InvalidImage,
     InvalidRequest,
+    Overloaded,
     Recommendation,
     ServerError,
     Tag,
     TagHistory,
     Unavailable,
 )
+from altreco_client.call.in_flight import START, WAIT_SHARE
 
 from deploy.local import Server
 from measure.waiting import wait_until
@@ -108,15 +112,33 @@ def test_the_first_call_of_all_ends_at_its_deadline(slow: SlowModel, server: Ser
 
 
 @both
-def test_the_server_does_not_work_for_those_who_gave_up(slow: SlowModel, server: Server, kind: str) -> None:
-    with asking(kind, server.grpc_url) as ask, ThreadPoolExecutor(4) as pool:
-        with blocked(slow, ask) as blocker:
-            calls = [pool.submit(ask, picture(i), HISTORY, request_id=f"late-{i}", deadline_s=0.3) for i in range(4)]
-            for call in calls:
-                assert isinstance(call.exception(), DeadlineExceeded)
-        assert blocker.result().tags
-        assert ask(picture(), HISTORY, request_id="after", deadline_s=WAIT_S).tags
-    assert slow.executed()[-2:] == ["blocker", "after"]
+def test_a_server_that_is_too_slow_is_not_flooded(slow: SlowModel, server: Server, kind: str) -> None:
+    """What the limit of requests in flight lets through ends at its deadline; the rest is refused after a quarter."""
+    requests, deadline_s = 40, 2.0
+    reports: list[CallReport] = []
+    with asking(kind, server.grpc_url, on_call=reports.append) as ask, ThreadPoolExecutor(requests) as pool:
+        with blocked(slow, ask):
+            started, reports[:] = len(slow.executed()), []
+            calls = [pool.submit(ask, picture(i), HISTORY, deadline_s=deadline_s) for i in range(requests)]
+            errors = Counter(type(call.exception()) for call in calls)
+        assert errors == {DeadlineExceeded: START - 1, Overloaded: requests - START + 1}  # one slot is the blocker's
+        refused = [report for report in reports if isinstance(report.error, Overloaded)]
+        assert all(WAIT_SHARE * deadline_s <= report.waited_s < report.duration_s for report in refused)
+        assert {report.in_flight_limit for report in refused} == {START}
+        assert "too much to do: this client has 16 requests in flight" in str(refused[0].error)
+        assert ask(picture(), HISTORY, request_id=f"after-{kind}", deadline_s=WAIT_S).tags
+    assert len(slow.executed()) - started == START  # 15 for nobody, and the one after them
+    assert reports[-1].error is None
+    assert reports[-1].in_flight_limit < START
+
+
+@both
+def test_a_burst_over_the_limit_waits_for_its_turn(slow: SlowModel, server: Server, kind: str) -> None:
+    requests = 3 * START
+    with asking(kind, server.grpc_url, deadline_s=WAIT_S) as ask, ThreadPoolExecutor(requests) as pool:
+        slow.take(0.02)
+        answers = [call.result() for call in [pool.submit(ask, picture(i), HISTORY) for i in range(requests)]]
+    assert all(answer.tags for answer in answers)
 
 
 @both
@@ -158,7 +180,9 @@ def test_256_requests_under_way_on_one_thread(slow: SlowModel, server: Server) -
     requests = 256
 
     async def main() -> None:
-        async with AsyncTagRecommender(server.grpc_url, deadline_s=WAIT_S) as recommender:
+        async with AsyncTagRecommender(
+            server.grpc_url, deadline_s=WAIT_S, channel=Channel(max_in_flight=None)
+        ) as recommender:
             images = [picture(i) for i in range(requests)]
             await recommender.recommend(images[0], HISTORY)
             python, all_of_them = threading.active_count(), psutil.Process().num_threads()

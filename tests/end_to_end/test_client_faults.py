@@ -52,7 +52,8 @@ def two(served: Served, tmp_path: Path) -> tuple[SlowModel, SlowModel]:
 
 @pytest.fixture
 def replicas(two: tuple[SlowModel, SlowModel]) -> Iterator[tuple[Server, Server]]:
-    with serving(two[0].repository, stop_timeout_s=2) as one, serving(two[1].repository) as other:
+    flag = "--exit-timeout-secs=2"
+    with serving(two[0].repository, extra_args=(flag,)) as one, serving(two[1].repository) as other:
         for model in two:
             model.take(BUSY_S)
         yield one, other

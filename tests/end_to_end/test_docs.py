@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.end_to_end.printed import NEVER_RUN, ROOT, commands, run
+from tests.end_to_end.printed import FENCED, NEVER_RUN, ROOT, commands, run
 from tests.kept import Kept
 from tests.loadtest.make_run import lognormal, make_run
 from tests.servers import serving
@@ -27,7 +27,6 @@ ELSEWHERE = (
     "pip install ./client ",  # test_installation.py
     "uvicorn app:app ",  # test_upload_service.py
     "SECURITY=",  # test_secured_tools.py, as what ends in $SECURITY
-    f"{PYTHON}deploy.local ",  # test_local_session.py
 )
 LONG = (
     *(f"{PYTHON}loadtest{command}" for command in (" capacity", " sweep", ".scale")),
@@ -44,7 +43,6 @@ MEANT = {
     "CHECKPOINT": "build/demo/small.pt",
     "DIR": "build/demo/data",
     "OUT": "build/generated",
-    "VOLUME": "build/volume",
 }
 SHORTER = {"--run-time 10s": "--run-time 2s", "loadtest run": "loadtest run --duration 3 --no-calibration"}
 TAGS = {"tag-0": "sea", "tag-1": "beach", "tag-2": "2009", "tag-3": "spain"}
@@ -73,13 +71,12 @@ def checkout(kept: Kept, tmp_path_factory: pytest.TempPathFactory) -> Iterator[C
         if path.name not in ("build", "model_repository", ".git"):
             (folder / path.name).symlink_to(path)
     models = shutil.copytree(kept.releases(1), folder / "model_repository")
-    demo, volume = folder / "build" / "demo", folder / "build" / "volume"
+    demo = folder / "build" / "demo"
     shutil.copytree(kept.checkpoint().with_suffix(".data"), demo / "data")
     shutil.copy(kept.checkpoint(), demo / "small.pt")
     for photo in (folder / "photo.jpg", demo / "data" / "images" / "000000.jpg"):
         photo.parent.mkdir(exist_ok=True)
         Image.fromarray(np.full((300, 400, 3), 120, dtype=np.uint8)).save(photo)
-    volume.mkdir()
     for seed, name in enumerate("abcdef"):
         make_run(folder / "build" / "loadtest" / name, lognormal(2000, seed=seed))
     served = shutil.copytree(models, folder / "build" / "served")
@@ -114,6 +111,17 @@ def test_commands_do_what_they_say(checkout: Checkout, document: str) -> None:
     }
     answers = [output for command, output in said.items() if "altreco recommend build/demo" in command]
     assert len(set(answers)) == len(answers)  # with a history, the tags are others
+
+
+@pytest.mark.parametrize("document", [*DOCUMENTS, "docs/benchmarks.md", "docs/runbook.md"])
+def test_links_lead_to_files_and_headings(document: str) -> None:
+    for link in re.findall(r"\]\(((?!http)[^)]+)\)", (ROOT / document).read_text()):
+        name, _, anchor = link.partition("#")
+        target = (ROOT / document).parent / name if name else ROOT / document
+        assert target.exists(), link
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", FENCED.sub("", target.read_text()), re.MULTILINE)
+            assert anchor in [re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings], link
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

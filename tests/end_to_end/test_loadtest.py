@@ -97,6 +97,8 @@ def test_a_smoke_run(served: Served, tmp_path: Path) -> None:
     served_requests, before = (sample["models"]["tag_recommender"]["requests"] for sample in (last, first))
     assert served_requests - before >= len(records)
     assert "0 failed" in done.stdout
+    before = [line.split(":")[0] for line in done.stderr.splitlines()]
+    assert before[:2] == ["measuring the highest rate that the generator can send", "preparing pictures and histories"]
 
 
 @pytest.mark.timing
@@ -150,7 +152,7 @@ def test_ctrl_c_keeps_what_was_recorded(served: Served, tmp_path: Path) -> None:
     assert len(run.records) > 10
     assert (run.records.error == -1).all()
     assert run.settings.duration_s < 60
-    assert run.settings.ended_early == "it was interrupted"
+    assert run.settings.ended_early == "interrupted"
     assert "stopping" in output
 
 
@@ -180,7 +182,8 @@ def test_a_model_that_is_not_there(served: Served) -> None:
         (["--profile", "stedy"], "error: there is no profile 'stedy'"),
         (["--workload", "nowhere.toml"], r"error: cannot read the workload nowhere\.toml"),
         (["--rate", "5", "--users", "5"], "not allowed with argument"),
-        (["--metrics-url", "http://localhost:1/metrics"], "error: --metrics-url is of a server that runs"),
+        (["--metrics-url", "http://localhost:1/metrics"], "error: --metrics-url is for a running server"),
+        (["--rate", "5", "--duration", "5", "--second-opinion"], "error: --second-opinion needs a load of 50 requests"),
     ],
 )
 def test_options_that_cannot_be(options: list[str], message: str) -> None:
@@ -223,7 +226,7 @@ def test_a_generator_that_is_too_busy_fails_the_run(served: Served, tmp_path: Pa
     options = ("--workload", ROOT / "loadtest" / "workloads" / "photos.toml", "--rate", 200, "--duration", 4)
     with load(tmp_path, *options, "--url", served.server.grpc_url) as process:
         run, output = finished(process, tmp_path, 1)
-    assert re.search(r"NOT VALID: .* of the load generator is .*: give the generator more --workers", output)
+    assert re.search(r"NOT VALID: .* of the load generator is .*: give it more --workers", output)
     # Those that never got their turn are counted, too.
     assert len(run.records) == pytest.approx(800, abs=150)
 

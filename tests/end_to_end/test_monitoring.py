@@ -17,12 +17,11 @@ from altreco_client import contract
 from altreco_client.call.wire import inputs
 from tritonclient.utils import InferenceServerException
 
-from deploy.monitoring.dashboard import panels
-from deploy.monitoring.local import SUMMARIES, Prometheus, prometheus
 from measure.callers import Caller, Calls, calling, shared
 from measure.requests import Request, history_row, known, mixed, new_pictures, new_requests
 from measure.waiting import wait_until
-from tests.deploy.monitoring import compose_flags
+from tests.deploy.monitoring import compose_flags, panels
+from tests.deploy.prometheus import SUMMARIES, Prometheus, prometheus
 from tests.end_to_end.conftest import Served
 from tests.servers import serving
 from tests.tiny import TAGS

@@ -79,7 +79,7 @@ def test_an_answer_may_differ_by_what_the_gate_allows(
     ended = probe(deployed, "golden", MODELS=models)
     assert (ended.returncode == 0) is taken, ended.stderr
     if not taken:
-        assert f"golden input {tags.name[:2]}: release 1 answers otherwise" in ended.stderr
+        assert f"golden input {tags.name[:2]}: release 1 answers differently" in ended.stderr
 
 
 def test_an_answer_of_another_vocabulary_is_not_taken(deployed: Deployed, tmp_path: Path) -> None:

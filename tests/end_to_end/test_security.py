@@ -20,13 +20,12 @@ from altreco_client import Channel, TagRecommender, TLSFailed, contract
 from tritonclient.utils import InferenceServerException
 
 from deploy.local import Server
-from export.config import read_config
 from export.served import infer_input
 from measure.waiting import wait_until
 from tests.end_to_end.conftest import Served
 from tests.end_to_end.deployed import KEY, Deployed, deploying
 from tests.end_to_end.faults import HISTORY, WAIT_S, gone, picture, port
-from tests.tiny import REPOSITORY, TAGS
+from tests.tiny import TAGS
 
 RESTRICTED = "This protocol is restricted"
 NO_MODEL_CONTROL = "explicit model load / unload is not allowed"
@@ -242,12 +241,3 @@ def rows(count: int) -> list[triton.InferInput]:
     """A request of so many, 0.15 MB each."""
     image, history = np.zeros((count, *contract.IMAGE.dims), np.uint8), np.zeros((count, TAGS), np.float32)
     return [infer_input(contract.IMAGE, image), infer_input(contract.USER_TAG_COUNTS, history)]
-
-
-@pytest.mark.parametrize("model", [model.name for model in contract.COMPONENTS])
-def test_queues_are_bounded_in_time_and_not_in_length(model: str) -> None:
-    """A full queue of an ensemble's step ends or hangs Triton 2.51: see the threat model."""
-    policy = read_config(REPOSITORY, model).dynamic_batching.default_queue_policy
-    assert policy.max_queue_size == 0
-    assert (policy.timeout_action, policy.allow_timeout_override) == (0, True)  # REJECT
-    assert 0 < policy.default_timeout_microseconds <= 30_000_000

@@ -71,7 +71,7 @@ def test_the_best_is_found_confirmed_and_recommended(served: Served, tmp_path: P
     assert [candidate["label"] for candidate in kept["confirmation"]["candidates"]] == ["committed", "best"]
     report = (tmp_path / "out" / "sweep.md").read_text()
     assert "Recommended: `visual_encoder.instances` 2." in report
-    assert "pictures a second 1.50 (1.50 to 1.50)" in report
+    assert "pictures per second 1.50 (1.50 to 1.50)" in report
     assert "# visual_encoder/config.pbtxt" in report
     assert "failed: it broke" in report
 
@@ -110,7 +110,7 @@ def test_what_was_measured_before_an_interruption_is_kept(served: Served, tmp_pa
     assert not kept["finished"]
     assert [len(candidate["rounds"]) for candidate in kept["trials"][0]["candidates"]] in ([1, 2], [2, 1])
     assert kept["changes"] == {}
-    assert "Interrupted" in (tmp_path / "out" / "sweep.md").read_text()
+    assert "Not finished" in (tmp_path / "out" / "sweep.md").read_text()
 
 
 def test_committed_configs_that_cannot_be_loaded_end_it(served: Served, tmp_path: Path) -> None:
@@ -118,6 +118,6 @@ def test_committed_configs_that_cannot_be_loaded_end_it(served: Served, tmp_path
         raise Unavailable("it broke")
 
     with pytest.raises(
-        LoadtestError, match=r"visual_encoder\.instances = 1, which was to be improved, failed: it broke"
+        LoadtestError, match=r"visual_encoder\.instances = 1, the setting to improve on, failed: it broke"
     ):
         sweep_command.run(arguments(served, tmp_path, "[visual_encoder]\ninstances = [2]"), measure, unserved)

@@ -122,6 +122,27 @@ GROUPED = "preferred_batch_size: [ 32 ]"
         (
             "visual_encoder",
             GPU,
+            "max_queue_delay_microseconds: 2000",
+            "default_queue_policy { default_timeout_microseconds: 1000 allow_timeout_override: true }",
+            "queue policy: .*default_timeout_microseconds.*allow_timeout_override.*prefetching",
+        ),
+        (
+            "visual_encoder",
+            DEFAULT,
+            "preferred_batch_size: [ 4 ]",
+            "default_queue_policy { max_queue_size: 8 }",
+            "queue policy: .*max_queue_size.*prefetching",
+        ),
+        (
+            "visual_encoder",
+            DEFAULT,
+            "preferred_batch_size: [ 4 ]",
+            "priority_levels: 2 default_priority_level: 1",
+            "queue policy: .*priority_levels.*prefetching",
+        ),
+        (
+            "visual_encoder",
+            GPU,
             " batch_size: 128",
             " batch_size: 256",
             "'largest' batch_size: expected 1 to 128 .* 256",

@@ -44,7 +44,7 @@ def test_configs_differ_in_the_size_of_the_vocabulary_only(tmp_path: Path) -> No
 
 def test_tuning_and_comments_stay(tmp_path: Path, repository: Path) -> None:
     path = repository / "preference_encoder" / "config.pbtxt"
-    edit(path, "dynamic_batching {\n", "dynamic_batching {\n  max_queue_delay_microseconds: 1540  # 1540, not 1541\n")
+    edit(path, "batching { }", "batching {\n  max_queue_delay_microseconds: 1540  # 1540, not 1541\n}")
     init_repository(tmp_path / "made", vocabulary(tmp_path, 60), like=repository)
     text = (tmp_path / "made" / "preference_encoder" / "config.pbtxt").read_text()
     assert "\n  max_queue_delay_microseconds: 1540  # 1540, not 1541\n" in text

@@ -104,7 +104,8 @@ def test_the_same_checkpoint_again_changes_nothing(repository: Path, checkpoint:
     before = tree(repository)
     again = release(checkpoint, repository, QUIET)
     assert (again.manifest.version, again.new) == (1, False)
-    assert str(again) == f"{repository} serves this checkpoint already, as release 1"
+    assert str(again).startswith(f"{repository} serves this checkpoint already, as release 1; to see its gates: ")
+    assert str(again).endswith(f".venv/bin/python -m export show 1 --repository {repository}")
     assert tree(repository) == before
 
 
@@ -231,7 +232,7 @@ def test_a_missing_or_truncated_checkpoint(repository: Path, other: Path, tmp_pa
     if keep:
         cut.write_bytes(other.read_bytes()[:keep])
     before = tree(repository)
-    with pytest.raises(CheckpointError, match="no readable checkpoint" if keep else "no checkpoint"):
+    with pytest.raises(CheckpointError, match="not a readable checkpoint" if keep else "no checkpoint"):
         release(cut, repository, QUIET)
     assert tree(repository) == before
 

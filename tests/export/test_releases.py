@@ -116,6 +116,13 @@ def test_prune_keeps_the_newest_and_whatever_is_in_use(repository: Path) -> None
         prune(repository, 0)
 
 
+def test_prune_says_when_no_release_is_left_to_roll_back_to(repository: Path) -> None:
+    assert prune(repository, 1).splitlines() == [
+        "removed: 1, 2; kept: 3",
+        "no release is left to roll back to: `prune --keep 2` would have kept 2",
+    ]
+
+
 @pytest.mark.slow
 def test_a_number_is_never_used_twice(kept: Kept, repository: Path) -> None:
     rollback(repository, 1)

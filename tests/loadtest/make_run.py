@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from loadtest.load.workload import DEFAULT, load_workload
 from loadtest.records import Records, Run, load_run, save_records
-from loadtest.second_opinion.perf_analyzer import PerfAnalyzerResult
+from loadtest.second_opinion.perf_analyzer import FEWEST, PerfAnalyzerResult, Schedule, numbered
 
 MODELS = {"tag_recommender": 0.0, "visual_encoder": 12.0, "preference_encoder": 0.4, "classifier": 1.1}
 """Milliseconds of inference of a request."""
@@ -31,6 +31,14 @@ PERF_ANALYZER = PerfAnalyzerResult(
 
 def lognormal(count: int, *, median_ms: float = 20, spread: float = 0.3, seed: int = 0) -> NDArray[np.float64]:
     return median_ms * np.exp(spread * np.random.default_rng(seed).standard_normal(count))
+
+
+def poisson(rate: float, seconds: float, *, repeated: float = 0.0, seed: int = 0) -> Schedule:
+    """Draw an open load at `rate` requests per second, with a share of repeated pictures."""
+    rng = np.random.default_rng(seed)
+    arrivals = np.cumsum(rng.exponential(1 / rate, max(FEWEST, round(1.5 * rate * seconds))))
+    arrivals = arrivals[arrivals < seconds]
+    return Schedule(arrivals, numbered(rng.random(len(arrivals)) < repeated, rng), rng.random(len(arrivals)) < 0.5)
 
 
 def make_run(

@@ -1,3 +1,4 @@
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -58,7 +59,7 @@ def test_noise_is_no_change(tmp_path: Path) -> None:
         before, now = (_runs(tmp_path / f"{trial}-{i}", scale) for i, scale in enumerate(scales))
         change = _changes(tmp_path, before, now)["all.p50_ms"]
         shown += change.verdict != "same"
-        assert ("no difference that shows" in change.statement) == (change.verdict == "same")
+        assert ("no difference shown" in change.statement) == (change.verdict == "same")
     assert shown <= 6  # 7 of 40 would happen once in 500 times by chance
 
 
@@ -67,7 +68,7 @@ def test_throughput_that_falls_is_worse(tmp_path: Path) -> None:
     now = [make_run(tmp_path / f"n{i}", lognormal(900 + i)) for i in range(3)]
     change = _changes(tmp_path, before, now)["all.requests_per_s"]
     assert change.verdict == "worse"
-    assert change.change == pytest.approx(10, abs=0.3)
+    assert change.change == pytest.approx(-10, abs=0.3)
     assert change.interval is not None
     assert change.interval[0] < change.change < change.interval[1]
 
@@ -78,6 +79,21 @@ def test_errors_are_compared_in_points(tmp_path: Path) -> None:
     change = _changes(tmp_path, before, now)["all.error_share"]
     assert (change.verdict, change.unit) == ("worse", "points")
     assert change.change == pytest.approx(2.1)
+
+
+def test_no_interval_of_runs_that_differ_much_is_below_zero(tmp_path: Path) -> None:
+    before, now = (_runs(tmp_path / str(i), scales) for i, scales in enumerate(([1, 5, 1.1], [1, 40, 0.9])))
+    changes = _changes(tmp_path, before, now)
+    for change in changes.values():
+        for center, span in ((change.before, change.before_interval), (change.now, change.now_interval)):
+            assert span is not None
+            assert 0 <= span[0] <= center <= span[1]
+        assert change.interval is not None
+        assert change.interval[0] > -100
+        assert change.verdict == "same"
+    p50 = changes["all.p50_ms"]
+    assert p50.now == pytest.approx(20 * (1 * 40 * 0.9) ** (1 / 3), rel=0.05)
+    assert re.search(r"no difference shown \(95 % interval of the change: -\d\S* to \+\d\S* %\)", p50.statement)
 
 
 def test_one_run_is_no_statement(tmp_path: Path) -> None:
@@ -112,7 +128,7 @@ def test_another_machine_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["{", "[]", '{"format": "other"}', '{"format": "altreco-loadtest-baseline-1"}'])
 def test_a_damaged_file_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "baseline.json").write_text(text)
-    with pytest.raises(LoadtestError, match="is no baseline"):
+    with pytest.raises(LoadtestError, match="is not a baseline"):
         load_baseline(tmp_path / "baseline.json")
 
 
@@ -121,7 +137,7 @@ def test_nothing_to_compare(tmp_path: Path) -> None:
         load_baseline(tmp_path / "baseline.json")
     with pytest.raises(LoadtestError, match="no runs"):
         save_baseline(tmp_path / "baseline.json", [])
-    with pytest.raises(LoadtestError, match="not one request was answered"):
+    with pytest.raises(LoadtestError, match="no request was answered"):
         save_baseline(tmp_path / "baseline.json", [make_run(tmp_path / "none", np.empty(0))])
 
 

@@ -1,5 +1,6 @@
 import argparse
 import json
+import re
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,11 @@ from tests.end_to_end.upload_service import chromium
 from tests.loadtest.make_run import PERF_ANALYZER, lognormal, make_run
 
 SLO = SLOs(name="launch", all=Limits(p50_ms=30, p99_ms=100, error_share=0.01), cold=Limits(p95_ms=90))
+OUTSIDE = """[...document.querySelectorAll("td")].filter(cell => {
+    const card = cell.closest("section").getBoundingClientRect();
+    return cell.offsetParent && cell.getBoundingClientRect().right > card.right;
+}).map(cell => cell.innerText)"""
+"""Cells of a table that a card cuts off."""
 PICTURES = ("over-time", "distribution", "against-throughput", "where-the-time-goes", "machine")
 
 
@@ -49,11 +55,14 @@ def test_a_browser_shows_the_verdict_and_the_pictures(tmp_path: Path, scheme: st
         assert page.locator("#over-time").get_by_text("p99 limit").is_visible()
         assert "worse by 5" in page.locator("#comparison").inner_text()
         assert "perf_analyzer" in page.locator("#second-opinion table").inner_text()
-        assert "perf_analyzer counts from when it leaves" in page.locator("#second-opinion").inner_text()
+        assert "perf_analyzer from when it was sent" in page.locator("#second-opinion").inner_text()
         assert "visual_encoder" in page.locator("#breakdown table").inner_text()
         assert "0123abc" in page.locator("#environment").inner_text()
         ink = page.evaluate("getComputedStyle(document.querySelector('#over-time svg text')).fill")
         assert (max(_channels(ink)) < 128) == (scheme == "light")
+        for width in (390, 1000):
+            page.set_viewport_size({"width": width, "height": 800})
+            assert page.evaluate(OUTSIDE) == []
     assert wanted == [report.as_uri()]
     assert not problems
 
@@ -106,7 +115,6 @@ def test_what_was_counted_before_the_run_is_left_out(tmp_path: Path) -> None:
     encoder = models["visual_encoder"]
     assert encoder.requests == 3000
     assert encoder.batch == pytest.approx(2)
-    assert encoder.batch_sizes == {2: 900}
     assert encoder.cache_hit_share == pytest.approx(0.4)
     assert encoder.parts_ms["infer"] == pytest.approx(12)
     assert encoder.parts_ms["queue"] == pytest.approx(1.5)
@@ -114,6 +122,36 @@ def test_what_was_counted_before_the_run_is_left_out(tmp_path: Path) -> None:
     assert models["tag_recommender"].request_ms == pytest.approx(17.5)
     heads, lines = rows(breakdown(make_run(tmp_path, lognormal(3000))))
     assert {len(line) for line in lines} == {len(heads)}
+
+
+def test_latencies_of_other_requests_are_not_explained(tmp_path: Path) -> None:
+    """Triton counts what it answered, clients what they waited for: most gave up, or others asked, too."""
+    failed = np.arange(200) < 182
+    given_up = make_run(tmp_path / "failed", lognormal(200, median_ms=5), failed=failed)
+    others = make_run(tmp_path / "others", lognormal(3000, median_ms=5))
+    for run, reason in (
+        (given_up, "182 of 200 requests failed"),
+        (others, "Triton&#39;s counters include other requests"),
+    ):
+        page = write_report(run, check(run, SLO)).read_text()
+        assert f"Not comparable with the clients&#39; latencies: {reason}" in page
+        assert "clients saw<" not in page
+        assert "The upper bar" not in page
+        assert not re.search(r">-\d", page)
+        table = breakdown(run)
+        assert not any(cell.startswith("-") and cell != "-" for line in rows(table)[1] for cell in line)
+    run = make_run(tmp_path, lognormal(3000))
+    assert "clients saw<" in write_report(run, check(run, SLO)).read_text()
+
+
+def test_percentiles_of_too_few_requests_are_no_result(tmp_path: Path) -> None:
+    run = make_run(tmp_path, np.full(16, 1731.0))
+    verdict = check(run, SLO)
+    assert "p99 of all requests needs at least 500 answered requests, but there were 16" in verdict.reason
+    summary = (write_report(run, verdict).parent / "summary.md").read_text()
+    assert "| all requests | p99 | at most 100 ms | - | 16 | **not enough requests** |" in summary
+    assert "| p50, ms |" in summary
+    assert "p99, ms" not in summary
 
 
 def test_a_restarted_server_has_no_breakdown(tmp_path: Path) -> None:

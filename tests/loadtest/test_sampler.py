@@ -101,7 +101,7 @@ def test_a_server_that_dies_ends_the_samples_with_a_reason(server: Server) -> No
 
 
 def test_no_server_is_an_error() -> None:
-    reason = r"127\.0\.0\.1:9 gives no statistics .* is Triton running"
+    reason = r"127\.0\.0\.1:9 returns no statistics .* is Triton running"
     with pytest.raises(LoadtestError, match=reason), sampling("127.0.0.1:9", [], None):
         pytest.fail("there is nothing to sample")
 

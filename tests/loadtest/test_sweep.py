@@ -127,7 +127,7 @@ def test_snippets_are_valid_configs() -> None:
         ("[visual]\nthreads = [1]", "there is no visual, expected visual_encoder"),
         ("[visual_encoder]\nthreads = [-1]", "threads is .-1., expected 0 or more"),
         ("[visual_encoder]\ncache = [1]", r"visual_encoder.cache.0. is 1, expected true or false"),
-        ("", "has nothing to try"),
+        ("", "has no values to try"),
     ],
 )
 def test_a_plan_with_a_mistake_is_refused(text: str, reason: str, tmp_path: Path) -> None:

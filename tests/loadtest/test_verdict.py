@@ -52,8 +52,8 @@ def test_held_and_missed(tmp_path: Path) -> None:
         "requests_per_s": Outcome.MISSED,
     }
     assert verdict.reason == (
-        "p99 of all requests is 50 ms, and should be at most 49 ms; "
-        "throughput of all requests is 10 a second, and should be at least 11 a second"
+        "p99 of all requests is 50 ms, expected at most 49 ms; "
+        "throughput of all requests is 10 per second, expected at least 11 per second"
     )
 
 
@@ -72,7 +72,7 @@ def test_too_few_requests_are_no_pass(tmp_path: Path) -> None:
         "p99_9_ms": Outcome.TOO_FEW,
         "error_share": Outcome.TOO_FEW,
     }
-    assert "p99.9 of all requests takes 5,000 requests, and there were 4,999" in verdict.reason
+    assert "p99.9 of all requests needs at least 5,000 answered requests, but there were 4,999" in verdict.reason
 
 
 def test_failed_requests_are_none_for_a_percentile(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_a_generator_that_lets_most_go_late_makes_the_run_invalid(
     verdict = check(_with(run, generator), SLOs(name="x", all=Limits(p99_ms=300)))
     assert verdict.valid is valid
     if not valid:
-        assert "share of late departures of the load generator is 0.6, and should be at most 0.5" in verdict.reason
+        assert "share of late requests of the load generator is 0.6, expected at most 0.5" in verdict.reason
 
 
 def test_a_short_burst_of_cpu_is_allowed(tmp_path: Path) -> None:
@@ -124,10 +124,10 @@ def test_a_short_burst_of_cpu_is_allowed(tmp_path: Path) -> None:
 
 
 def test_a_run_that_ended_early_passes_nothing(tmp_path: Path) -> None:
-    run = make_run(tmp_path, np.full(600, 20.0), settings={"ended_early": "it was interrupted"})
+    run = make_run(tmp_path, np.full(600, 20.0), settings={"ended_early": "interrupted"})
     verdict = check(run, SLOs(name="x", all=Limits(p99_ms=30)))
     assert (verdict.word, verdict.exit_code) == ("NOT SHOWN", 1)
-    assert verdict.reason == "the run ended early: it was interrupted"
+    assert verdict.reason == "the run ended early: interrupted"
     assert 'type="ended early"' in to_junit(verdict, duration_s=60)
 
 
@@ -179,7 +179,7 @@ def test_limits_are_inclusive() -> None:
         Objective(
             group="new", metric="p99_ms", limit=250, measured=250.0, requests=1, needed=1, outcome=Outcome.HELD
         ).sentence
-        == "p99 of new pictures is 250 ms, and should be at most 250 ms"
+        == "p99 of new pictures is 250 ms, expected at most 250 ms"
     )
 
 

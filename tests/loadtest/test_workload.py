@@ -102,7 +102,7 @@ def test_pictures_of_a_folder(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no picture")
     assert Payloads(workload, TAGS, 1).decoded(0).tensor[100, 100, 0] > 250
     (tmp_path / "broken.png").write_text("no picture")
-    with pytest.raises(LoadtestError, match=r"broken\.png is no picture that the client takes"):
+    with pytest.raises(LoadtestError, match=r"broken\.png is not a picture that the client accepts"):
         Payloads(workload, TAGS, 1)
     with pytest.raises(LoadtestError, match="cannot be read: No such file"):
         Payloads(with_pictures(folder=str(tmp_path / "nowhere")), TAGS, 1)

@@ -2,6 +2,7 @@ from collections import Counter
 
 import pytest
 
+from measure.progress import progress_bar
 from measure.turns import by_turns, order
 
 
@@ -25,3 +26,9 @@ def test_values_are_kept_round_by_round(capsys: pytest.CaptureFixture[str]) -> N
     assert capsys.readouterr().err == ""
     by_turns(contestants, 1, title="race")
     assert "race" in capsys.readouterr().err
+
+
+def test_a_log_gets_a_line_at_the_start_and_at_the_end_instead_of_a_bar(capsys: pytest.CaptureFixture[str]) -> None:
+    assert list(progress_bar(range(100_000), "count", unit="number")) == [*range(100_000)]
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
+    assert [line.partition(" [")[0] for line in lines] == ["count: 0/100000", "count: 100000/100000"]

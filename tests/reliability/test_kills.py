@@ -17,7 +17,7 @@ def test_a_killed_server_comes_back(repository: Path) -> None:
     outcome = killed_server(repository, window_s=SHORT_S)
     assert outcome.missed == []
     failed = int(outcome.figures["calls that failed"].partition(" ")[0])
-    assert failed > 0, "nobody noticed the kill"
+    assert failed > 0, "no call noticed the kill"
 
 
 def test_a_killed_replica_costs_no_call(repository: Path) -> None:
@@ -28,14 +28,14 @@ def test_a_killed_replica_costs_no_call(repository: Path) -> None:
 def test_a_killed_backend_is_found_by_the_golden_probe_alone(repository: Path) -> None:
     outcome = killed_backend(repository, window_s=SHORT_S)
     assert outcome.missed == []
-    probes = {kind: outcome.figures[f"`probe.sh {kind}`, before and meanwhile"] for kind in ("live", "ready", "golden")}
+    probes = {kind: outcome.figures[f"`probe.sh {kind}`, before and after"] for kind in ("live", "ready", "golden")}
     assert probes == {"live": "passes, passes", "ready": "passes, passes", "golden": "passes, fails"}
 
 
 def test_a_server_that_stops_gives_calls_up(repository: Path) -> None:
     """Triton 2.51 loses requests that are between two steps: how many is in the report, what callers get is here."""
     missed = terminated_server(repository, rounds=1).missed
-    assert set(missed) <= {"every call under way at SIGTERM was answered"}
+    assert set(missed) <= {"every call in flight at SIGTERM was answered"}
 
 
 def test_a_replica_that_stops_costs_few_calls(repository: Path) -> None:
@@ -53,7 +53,7 @@ class Eager(Channel):
 def test_a_drained_replica_costs_no_call(repository: Path) -> None:
     outcome = drained_replica(repository, pre_stop_s=6, age_s=1, channel=Eager(max_attempts=1))
     assert outcome.missed == []
-    assert float(outcome.figures["the last of them, after it had left DNS"].split()[0]) < 6
+    assert float(outcome.figures["last of these, after it left DNS"].split()[0]) < 6
 
 
 def test_without_its_time_to_drain_clients_are_still_there(repository: Path) -> None:

@@ -15,4 +15,4 @@ def test_malformed_requests_of_every_kind_harm_nobody(repository: Path) -> None:
     assert set(KINDS) <= set(outcome.figures)
     sent = {kind: sum(int(part.split()[0]) for part in outcome.figures[kind].split(", ")) for kind in KINDS}
     assert sent == dict.fromkeys(KINDS, 8)
-    assert outcome.figures["histories that the client refuses before it sends"] == ", ".join(HISTORIES)
+    assert outcome.figures["histories that the client refuses to send"] == ", ".join(HISTORIES)

@@ -83,7 +83,7 @@ def test_mistakes_say_what_to_do(options: list[str], tmp_path: Path, capsys: pyt
         main(["better", *options], ALL)
     assert "there is no scenario better, expected good, bad, died" in capsys.readouterr().err
     assert main(["good", *options[2:], "--repository", str(tmp_path / "nothing")], ALL) == 2
-    assert f"`python -m export random {tmp_path / 'nothing'}` makes one" in capsys.readouterr().err
+    assert f"`.venv/bin/python -m export random {tmp_path / 'nothing'}` makes one" in capsys.readouterr().err
     damaged = report(tmp_path).with_suffix(".json")
     damaged.parent.mkdir()
     damaged.write_text('{"format": "another"}')

@@ -14,7 +14,7 @@ from reliability.soak import soak
 def test_steady_load_leaves_memory_flat(repository: Path) -> None:
     outcome = soak(repository, seconds=10, every_s=0.2, new_every_s=0.1, visit_every_s=0.5, sample_s=0.1)
     assert outcome.missed == []
-    assert int(outcome.figures["clients that came and went"]) > 2
+    assert int(outcome.figures["clients opened and closed"]) > 2
 
 
 def test_a_leak_is_seen_and_noise_is_none() -> None:

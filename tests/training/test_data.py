@@ -293,7 +293,7 @@ def test_missing_column_is_named(root: Path, column: str) -> None:
 
 def test_no_parquet_file(root: Path) -> None:
     (root / "manifest.parquet").write_text(json.dumps(ROWS))
-    with pytest.raises(DataError, match="no Parquet file"):
+    with pytest.raises(DataError, match="not a Parquet file"):
         read_manifest(root)
 
 

@@ -166,5 +166,5 @@ def test_a_batch_that_cannot_be_shared_evenly_is_refused_in_one_line(data: Path,
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_refused() -> None:
-    with pytest.raises(SettingsError, match="needs a GPU of its own: 0 found"), processes("cuda"):
+    with pytest.raises(SettingsError, match="needs its own GPU, but there are only 0"), processes("cuda"):
         pass

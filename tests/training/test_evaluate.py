@@ -19,6 +19,7 @@ from training.data.synthetic import SyntheticSettings, generate
 from training.errors import DataError
 from training.evaluate import FREQUENT, FUSION, HISTORIES, NEW, SHORT, WITH, WITHOUT, encoded_batches, evaluate, fused
 from training.evaluate import recommend as scores_of
+from training.methods.compare import FASTTAG, NEIGHBOURS, OWN, compare
 from training.methods.late_fusion import fuse
 from training.metrics import tagging_metrics
 from training.model import ALTReco
@@ -95,6 +96,19 @@ def test_test_pictures_without_a_tag(model: ALTReco, manifest: Manifest) -> None
     histories = build_histories(manifest)
     with pytest.raises(DataError, match="has a tag of the vocabulary: there is nothing to measure"):
         evaluate(model, replace(manifest, tags=none), histories, workers=0)
+
+
+def test_comparison_methods_measure_known_and_new_users(manifest: Manifest) -> None:
+    settings = replace(tiny_settings().model, user_preference=False, generator=False)
+    torch.manual_seed(0)
+    visual_net = ALTReco(settings, TAGS)
+    histories = build_histories(manifest)
+    measured = compare(visual_net, manifest, histories, workers=0)
+    methods = {OWN, NEIGHBOURS, FASTTAG, *map(fused, HISTORIES)}
+    assert set(measured) == methods | {f"{NEW}{method}" for method in methods}
+    alone = evaluate(visual_net, manifest, histories, workers=0, quiet=True)
+    assert measured[f"{NEW}{fused(WITHOUT)}"] == alone[f"{NEW}{WITHOUT}"]
+    assert {alone[history]["MAP"] for history in HISTORIES} == {alone[WITH]["MAP"]}, "a visual net sees no history"
 
 
 def test_short_histories_are_nested_and_depend_on_the_picture_alone(manifest: Manifest) -> None:

@@ -127,7 +127,7 @@ def test_equal_to_scikit_learn(pictures: int, tags: int, density: float, k: int)
 
 @pytest.mark.parametrize("k", [0, 5])
 def test_a_k_beyond_the_tags_is_refused(k: int) -> None:
-    with pytest.raises(DataError, match="expected every k in 1 to 4"):
+    with pytest.raises(DataError, match="expected every k from 1 to 4"):
         tagging_metrics(torch.zeros(1, 4), torch.ones(1, 4), ks=(3, k))
 
 

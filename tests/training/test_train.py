@@ -3,6 +3,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -11,7 +12,7 @@ from tests.tiny import tiny_settings
 from training.checkpoint import load_checkpoint
 from training.data.dataset import ShuffledEpochs, TrainingPictures, training_batches
 from training.data.histories import build_histories
-from training.data.manifest import SPLITS, read_manifest
+from training.data.manifest import SPLITS, hold_out_users, read_manifest
 from training.data.synthetic import SyntheticSettings, generate
 from training.distributed import processes
 from training.dry_run import plan
@@ -119,6 +120,18 @@ def test_early_stopping_keeps_the_best_epoch(data: Path, tmp_path: Path) -> None
     until_best = replace(settings, epochs=best + 1, patience=30)
     expected = train(until_best, data, tmp_path / "until.pt", options=QUIET)
     assert checkpoint.metrics[WITH]["precision@5"] == pytest.approx(expected.metrics[WITH]["precision@5"], abs=0.02)
+
+
+@pytest.mark.slow
+def test_with_a_history_path_validation_users_are_kept_from_training(data: Path, tmp_path: Path) -> None:
+    settings = replace(VARIANTS["A1+path"](SETTINGS), epochs=2, patience=1, validation_share=0.4)
+    path = train(settings, data, tmp_path / "tiny.pt", options=QUIET).model.history_path
+    assert scalars(tmp_path / "tiny.log", "validation/precision@5")
+    held_out = hold_out_users(read_manifest(data), 0.4, settings.seed)
+    assert len(np.unique(held_out.users[held_out.rows("validation")])) == 3
+    assert path is not None
+    assert torch.equal(path.users, build_histories(held_out).users_per_tag())
+    assert path.users.max() <= 5 < build_histories(read_manifest(data)).users_per_tag().max()
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
+from altreco_client.cli.pipe import quiet_pipe
 from tqdm import tqdm
 
 from measure.machine import describe_machine
@@ -29,6 +30,7 @@ PRETRAINING_PICTURES = SyntheticSettings(pictures=3600, users=60, test_share=0.0
 PRETRAINING_EPOCHS = 4
 
 
+@quiet_pipe()
 def main() -> int:
     """Run the study; 0, or 1 with the reason on stderr."""
     arguments = _parser().parse_args()

@@ -27,10 +27,10 @@ def draw(main: Results, populations: Sequence[Results], path: Path) -> None:
     tables = {"Models": tuple(row for row in MODELS if row != A1), **TABLES}
     heights = [len(rows) + 1.2 for rows in tables.values()]
     figure = new_figure(4.0 + BAR_IN * sum(heights), 11)
-    figure.get_layout_engine().set(w_pad=0.15, h_pad=0.1)
-    above, below = figure.subfigures(2, 1, height_ratios=[4.0, BAR_IN * sum(heights)])
+    figure.set_layout_engine("constrained", w_pad=0.15, h_pad=0.1)
+    (above,), (below,) = figure.subfigures(2, 1, squeeze=False, height_ratios=[4.0, BAR_IN * sum(heights)])
     left, right = above.subplots(1, 2)
-    group = NEW if main.has_new_users else ""
+    group = NEW if NEW in main.groups else ""
     _growth(left, main, group)
     _population(right, populations)
     panels = below.subplots(len(tables), 1, sharex=True, height_ratios=heights)

@@ -18,7 +18,15 @@ from training.evaluate import ANOTHER, NEW, SHORT, WITH, WITHOUT
 COMMAND = "make ablation"
 
 HISTORIES = (WITH, *SHORT, WITHOUT, ANOTHER)
-FIRST = next(iter(SHORT))
+FIRST, FIFTH = "1 picture", "5 pictures"
+
+VARIANT_ROWS = tuple(row for row in dict.fromkeys(row for rows in TABLES.values() for row in rows) if row not in MODELS)
+
+KEPT = (
+    *(f"{metric}@{k}" for metric in ("precision", "recall", "accuracy") for k in (3, 5, 10)),
+    *("C-P@10", "C-R@10", "C-F1@10", "O-P@10", "O-R@10", "O-F1@10", "nDCG@10", "MAP", "MRR", "precision@5/user"),
+)
+"""Metrics of every row in `ablation.json`, with the user's own history."""
 
 
 def write_report(parts: Sequence[Part], seeds: int, folder: Path, machine: str) -> Path:
@@ -34,16 +42,29 @@ def write_report(parts: Sequence[Part], seeds: int, folder: Path, machine: str) 
         lines += _few_pictures(*done[FEW])
     if POPULATIONS in done:
         lines += _populations(done[POPULATIONS])
-    lines += _answers(main) + _tables(main)
+    lines += _answers(main) + _variants(main)
     missing = [part.name for part in parts if part.name not in done]
     if missing:
         lines += ["", f"Not measured yet: {', '.join(missing)} (`--only {' '.join(missing)}`)."]
 
     folder.mkdir(parents=True, exist_ok=True)
+    for row in (*MODELS, *VARIANT_ROWS):
+        for metric in KEPT:
+            for group in main.groups:
+                main.values(row, metric, group=group)
     draw(main, done.get(POPULATIONS, ()), folder / "ablation.png")
-    used = {Path(of.study.data).name: of.used for of_part in done.values() for of in of_part}
-    write_text(folder / "ablation.json", json.dumps(used, indent=1))
+    write_text(folder / "ablation.json", json.dumps(_used(done), indent=1))
     return write_below(folder / "ablation.md", "Ablation", COMMAND, lines)
+
+
+def _used(done: Mapping[str, list[Results]]) -> Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]]:
+    """Data set to run and method to metric to one value for each seed: the figures that the report shows."""
+    used: dict[str, dict[str, dict[str, Sequence[float]]]] = {}
+    for results in (results for of_part in done.values() for results in of_part):
+        of_data = used.setdefault(Path(results.study.data).name, {})
+        for method, values in results.used.items():
+            of_data.setdefault(method, {}).update(values)
+    return used
 
 
 def _setup(parts: Sequence[Part], done: Mapping[str, list[Results]], seeds: int, machine: str) -> list[str]:
@@ -80,9 +101,12 @@ def _data(study: Study) -> list[str]:
 
 def _by_history(main: Results) -> list[str]:
     lines = []
-    for title, group in (("New users", NEW), ("Known users", "")):
-        if group == "" or main.has_new_users:
-            columns = [column(_short(history), history=history, group=group) for history in HISTORIES]
+    for title, group, histories in (
+        ("New users", NEW, HISTORIES),
+        ("Known users", "", (WITH, FIRST, FIFTH, WITHOUT, ANOTHER)),
+    ):
+        if group in main.groups:
+            columns = [column(_short(history), history=history, group=group) for history in histories]
             lines += [f"## {title}", "", *_table(main, MODELS, columns)]
     return lines
 
@@ -93,15 +117,15 @@ def _short(history: str) -> str:
 
 def _few_pictures(few: Results) -> list[str]:
     columns = [
-        *(column(f"new, {_short(history)}", history=history, group=NEW) for history in (WITH, FIRST, "5 pictures")),
-        *(column(f"known, {_short(history)}", history=history) for history in (WITH, FIRST, "5 pictures")),
+        column(f"{kind}, {_short(history)}", history=history, group=group)
+        for kind, group in (("new", NEW), ("known", ""))
+        for history in (WITH, FIRST)
     ]
     return ["## Many users with twelve pictures each", "", *_table(few, FEW_PICTURES, columns)]
 
 
 def _populations(populations: Sequence[Results]) -> list[str]:
-    histories = (WITH, *SHORT, WITHOUT)
-    columns = [column(f"new, {_short(history)}", history=history, group=NEW) for history in histories]
+    columns = [column(f"new, {_short(history)}", history=history, group=NEW) for history in (WITH, *SHORT)]
     columns.append(column("known, all pictures"))
     lines = [
         [f"{Path(results.study.data).name}: {row.label}", *(show(results, row) for _, show in columns)]
@@ -112,24 +136,17 @@ def _populations(populations: Sequence[Results]) -> list[str]:
 
 
 def _answers(main: Results) -> list[str]:
-    kinds = [("known", WITH, ""), ("new", WITH, NEW), (f"new, {FIRST}", FIRST, NEW)]
-    kinds = [kind for kind in kinds if kind[2] == "" or main.has_new_users]
     lines = [
-        [question.text, *(main.difference(question, history=history, group=group) for _, history, group in kinds)]
-        for question in QUESTIONS
+        [question.text, *(main.difference(question, group=group) for group in main.groups)] for question in QUESTIONS
     ]
-    heads = ["question", *(name for name, *_ in kinds)]
-    return ["## Answers", "", f"Differences in {PRECISION}, seed by seed.", "", *table(heads, lines), ""]
+    heads = ["question", *main.groups.values()]
+    intro = f"{PRECISION} of the first row named minus that of the second, seed by seed."
+    return ["## Answers", "", intro, "", *table(heads, lines), ""]
 
 
-def _tables(main: Results) -> list[str]:
-    columns = [column(metric, metric) for metric in (PRECISION, "recall@5", "accuracy@5", "MAP", "C-F1@10")]
-    if main.has_new_users:
-        columns.append(column(f"{PRECISION}, new", group=NEW))
-    lines = []
-    for title, rows in TABLES.items():
-        lines += [f"## {title}", "", *_table(main, rows, columns)]
-    return lines
+def _variants(main: Results) -> list[str]:
+    columns = [column(name, group=group) for group, name in main.groups.items()]
+    return ["## Every variant and method", "", *_table(main, VARIANT_ROWS, columns)]
 
 
 def _table(results: Results, rows: Sequence[Row], columns: Sequence[Column]) -> list[str]:

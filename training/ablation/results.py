@@ -23,9 +23,10 @@ class Results:
     """Run and method to metric to one value for each seed."""
 
     @property
-    def has_new_users(self) -> bool:
-        """Whether the test pictures of new users were measured."""
-        return any(f"{NEW}{WITH}" in seed for seeds in self.metrics.values() for seed in seeds)
+    def groups(self) -> dict[str, str]:
+        """Prefix of the methods' names to name of the users that were measured: known ones, and new ones if any."""
+        methods = {method for seeds in self.metrics.values() for seed in seeds for method in seed}
+        return {"": "known users"} | ({NEW: "new users"} if f"{NEW}{WITH}" in methods else {})
 
     def values(self, row: Row, metric: str = PRECISION, *, history: str = WITH, group: str = "") -> list[float]:
         """One value for each seed; `group`: "" for known users, NEW for new ones."""

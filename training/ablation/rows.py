@@ -87,26 +87,27 @@ class Question:
 
 
 QUESTIONS = (
-    Question("Does the picture count? A1 over the most frequent tags", A1, Row("", "A6", FREQUENT)),
-    Question("Does U_E pay? A2 over A1", A2, A1),
-    Question("Is U_E better than late fusion? A2 over it", A2, LATE),
-    Question("Is the path better than late fusion? A6 + path over it", A6_PATH, LATE),
-    Question("Is U_E worth anything beside the path? A6 + path over A1 + path", A6_PATH, A1_PATH),
-    Question("The population prior: A1 + hier over A1 + path", A1_HIER, A1_PATH),
-    Question("U_E beside the population prior: A6 + hier over A1 + hier", A6_HIER, A1_HIER),
-    Question("G with L_g: theta 0 over A2", Row("", "no-adversary"), A2),
-    Question("Adversarial loss: A6 over theta 0", A6, Row("", "no-adversary")),
-    Question("D judges generalized tags: A6 over A5", A6, Row("", "A5")),
-    Question("Joint training: A6 over A3", A6, Row("", "A3")),
-    Question("Non-saturating over equation 3", A6, Row("", "saturating")),
-    Question("theta 1e-4 over equal weights", A6, Row("", "equal-weights")),
-    Question("Skips: A6 over no skips with Huber", A6, Row("", "no-skips-huber")),
-    Question("Huber: A6 over skips with MSE", A6, Row("", "skips-mse")),
-    Question("Concatenation over addition", A6, Row("", "addition")),
-    Question("Concatenation over multiplication", A6, Row("", "multiplication")),
-    Question("Leave-one-out over histories with the query picture", A6, Row("", "query-included")),
-    Question("Own history over another user's, A6", A6, STRANGER),
+    Question("Does the picture count? A1, most frequent tags", A1, Row("", "A6", FREQUENT)),
+    Question("Does U_E pay? A2, A1", A2, A1),
+    Question("U_E or late fusion? A2, late fusion", A2, LATE),
+    Question("Path or late fusion? A6 + path, late fusion", A6_PATH, LATE),
+    Question("U_E beside the path: A6 + path, A1 + path", A6_PATH, A1_PATH),
+    Question("Population prior: A1 + hier, A1 + path", A1_HIER, A1_PATH),
+    Question("U_E beside it: A6 + hier, A1 + hier", A6_HIER, A1_HIER),
+    Question("G with L_g: theta 0, A2", Row("", "no-adversary"), A2),
+    Question("Adversarial loss: A6, theta 0", A6, Row("", "no-adversary")),
+    Question("D judges generalized tags: A6, A5", A6, Row("", "A5")),
+    Question("Joint training: A6, A3", A6, Row("", "A3")),
+    Question("Non-saturating, equation 3", A6, Row("", "saturating")),
+    Question("theta 1e-4, equal weights", A6, Row("", "equal-weights")),
+    Question("Skips: A6, no skips with Huber", A6, Row("", "no-skips-huber")),
+    Question("Huber: A6, skips with MSE", A6, Row("", "skips-mse")),
+    Question("Concatenation, addition", A6, Row("", "addition")),
+    Question("Concatenation, multiplication", A6, Row("", "multiplication")),
+    Question("Leave-one-out, query picture included", A6, Row("", "query-included")),
+    Question("Own history, another user's", A6, STRANGER),
 )
+"""Each text ends with the names of `row` and `over`."""
 
 FEW_PICTURES = (A1, LATE, A6, A6_PATH, A1_HIER)
 """Compared on many users with few pictures."""

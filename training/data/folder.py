@@ -1,4 +1,4 @@
-"""A data set folder that appears whole or not at all."""
+"""Data set folders that are created atomically."""
 
 import shutil
 from collections.abc import Iterator
@@ -9,22 +9,22 @@ from training.errors import DataError
 
 
 def is_free(path: Path) -> bool:
-    """Whether nothing is there but, at most, an empty folder."""
+    """Tell whether a path does not exist or is an empty folder."""
     return not path.exists() or (path.is_dir() and not any(path.iterdir()))
 
 
 @contextmanager
 def renamed_when_complete(out: Path, mark: str) -> Iterator[Path]:
-    """A new folder beside `out` that takes its name only after everything is in it, and is removed otherwise.
+    """Create a folder beside `out`, which is renamed to `out` at the end of the block, or removed after an error.
 
-    What a killed process left there is removed as well, if the file `mark`, the first that is written, shows that it
-    is such. Raises DataError for a folder of somebody else's, and for a disk that does not take it.
+    A folder that a killed process left is removed if it has the file `mark`, which must be written first. Raises
+    DataError if another folder is in the way, or if the disk refuses a write.
     """
     if not is_free(out):
         raise DataError(f"{out} exists: remove it or choose another folder")
     partial = out.with_name(out.name + ".partial")
     if not is_free(partial) and not (partial / mark).is_file():
-        raise DataError(f"{partial} exists and is no unfinished data set: remove it or choose another folder")
+        raise DataError(f"{partial} exists and is not an unfinished data set: remove it or choose another folder")
     try:
         with renamed(partial, out):
             yield partial
@@ -34,7 +34,7 @@ def renamed_when_complete(out: Path, mark: str) -> Iterator[Path]:
 
 @contextmanager
 def renamed(partial: Path, out: Path) -> Iterator[None]:
-    """`partial`, new and empty, becomes `out` after everything is in it, and is removed otherwise; raises OSError."""
+    """Create `partial` empty, and rename it to `out` at the end of the block, or remove it. Raises OSError."""
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)

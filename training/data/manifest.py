@@ -1,7 +1,7 @@
-"""The manifest: which picture, whose, with which tags, and what it is used for.
+"""The manifest of a data set: its pictures, with user, tags and split.
 
 A data set is a folder with `manifest.parquet` (columns `image`: path under the folder, `user`, `tags`: list of
-strings, `split`: one of SPLITS) and `vocabulary.txt` (one tag a line, in the order of the model's tensors). See
+strings, `split`: one of SPLITS) and `vocabulary.txt` (one tag per line, in the order of the model's tensors). See
 docs/data.md.
 """
 
@@ -26,10 +26,10 @@ SPLITS = ("train", "validation", "test", "history")
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """Pictures in the order of the file.
+    """The pictures, in the order of the file.
 
-    `users` int64 [rows] indexes `user_names`; `tags[row]` are indices into the vocabulary, int32, sorted, each once;
-    `split` int8 [rows] indexes SPLITS.
+    `users`, int64 [rows], indexes `user_names`. `tags[row]` are indices into the vocabulary: int32, sorted, unique.
+    `split`, int8 [rows], indexes SPLITS.
     """
 
     root: Path
@@ -45,16 +45,16 @@ class Manifest:
         return np.flatnonzero(self.split == SPLITS.index(split))
 
     def multi_hot(self, row: int) -> NDArray[np.float32]:
-        """The picture's tags as 0/1, float32 [N]."""
+        """Return a picture's tags as 0/1, float32 [N]."""
         hot = np.zeros(len(self.vocabulary), dtype=np.float32)
         hot[self.tags[row]] = 1
         return hot
 
 
 def hold_out(manifest: Manifest, share: float, seed: int) -> Manifest:
-    """Make a random share of the training pictures the validation split, unless the data set brings one.
+    """Move a random share of the training pictures to the validation split, unless the data set has one.
 
-    At least one picture, never all; raises DataError where that cannot be.
+    Moves at least one picture, and never all; raises DataError if that is impossible.
     """
     if len(manifest.rows("validation")):
         return manifest
@@ -96,9 +96,9 @@ def hold_out_users(manifest: Manifest, share: float, seed: int) -> Manifest:
 
 
 def read_manifest(root: Path, *, rows_at_once: int = 1_000_000) -> Manifest:
-    """Read a data set; raises DataError that says what is missing. Tags outside the vocabulary are left out.
+    """Read a data set; raises DataError, which says what is missing. Tags outside the vocabulary are dropped.
 
-    `rows_at_once`: how many rows' strings are in memory at one time; what is kept of them is numbers.
+    `rows_at_once`: number of rows whose strings are in memory at a time; only numbers are kept.
     """
     vocabulary = read_vocabulary(root / VOCABULARY_FILE)
     path = root / MANIFEST_FILE
@@ -115,8 +115,8 @@ def read_manifest(root: Path, *, rows_at_once: int = 1_000_000) -> Manifest:
         split=np.concatenate(splits),
     )
     if not manifest.tags.lengths[manifest.rows("train")].any():
-        raise DataError(f"{root}: no training picture has a tag of {VOCABULARY_FILE}; is it another data set's?")
-    both = np.intersect1d(*(manifest.users[manifest.rows(split)] for split in ("train", "history")))
+        raise DataError(f"{root}: no training picture has a tag of {VOCABULARY_FILE}; is it from another data set?")
+    both = np.intersect1d(manifest.users[manifest.rows("train")], manifest.users[manifest.rows("history")])
     if len(both):
         raise DataError(
             f"{path}: user {manifest.user_names[both[0]]!r} has pictures of the splits train and history: expected "
@@ -126,25 +126,25 @@ def read_manifest(root: Path, *, rows_at_once: int = 1_000_000) -> Manifest:
 
 
 def read_vocabulary(path: Path) -> Vocabulary:
-    """The tags of a file with one a line; raises DataError."""
+    """Read a vocabulary with one tag per line; raises DataError."""
     try:
         return Vocabulary(tuple(path.read_text(encoding="utf-8").split("\n")[:-1]))
     except FileNotFoundError as error:
-        raise DataError(f"no vocabulary at {path}: expected a text file with one tag a line") from error
+        raise DataError(f"no vocabulary at {path}: expected a text file with one tag per line") from error
     except ValueError as error:
         raise DataError(f"vocabulary {path}: {error}") from error
 
 
 def _check(path: Path) -> None:
-    """Raise DataError for what is no manifest that can train."""
+    """Raise DataError for a manifest that cannot be used for training."""
     try:
         schema = pl.read_parquet_schema(path)
     except FileNotFoundError as error:
         raise DataError(
-            f"no manifest at {path}; `python -m training.data.synthetic {path.parent}` makes a data set"
+            f"no manifest at {path}; `.venv/bin/python -m training.data.synthetic {path.parent}` makes a data set"
         ) from error
     except pl.exceptions.PolarsError as error:
-        raise DataError(f"{path} is no Parquet file: {error}") from error
+        raise DataError(f"{path} is not a Parquet file: {error}") from error
     wrong = [name for name, dtype in SCHEMA.items() if schema.get(name) != dtype]
     if wrong:
         raise DataError(f"{path}: column {wrong[0]!r} is {schema.get(wrong[0])}: expected {dict(SCHEMA)}")
@@ -159,13 +159,13 @@ def _check(path: Path) -> None:
 
 
 _Part = tuple[NDArray[np.integer], NDArray[np.integer]]
-"""Lengths and values of some rows of a Ragged."""
+"""Lengths and values of a part of a Ragged."""
 
 
 def _read_in_pieces(
     path: Path, vocabulary: Vocabulary, user_names: pl.Series, rows_at_once: int
 ) -> Iterator[tuple[_Part, NDArray[np.int64], _Part, NDArray[np.int8]]]:
-    """Images, users, tags and splits, as numbers."""
+    """Yield images, users, tags and splits as numbers, some rows at a time."""
     table = pl.scan_parquet(path).select(*SCHEMA)
     users, splits = pl.Enum(user_names), pl.Enum(SPLITS)
     for start in range(0, table.select(pl.len()).collect().item(), rows_at_once):
@@ -183,7 +183,7 @@ def _utf8(texts: pl.Series) -> _Part:
 
 
 def _indices(tags: pl.Series, vocabulary: Vocabulary) -> _Part:
-    """Sorted vocabulary indices, each once a row."""
+    """Look up tags: lengths, and sorted unique vocabulary indices per row."""
     known = (
         pl.DataFrame({"tag": tags})
         .with_row_index("row")

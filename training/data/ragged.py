@@ -1,5 +1,7 @@
-"""Rows of different lengths in two flat arrays: tens of millions of rows cost no Python object each, and worker
-processes share the arrays' memory, which they would copy page by page if they counted references in it.
+"""Rows of different lengths in two flat arrays.
+
+Tens of millions of rows need no Python object each. Worker processes share the arrays' memory; objects with reference
+counts would be copied page by page.
 """
 
 from collections.abc import Sequence
@@ -19,33 +21,33 @@ class Ragged:
 
     @classmethod
     def from_parts(cls, lengths: Sequence[NDArray[np.integer]], values: Sequence[NDArray[Any]]) -> "Ragged":
-        """From the lengths of all rows and their values, both in pieces."""
+        """Join the lengths and the values of all rows, both given in pieces."""
         return cls(np.concatenate([np.zeros(1, dtype=np.int64), *lengths]).cumsum(), np.concatenate(values))
 
     def __len__(self) -> int:
-        """How many rows."""
+        """Return the number of rows."""
         return len(self.offsets) - 1
 
     def __getitem__(self, row: int) -> NDArray[Any]:
-        """One row, a view; `row` from 0, as no caller counts from the end."""
+        """Return a row as a view; `row` is not negative."""
         return self.values[self.offsets[row] : self.offsets[row + 1]]
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """Of each row, int64 [rows]."""
+        """Length of each row, int64 [rows]."""
         return np.diff(self.offsets)
 
 
 @dataclass(frozen=True)
 class Texts:
-    """One string a row."""
+    """One string per row."""
 
     utf8: Ragged
 
     def __len__(self) -> int:
-        """How many strings."""
+        """Return the number of strings."""
         return len(self.utf8)
 
     def __getitem__(self, row: int) -> str:
-        """One string."""
+        """Return a string."""
         return self.utf8[row].tobytes().decode()

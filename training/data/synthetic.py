@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from altreco_client.cli.pipe import quiet_pipe
 from tqdm import tqdm
 
 from training.data.concepts import MIN_TAGS, build_vocabulary
@@ -52,7 +53,8 @@ def generate(out: Path, settings: SyntheticSettings, *, processes: int | None = 
     with renamed_when_complete(out, SETTINGS_FILE) as folder:
         (folder / SETTINGS_FILE).write_text(_describe(settings), encoding="ascii")
         (folder / VOCABULARY_FILE).write_text("\n".join(vocabulary) + "\n", encoding="ascii")
-        pl.DataFrame(list(map(asdict, rows)), schema=SCHEMA).write_parquet(folder / MANIFEST_FILE)
+        table = pl.DataFrame(list(map(asdict, rows)), infer_schema_length=None)
+        table.select(*SCHEMA).write_parquet(folder / MANIFEST_FILE)
         _draw_all(folder, drawings, processes, quiet)
     return out
 
@@ -96,6 +98,7 @@ def _is_complete(out: Path, settings: SyntheticSettings) -> bool:
     return True
 
 
+@quiet_pipe()
 def main(arguments: Iterable[str] | None = None) -> int:
     """Generate as the command line says; 0, or 1 with the reason on stderr."""
     options = vars(_parser().parse_args(None if arguments is None else list(arguments)))

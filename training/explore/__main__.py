@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from altreco_client import AltrecoError
+from altreco_client.cli.pipe import quiet_pipe
 from numpy.typing import NDArray
 
 from training.checkpoint import load_with_data
@@ -20,6 +21,7 @@ MOST_PICTURES = 50
 """More would make a PNG that few viewers open."""
 
 
+@quiet_pipe()
 def main(command_line: Sequence[str] | None = None) -> int:
     """Write the PNG and print the tables; 0, or 1 with the reason on stderr."""
     arguments = _parser().parse_args(command_line)

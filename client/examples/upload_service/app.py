@@ -18,6 +18,7 @@ from typing import Annotated
 
 from altreco_client import (
     AsyncTagRecommender,
+    InvalidImage,
     InvalidRequest,
     PreparedImage,
     Recommendation,
@@ -38,6 +39,7 @@ MAX_UPLOAD_BYTES = 16 * 1024**2
 MAX_PICTURES = 48
 """Most pictures held between upload and save, 150 KB each; the least recently used one is dropped first."""
 SUGGESTIONS = 6
+NO_PHOTO = "This file is no photo (JPEG, PNG, WebP, GIF, BMP or TIFF), or it is damaged or too large."
 
 TagName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=64)]
 
@@ -122,7 +124,7 @@ async def misunderstood(_: Request, error: RequestValidationError) -> JSONRespon
 
 @app.exception_handler(InvalidRequest)
 async def refuse(_: Request, error: InvalidRequest) -> JSONResponse:
-    """Answer with the client's message about a picture or a tag."""
+    """Answer with the client's message about a tag."""
     return JSONResponse({"detail": str(error)}, 422)
 
 
@@ -146,8 +148,11 @@ async def vocabulary(service: Serving) -> tuple[str, ...]:
 
 @app.post("/api/pictures", status_code=201)
 async def upload(data: Annotated[bytes, Body(media_type="image/*")], service: Serving) -> str:
-    """Prepare the image file in the body, and return its id."""
-    return service.keep(await asyncio.to_thread(prepare, data))
+    """Prepare the image file in the body, and return its id; raises 422."""
+    try:
+        return service.keep(await asyncio.to_thread(prepare, data))
+    except InvalidImage as error:
+        raise HTTPException(422, NO_PHOTO) from error
 
 
 @app.post("/api/pictures/{name}/suggestions")

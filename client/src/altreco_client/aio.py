@@ -11,7 +11,7 @@ import tritonclient.grpc.aio as triton
 
 from .call import methods
 from .call.context import ClientState, internal_context, known_vocabulary, ready
-from .call.flow import Call, Compute, Flow, Pause, Step, Usable
+from .call.flow import Call, Compute, Flow, Pause, Slot, Step, Usable
 from .call.ranking import History
 from .images import ImageLike, PreparedImage
 from .results import Recommendation
@@ -122,6 +122,9 @@ class AsyncTagRecommender:
             return await asyncio.to_thread(step.work)
         if isinstance(step, Pause):
             return await asyncio.sleep(step.seconds)
+        if isinstance(step, Slot):
+            # Not wait_for: it would cancel the future, which the limit still hands out.
+            return bool((await asyncio.wait([asyncio.wrap_future(step.future)], timeout=step.seconds))[0])
         try:
             await asyncio.wait_for(self._lock.acquire(), step.deadline.left())
         except asyncio.TimeoutError:

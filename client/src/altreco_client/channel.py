@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import grpc
 
@@ -20,6 +20,9 @@ SERVICE_CONFIG = json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})
 
 gRPC's own retries are off. They go by the status, and Triton has the same status for a server that is gone and for a
 request that waited too long."""
+
+Limit: TypeAlias = int | Literal["adaptive"] | None
+"""Most requests in flight: a number, one that follows the server's latency, or None for no limit."""
 
 HEADER_NAME, HEADER_VALUE = re.compile(r"(?!grpc-)[0-9a-z_.-]+(?<!-bin)"), re.compile(r"[ -~]*")
 
@@ -57,6 +60,10 @@ class Channel:
     keepalive_s: time without an answer after which a connection with waiting calls is pinged.
     keepalive_timeout_s: time without a reply to the ping after which the connection is closed.
     max_message_bytes: largest request and largest answer.
+    max_in_flight: most requests of this client that the server has at once. "adaptive" finds it: it starts at 16, grows
+        while it is used, and shrinks when requests take more than half of their deadline. A request over the limit
+        waits for up to a quarter of its deadline, and then raises Overloaded. A whole number is a fixed limit. None is
+        no limit: an overloaded server then computes answers for callers that have given up.
     """
 
     tls: TLS | None = None
@@ -67,6 +74,7 @@ class Channel:
     keepalive_s: float = 20.0
     keepalive_timeout_s: float = 10.0
     max_message_bytes: int = 64 * 1024**2
+    max_in_flight: Limit = "adaptive"
 
     def __post_init__(self) -> None:
         """Raise InvalidRequest for values that gRPC would refuse or silently change."""
@@ -76,6 +84,9 @@ class Channel:
         for name in ("backoff_s", "max_backoff_s", "max_reconnect_s", "keepalive_s", "keepalive_timeout_s"):
             if not getattr(self, name) > 0:
                 raise InvalidRequest(f"{name} is {getattr(self, name)!r}: expected seconds above zero")
+        limit = self.max_in_flight
+        if limit not in (None, "adaptive") and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
+            raise InvalidRequest(f'max_in_flight is {limit!r}: expected "adaptive", a whole number from 1, or None')
 
     def client_arguments(self, url: str) -> dict[str, Any]:
         """Arguments for tritonclient's InferenceServerClient; raises InvalidRequest."""

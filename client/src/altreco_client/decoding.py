@@ -67,6 +67,9 @@ MAX_SCANS = 64
 """Most scans in a JPEG; a progressive one has about ten. Each scan takes a pass over the whole picture, however few
 bytes it has: a file of 260 KB with 106 scans of 64 megapixels took 6 s."""
 
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+"""Start of a URL. pathlib makes one slash of two."""
+
 _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
 """JPEG markers that a length follows, and the end marker FFD9 (ITU T.81, table B.1). Scan data has none of these."""
 _START_OF_SCAN, _END = b"\xff\xda", b"\xff\xd9"
@@ -131,6 +134,8 @@ def _read(image: object, max_bytes: int) -> bytes:
     if isinstance(image, bytes | bytearray | memoryview):
         return bytes(image)
     if isinstance(image, str | os.PathLike):
+        if _URL.match(_name(image)) and not os.path.exists(image):
+            raise InvalidImage(f"{image} is a URL, and URLs are not fetched: download it, and pass a path or bytes")
         with open(image, "rb") as file:
             return _read_file(file, _name(image), max_bytes)
     if not hasattr(image, "read"):

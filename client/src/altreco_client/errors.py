@@ -6,9 +6,10 @@ AltrecoError
 |  `- InvalidHistory                not a history, or a count that is negative, not finite or beyond float32
 |     `- UnknownTag                 a tag outside the server's vocabulary
 `- ServerError                      the server could not answer
-   |- Unavailable (ConnectionError) no server, or it is shutting down or has a full queue: try again later
+   |- Unavailable (ConnectionError) no server, or it is shutting down: try again later
    |  `- TLSFailed                  the TLS handshake failed: look at the certificates
    |- DeadlineExceeded (TimeoutError)
+   |- Overloaded                   the server has too much to do: ask again later, or add replicas
    |- ServerFailed                  the server failed while answering: look at its log
    |- ServerRejected                the server refused the request
    `- ContractMismatch              the server speaks another version of the contract than the client
@@ -51,7 +52,7 @@ class ServerError(AltrecoError):
 
 
 class Unavailable(ServerError, ConnectionError):
-    """No server answers at the address, it is shutting down, or its queue is full."""
+    """No server answers at the address, or it is shutting down."""
 
 
 class TLSFailed(Unavailable):
@@ -60,6 +61,13 @@ class TLSFailed(Unavailable):
 
 class DeadlineExceeded(ServerError, TimeoutError):
     """No answer within the deadline."""
+
+
+class Overloaded(ServerError):
+    """The server has too much to do, or this client has as many requests in flight as it answers in time.
+
+    It is not retried: more requests would make it worse.
+    """
 
 
 class ServerFailed(ServerError):
@@ -74,12 +82,22 @@ class ContractMismatch(ServerError):
     """The server's model does not have the tensors, dimensions or labels of the contract."""
 
 
-TOO_LATE = "did not answer within {:g} s; raise deadline_s, or look at its load"
 SIGNS: tuple[tuple[str, str, type[ServerError], str], ...] = (
-    ("UNAVAILABLE", "Request timeout expired", DeadlineExceeded, TOO_LATE),
-    ("DEADLINE_EXCEEDED", "", DeadlineExceeded, TOO_LATE),
+    (
+        "UNAVAILABLE",
+        "Request timeout expired",
+        DeadlineExceeded,
+        "dropped the request after {waited_s:.3g} s in its queue, which its configuration limits; look at its load",
+    ),
+    (
+        "DEADLINE_EXCEEDED",
+        "",
+        DeadlineExceeded,
+        "did not answer within {deadline_s:g} s, the last {waited_s:.3g} s of them after the request was sent; raise "
+        "deadline_s, or look at the server's load",
+    ),
     ("UNAVAILABLE", "protocol is restricted", ServerRejected, "asks for a key; pass it in headers"),
-    ("UNAVAILABLE", "Exceeds maximum queue size", Unavailable, "has a full queue; ask again later, or add replicas"),
+    ("UNAVAILABLE", "Exceeds maximum queue size", Overloaded, "has a full queue; ask again later, or add replicas"),
     (
         "UNAVAILABLE",
         "(?i)handshake failed|CERTIFICATE_VERIFY_FAILED|Hostname Verification Check failed",
@@ -114,12 +132,17 @@ SIGNS: tuple[tuple[str, str, type[ServerError], str], ...] = (
 are those of tritonserver 2.51 and grpcio 1.85."""
 
 
-def from_triton(error: InferenceServerException, url: str, deadline_s: float, request_id: str) -> ServerError:
-    """Convert tritonclient's only exception to one of this package's errors."""
+def from_triton(
+    error: InferenceServerException, url: str, *, deadline_s: float, waited_s: float, request_id: str
+) -> ServerError:
+    """Convert tritonclient's only exception to one of this package's errors.
+
+    `deadline_s` is the call's; `waited_s` is the time from sending this request to its failure.
+    """
     status, words = str(error.status()).removeprefix("StatusCode."), str(error.message())
     kind, advice = next(
         (kind, advice)
         for statuses, sign, kind, advice in SIGNS
         if re.match(statuses, status) and re.search(sign, words)
     )
-    return kind(f"{url} {advice.format(deadline_s)} [request id: {request_id}]: {words}")
+    return kind(f"{url} {advice.format(deadline_s=deadline_s, waited_s=waited_s)} [request id: {request_id}]: {words}")

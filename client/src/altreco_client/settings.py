@@ -23,7 +23,8 @@ class ClientSettings(TypedDict, total=False):
     """The keyword arguments of both clients' constructors.
 
     model_name: the ensemble's name (default: tag_recommender).
-    deadline_s: seconds for each call, unless the call sets its own (default: 5).
+    deadline_s: seconds for each call, unless the call sets its own (default: 5). Waiting for
+        `Channel.max_in_flight` may take a quarter of it; then the call raises Overloaded.
     max_pixels: largest accepted picture, width x height; a larger one is InvalidImage (default: MAX_PIXELS).
     max_batch_size: rows in one request; a larger batch is sent in parts. It may not exceed the limit in the server's
         model configs (default: 32, the limit in the committed ones).
@@ -48,7 +49,7 @@ class ClientSettings(TypedDict, total=False):
 class Options(TypedDict, total=False):
     """The options of every `recommend...` method.
 
-    deadline_s: seconds for the whole call, including image decoding and retries (default: the client's).
+    deadline_s: seconds for the whole call, including image decoding, waiting and retries (default: the client's).
     unknown_tags: "error" raises UnknownTag for history tags that the server does not know, "ignore" leaves them out and
         lists them in the Recommendation (default: "ignore" for a TagHistory, whose tags may be older than the
         vocabulary, and "error" for any other mapping, where an unknown tag is probably a typing error).

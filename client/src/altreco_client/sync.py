@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import wait
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,7 +13,7 @@ import tritonclient.grpc as triton
 
 from .call import methods
 from .call.context import ClientState, internal_context, known_vocabulary, ready
-from .call.flow import Call, Compute, Flow, Pause, Step, Usable
+from .call.flow import Call, Compute, Flow, Pause, Slot, Step, Usable
 from .call.ranking import History
 from .images import ImageLike, PreparedImage
 from .results import Recommendation
@@ -78,7 +79,9 @@ class TagRecommender:
         k: int = 5,
         **options: Unpack[Options],
     ) -> tuple[Recommendation, ...]:
-        """Recommend for pairs of an image and a history, in their order, all within one deadline.
+        """Recommend for images and their users' histories, two lists in the same order, all within one deadline.
+
+        Without `histories`, no user has one.
 
         >>> with TagRecommender(url) as recommender:
         ...     answers = recommender.recommend_batch([photo, photo], [{"tag-7": 1}, None])
@@ -147,6 +150,8 @@ class TagRecommender:
             return step.work()
         if isinstance(step, Pause):
             return time.sleep(step.seconds)
+        if isinstance(step, Slot):
+            return bool(wait([step.future], step.seconds).done)
         if not self._lock.acquire(timeout=step.deadline.left()):
             raise step.deadline.exceeded()
         try:

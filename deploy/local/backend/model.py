@@ -1,6 +1,6 @@
 """Triton's `onnxruntime` backend in Python, for servers that have no native one: runs ONNX files on ONNX Runtime.
 
-Triton imports this file in a process of its own for every model instance whose config says backend "onnxruntime".
+Triton imports this file in a separate process for each instance of a model with backend "onnxruntime".
 """
 
 import json
@@ -17,7 +17,7 @@ Arrays = dict[str, np.ndarray]
 
 
 class TritonPythonModel:
-    """One instance of a model; the name and the methods are Triton's."""
+    """One instance of a model; Triton prescribes the name and the methods."""
 
     @staticmethod
     def auto_complete_config(config: Any) -> Any:
@@ -28,7 +28,7 @@ class TritonPythonModel:
         return config
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Load the model, or raise with the reason why it does not fit its config."""
+        """Load the model; raises InvalidModel if it does not match its config."""
         config = json.loads(args["model_config"])
         self._session = open_session(
             config,
@@ -44,7 +44,7 @@ class TritonPythonModel:
             pb.Logger.log_warn(f"model '{args['model_name']}': parameter '{name}' has no effect in the local backend")
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
-        """Answer every request: in one run all that the dynamic batcher put together."""
+        """Answer the requests, with one run for all that the dynamic batcher put together."""
         if self._batched:
             return self._answer(requests)
         return [self._answer([request])[0] for request in requests]
@@ -52,16 +52,16 @@ class TritonPythonModel:
     def _answer(self, requests: Sequence[Any]) -> list[Any]:
         try:
             return self._run(requests)
-        except Exception as error:  # whatever a request provokes is the answer to that request
+        except Exception as error:  # any error is the answer to its request
             if len(requests) == 1:
                 return [pb.InferenceResponse(error=pb.TritonError(str(error)))]
-        # One of them is bad. Alone, each gets its own answer.
+        # At least one request is bad: run alone, each gets its own answer.
         return [self._answer([request])[0] for request in requests]
 
     def _run(self, requests: Sequence[Any]) -> list[Any]:
         wanted = sorted({name for request in requests for name in request.requested_output_names()})
         inputs = [self._inputs(request) for request in requests]
-        # Their shapes are equal but for the batch: Triton's batcher puts no others together.
+        # Triton's batcher joins only requests whose shapes are equal but for the batch dimension.
         feeds = {name: _joined([arrays[name] for arrays in inputs]) for name in inputs[0]}
         outputs = dict(zip(wanted, self._session.run(wanted, feeds), strict=True))
         if not self._batched:

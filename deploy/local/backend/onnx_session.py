@@ -1,6 +1,6 @@
-"""Opens an ONNX Runtime session the way a Triton model's `config.pbtxt` asks for.
+"""Open an ONNX Runtime session with the settings of a Triton model's `config.pbtxt`.
 
-The keys and their meaning are those of Triton's native `onnxruntime` backend. Copied beside `model.py`.
+The keys mean what they mean to Triton's native `onnxruntime` backend. This file is copied beside `model.py`.
 """
 
 from pathlib import Path
@@ -19,7 +19,7 @@ GRAPH_LEVELS = {
 
 
 def open_for_reading(path: Path) -> onnxruntime.InferenceSession:
-    """A session that is good for looking at the signature only: nothing is optimized."""
+    """Open a session only to read the signature; nothing is optimized."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = 1
@@ -27,20 +27,20 @@ def open_for_reading(path: Path) -> onnxruntime.InferenceSession:
 
 
 def open_session(config: dict[str, Any], folder: Path, *, kind: str, device_id: int) -> onnxruntime.InferenceSession:
-    """The session of one model instance; `folder` is the model version's, `kind` is CPU, GPU or MODEL."""
+    """Open the session of a model instance; `folder` is the model version's, `kind` is CPU, GPU or MODEL."""
     return _open(model_path(config, folder), session_options(config), providers(config, kind=kind, device_id=device_id))
 
 
 def model_path(config: dict[str, Any], folder: Path) -> Path:
-    """The ONNX file of a model version."""
+    """Return the path of a model version's ONNX file."""
     path = folder / (config.get("default_model_filename") or "model.onnx")
     return path / "model.onnx" if path.is_dir() else path
 
 
 def session_options(config: dict[str, Any]) -> onnxruntime.SessionOptions:
-    """The options that a config asks for."""
+    """Read the session options from a config; raises InvalidModel."""
     options = onnxruntime.SessionOptions()
-    # Waiting threads of one model would otherwise burn the cores that the other models need.
+    # Otherwise idle threads of one model spin on the cores that the other models need.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     options.intra_op_num_threads = max(0, _number(config, "intra_op_thread_count"))
@@ -55,7 +55,7 @@ def session_options(config: dict[str, Any]) -> onnxruntime.SessionOptions:
 
 
 def providers(config: dict[str, Any], *, kind: str, device_id: int) -> list[Any]:
-    """The execution providers for an instance. CUDA follows the native backend, and is not measured."""
+    """Choose an instance's execution providers; raises InvalidModel. CUDA follows the native backend; not measured."""
     accelerators = config.get("optimization", {}).get("execution_accelerators", {})
     gpu = accelerators.get("gpu_execution_accelerator", [])
     unsupported = [*accelerators.get("cpu_execution_accelerator", ())]
@@ -79,7 +79,7 @@ def _open(path: Path, options: onnxruntime.SessionOptions, providers: list[Any])
         raise InvalidModel(f"there is no ONNX file {path}")
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=providers)
-    except Exception as error:  # ONNX Runtime's errors have no base of their own
+    except Exception as error:  # ONNX Runtime's errors have no common base
         raise InvalidModel(f"ONNX Runtime cannot load {path}: {error}") from error
 
 

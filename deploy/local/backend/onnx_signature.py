@@ -1,14 +1,14 @@
-"""Compares the tensors of an ONNX file with those of a `config.pbtxt`, as strictly as Triton's native backend does.
+"""Compare the tensors of an ONNX file with those of a `config.pbtxt`, as strictly as Triton's native backend does.
 
-A repository that loads on the local server must load in production: what the native `onnxruntime` backend refuses is
-refused here, with the expected and the found value. Copied beside `model.py`, and imported by it there.
+A repository that loads on the local server must load in production. So this backend refuses what the native
+`onnxruntime` backend refuses, with the expected and the found value. This file is copied beside `model.py`.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-DEFAULT_MAX_BATCH_SIZE = 4  # Triton's own, where a config says none
+DEFAULT_MAX_BATCH_SIZE = 4  # Triton's default if a config sets none
 
 DATA_TYPES = {
     "tensor(bool)": "TYPE_BOOL",
@@ -28,12 +28,12 @@ DATA_TYPES = {
 
 
 class InvalidModel(ValueError):
-    """The ONNX file and its config.pbtxt do not fit each other, or ask for what cannot be done here."""
+    """The ONNX file does not match its config.pbtxt, or one of them needs what this backend does not support."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tensor:
-    """A tensor of the ONNX graph, in Triton's words; -1 is a dimension that the graph leaves open."""
+    """A tensor of the ONNX graph, with Triton's name of its type; -1 is a dynamic dimension."""
 
     name: str
     data_type: str
@@ -42,14 +42,14 @@ class Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Signature:
-    """What goes into an ONNX graph, and what comes out."""
+    """Inputs and outputs of an ONNX graph."""
 
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
 
 
 def read_signature(session: Any) -> Signature:
-    """The signature of an onnxruntime.InferenceSession."""
+    """Read the signature of an onnxruntime.InferenceSession; raises InvalidModel."""
     return Signature(
         inputs=tuple(map(_tensor, session.get_inputs())),
         outputs=tuple(map(_tensor, session.get_outputs())),
@@ -64,7 +64,7 @@ def _tensor(node: Any) -> Tensor:
 
 
 def check_config(config: dict[str, Any], signature: Signature) -> None:
-    """Raise InvalidModel with every way in which the config and the ONNX graph differ."""
+    """Raise InvalidModel with all differences between the config and the ONNX graph."""
     problems = [*_unsupported(config), *_differences(config, signature)]
     if problems:
         raise InvalidModel("; ".join(problems))
@@ -94,7 +94,7 @@ def _completed(tensor: Tensor, max_batch_size: int) -> dict[str, Any]:
     dims = list(tensor.shape[1:] if max_batch_size else tensor.shape)
     if not dims:
         raise InvalidModel(
-            f"'{tensor.name}' has shape {list(tensor.shape)}, for which no config can be made up: "
+            f"'{tensor.name}' has shape {list(tensor.shape)}, from which no config can be derived: "
             f"write it into config.pbtxt, with dims: [ 1 ] reshape: {{ shape: [ ] }}"
         )
     return {"name": tensor.name, "data_type": tensor.data_type, "dims": dims}
@@ -119,7 +119,7 @@ def _differences(config: dict[str, Any], signature: Signature) -> Iterator[str]:
     for io in inputs:
         yield from _tensor_differences("input", io, signature.inputs, batched=batched, exact=False)
     for io in outputs:
-        # The native backend lets a config narrow an input that the graph leaves open, but not an output.
+        # The native backend lets a config fix a dynamic dimension of an input, but not of an output.
         yield from _tensor_differences("output", io, signature.outputs, batched=batched, exact=True)
 
 

@@ -1,4 +1,4 @@
-"""Draws scenes as 224x224 pictures: backdrop, then objects from far to near, then a camera's imperfections."""
+"""Draw scenes as 224x224 pictures: the backdrop, objects from far to near, then the imperfections of a camera."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -39,7 +39,7 @@ THINGS: Mapping[str, Callable[[Brush, RGB], None]] = MappingProxyType(
 
 
 def draw(scene: Scene, rng: np.random.Generator) -> Image.Image:
-    """The scene as an RGB image of 224x224; `rng` decides textures and noise."""
+    """Draw a scene as an RGB image of 224x224; `rng` determines textures and noise."""
     canvas = Canvas(scene.light, rng)
     draw_backdrop(canvas, scene)
     for thing in scene.things:

@@ -1,4 +1,4 @@
-"""Skies and grounds: what fills a picture behind its objects."""
+"""Skies and grounds, which fill a picture behind its objects."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -19,7 +19,7 @@ SKIES: Mapping[str, tuple[RGB, ...]] = MappingProxyType(
     }
 )
 SKYLINES = MappingProxyType({"city": 0.28, "mountain": 0.27, "lake": 0.28, "village": 0.34})
-"""Where the setting sun stands in front of what would hide it at the horizon."""
+"""Height of the setting sun for settings that would hide it at the horizon."""
 RAINBOW: tuple[RGB, ...] = (
     (226, 70, 70),
     (240, 150, 50),

@@ -1,4 +1,4 @@
-"""The settings that a picture can have, the things that may stand in each, and their colours."""
+"""The settings of pictures, the things that each may contain, and their colours."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ RGB = tuple[int, int, int]
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """A thing that a setting may hold: how likely, how large (share of the picture's height), and where it stands."""
+    """A thing that a setting may contain: its chance, size range (share of the picture's height) and place."""
 
     kind: str
     chance: float
@@ -33,7 +33,7 @@ class Setting:
 
 
 CONCEPT_OF = MappingProxyType({"pine": "tree", "cactus": "", "people": "friends", "meadow_flower": "flower"})
-"""Things that are not named after what one sees in them."""
+"""Concept of each thing whose name is not its concept."""
 
 BIRD = Choice(kind="bird", chance=0.25, size=(0.2, 0.3), where="sky")
 BALLOON = Choice(kind="balloon", chance=0.2, size=(0.3, 0.45), where="sky")

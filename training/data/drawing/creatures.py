@@ -1,4 +1,4 @@
-"""People and animals. Each is drawn by a brush around its own foot, one unit high, looking to its right."""
+"""People and animals, each drawn by a brush from its foot, one unit high, facing right."""
 
 import numpy as np
 
@@ -12,7 +12,7 @@ INK: RGB = (34, 30, 32)
 
 
 def person(brush: Brush, colour: RGB) -> None:
-    """Someone who stands and waves."""
+    """Draw a person who stands and waves."""
     skin, hair = SKIN[brush.rng.integers(len(SKIN))], HAIR[brush.rng.integers(len(HAIR))]
     trousers = TROUSERS[brush.rng.integers(len(TROUSERS))]
     for x in (-0.07, 0.07):
@@ -31,13 +31,13 @@ def person(brush: Brush, colour: RGB) -> None:
 
 
 def people(brush: Brush, colour: RGB) -> None:
-    """Three friends side by side."""
+    """Draw three friends side by side."""
     for x, size in ((-0.42, 0.9), (0.42, 0.92), (0.0, 1.0)):
         person(brush.part(x, 0, size), COLOURS[brush.rng.integers(len(COLOURS))] if x else colour)
 
 
 def dog(brush: Brush, colour: RGB) -> None:
-    """A dog from the side, tail up."""
+    """Draw a dog from the side, with its tail up."""
     dark = shade(colour, 0.72)
     brush.line([(-0.46, 0.52), (-0.6, 0.72), (-0.56, 0.88)], 0.08, colour)
     for x, tone in ((-0.36, dark), (0.3, dark), (-0.26, colour), (0.2, colour)):
@@ -53,7 +53,7 @@ def dog(brush: Brush, colour: RGB) -> None:
 
 
 def cat(brush: Brush, colour: RGB) -> None:
-    """A cat that sits and looks out of the picture."""
+    """Draw a sitting cat that faces the viewer."""
     dark, pale = shade(colour, 0.72), shade(colour, 1.25)
     brush.line([(0.2, 0.06), (0.44, 0.1), (0.48, 0.34), (0.4, 0.46)], 0.09, dark)
     brush.oval(0, 0.28, 0.27, 0.3, colour)
@@ -74,7 +74,7 @@ def cat(brush: Brush, colour: RGB) -> None:
 
 
 def horse(brush: Brush, colour: RGB) -> None:
-    """A horse from the side."""
+    """Draw a horse from the side."""
     dark = shade(colour, 0.62)
     brush.line([(-0.42, 0.62), (-0.54, 0.5), (-0.54, 0.24)], 0.07, dark)
     for x, tone in ((-0.34, dark), (0.26, dark), (-0.26, colour), (0.18, colour)):
@@ -89,7 +89,7 @@ def horse(brush: Brush, colour: RGB) -> None:
 
 
 def sheep(brush: Brush, colour: RGB) -> None:
-    """A ball of wool on four legs."""
+    """Draw a sheep from the side."""
     for x in (-0.3, -0.18, 0.2, 0.32):
         brush.line([(x, 0), (x, 0.4)], 0.08, INK)
     for angle in np.linspace(0, 2 * np.pi, 11):
@@ -104,7 +104,7 @@ def sheep(brush: Brush, colour: RGB) -> None:
 
 
 def bird(brush: Brush, colour: RGB) -> None:
-    """A gull on the wing and two more behind it."""
+    """Draw a flying gull, and two more behind it."""
     for x, y, size in ((-0.9, 0.5, 0.36), (0.85, 0.62, 0.3), (0.0, 0.0, 1.0)):
         _gull(brush.part(x, y, size), colour)
 

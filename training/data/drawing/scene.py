@@ -1,4 +1,4 @@
-"""What is in a picture, before a pixel of it is drawn."""
+"""The contents of a picture, before it is drawn."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from training.data.drawing.catalogue import AUTUMN, COLOURS, CONCEPT_OF, PALETTE
 
 MAX_THINGS = 3
 MONOCHROME_SHARE = 0.1
-"""Of the pictures by day: without colour, the others would be dark beyond recognition."""
+"""Share of the daylight pictures without colour; others would become too dark to recognize."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Thing:
-    """One object. `size` is its height, `x`, `y` the middle of its foot, y downwards: shares of the picture's side."""
+    """One object: `size` is its height, (`x`, `y`) its foot with y downwards, all in shares of the picture's side."""
 
     kind: str
     x: float
@@ -37,7 +37,7 @@ class Scene:
 
     @property
     def concepts(self) -> tuple[str, ...]:
-        """What can be seen, each once, in a fixed order: the backdrop first."""
+        """The visible concepts, each once, in a fixed order with the backdrop first."""
         setting = SETTINGS[self.setting]
         seen = [*setting.concepts, *_light_concepts(self.light, setting), *self.extras]
         seen += [CONCEPT_OF.get(thing.kind, thing.kind) for thing in self.things]
@@ -46,7 +46,7 @@ class Scene:
 
 
 def compose_scene(rng: np.random.Generator, taste: Mapping[str, float] | None = None) -> Scene:
-    """A random scene; `taste` weighs the settings by name, all alike without it."""
+    """Draw a random scene; `taste` maps settings to weights (default: equal)."""
     names = list(SETTINGS)
     weights = np.array([1.0 if taste is None else taste.get(name, 0.0) for name in names])
     name = names[rng.choice(len(names), p=weights / weights.sum())]

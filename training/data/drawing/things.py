@@ -1,4 +1,4 @@
-"""Plants, buildings and vehicles. Each is drawn by a brush around its own foot, one unit high."""
+"""Plants, buildings and vehicles, each drawn by a brush from its foot, one unit high."""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ LAMP: RGB = (255, 224, 130)
 
 
 def tree(brush: Brush, colour: RGB) -> None:
-    """A leafy tree: a crown of overlapping balls, lighter at the top."""
+    """Draw a leafy tree with a crown of overlapping balls, lighter at the top."""
     brush.polygon([(-0.06, 0), (0.06, 0), (0.035, 0.45), (-0.035, 0.45)], BARK)
     for x, y, r, light in (
         (-0.2, 0.48, 0.2, 0.8),
@@ -26,7 +26,7 @@ def tree(brush: Brush, colour: RGB) -> None:
 
 
 def pine(brush: Brush, colour: RGB) -> None:
-    """A conifer of three tiers."""
+    """Draw a conifer of three tiers."""
     brush.box(-0.04, 0, 0.04, 0.2, BARK)
     for bottom, wide, light in ((0.14, 0.3, 0.8), (0.38, 0.24, 0.95), (0.62, 0.17, 1.1)):
         top = bottom + 0.38
@@ -35,7 +35,7 @@ def pine(brush: Brush, colour: RGB) -> None:
 
 
 def palm(brush: Brush, colour: RGB) -> None:
-    """A leaning trunk under seven hanging leaves."""
+    """Draw a leaning palm with seven hanging leaves."""
     lean = 0.16
     brush.line([(0, 0), (0.03, 0.3), (lean * 0.6, 0.55), (lean, 0.78)], 0.06, (150, 112, 72))
     for angle in np.linspace(-0.5, 3.6, 7) + brush.rng.uniform(-0.12, 0.12):
@@ -46,7 +46,7 @@ def palm(brush: Brush, colour: RGB) -> None:
 
 
 def cactus(brush: Brush, colour: RGB) -> None:
-    """A saguaro with two arms."""
+    """Draw a saguaro with two arms."""
     brush.line([(-0.26, 0.62), (-0.26, 0.4), (0, 0.36)], 0.11, shade(colour, 0.85))
     brush.line([(0.24, 0.76), (0.24, 0.54), (0, 0.5)], 0.11, shade(colour, 0.85))
     brush.box(-0.09, 0, 0.09, 0.9, colour)
@@ -56,7 +56,7 @@ def cactus(brush: Brush, colour: RGB) -> None:
 
 
 def flower(brush: Brush, colour: RGB) -> None:
-    """One blossom on a stem."""
+    """Draw one blossom on a stem."""
     brush.line([(0, 0), (0.03, 0.35), (0, 0.62)], 0.045, (58, 122, 50))
     brush.polygon([(0.02, 0.18), (0.2, 0.34), (0.26, 0.24), (0.12, 0.14)], (74, 146, 60))
     petals = int(brush.rng.integers(6, 10))
@@ -67,13 +67,13 @@ def flower(brush: Brush, colour: RGB) -> None:
 
 
 def meadow_flower(brush: Brush, colour: RGB) -> None:
-    """A bunch of five."""
+    """Draw five flowers."""
     for x, y, size in ((-0.5, 0.1, 0.8), (0.45, 0.14, 0.85), (-0.2, 0.0, 1.0), (0.15, -0.05, 0.95), (0.75, 0.0, 0.75)):
         flower(brush.part(x, y, size), colour)
 
 
 def house(brush: Brush, colour: RGB) -> None:
-    """Walls, a gable roof, a door and windows that are lit after dark."""
+    """Draw a house with a gable roof; its windows are lit after dark."""
     dark = brush.canvas.light != "day"
     pane = LAMP if dark else GLASS
     brush.box(0.18, 0.7, 0.3, 1.0, (140, 80, 66))
@@ -87,7 +87,7 @@ def house(brush: Brush, colour: RGB) -> None:
 
 
 def car(brush: Brush, colour: RGB) -> None:
-    """A saloon from the side."""
+    """Draw a car from the side."""
     brush.polygon([(-0.55, 0.55), (-0.32, 0.98), (0.35, 0.98), (0.62, 0.55)], colour)
     brush.polygon([(-0.42, 0.58), (-0.27, 0.88), (-0.02, 0.88), (-0.02, 0.58)], GLASS)
     brush.polygon([(0.05, 0.58), (0.05, 0.88), (0.31, 0.88), (0.48, 0.58)], GLASS)
@@ -99,7 +99,7 @@ def car(brush: Brush, colour: RGB) -> None:
 
 
 def boat(brush: Brush, colour: RGB) -> None:
-    """A sailing boat."""
+    """Draw a sailing boat."""
     brush.polygon([(-0.4, 0.18), (0.46, 0.18), (0.32, 0.0), (-0.3, 0.0)], colour)
     brush.box(-0.4, 0.15, 0.44, 0.19, (250, 246, 236))
     brush.line([(0, 0.18), (0, 1.0)], 0.025, BARK)
@@ -109,7 +109,7 @@ def boat(brush: Brush, colour: RGB) -> None:
 
 
 def umbrella(brush: Brush, colour: RGB) -> None:
-    """A striped parasol."""
+    """Draw a striped parasol."""
     brush.line([(0, 0), (0, 0.95)], 0.035, (236, 230, 220))
     angles = np.linspace(0, np.pi, 9)
     rim = [(0.56 * np.cos(a), 0.52 + 0.46 * np.sin(a)) for a in angles]
@@ -119,7 +119,7 @@ def umbrella(brush: Brush, colour: RGB) -> None:
 
 
 def balloon(brush: Brush, colour: RGB) -> None:
-    """A striped hot air balloon."""
+    """Draw a striped hot air balloon."""
     brush.polygon([(-0.2, 0.4), (0.2, 0.4), (0.08, 0.18), (-0.08, 0.18)], shade(colour, 0.8))
     brush.oval(0, 0.65, 0.35, 0.35, colour)
     brush.oval(0, 0.65, 0.23, 0.35, (250, 240, 220))

@@ -1,1 +1,1 @@
-"""Importers: from NUS-WIDE, YFCC100M and parallel text files to a data set folder. See docs/data.md."""
+"""Importers of NUS-WIDE, YFCC100M and parallel text files into a data set folder; see docs/data.md."""

@@ -1,9 +1,11 @@
-"""Make a data set folder of real data: `python -m training.data.importers nus-wide|parallel-text|yfcc100m --help`."""
+"""Import data into a data set folder: `python -m training.data.importers nus-wide|parallel-text|yfcc100m --help`."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from altreco_client.cli.pipe import quiet_pipe
 
 from training.data.importers.build import ImportSettings, Layout, import_data
 from training.data.importers.nus_wide import NusWide
@@ -12,8 +14,9 @@ from training.data.importers.yfcc100m import Yfcc100m
 from training.errors import DataError
 
 
+@quiet_pipe()
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Import as the command line says; 0, or 1 with the reason on stderr."""
+    """Run the command; return 0, or 1 with the reason on stderr."""
     options = vars(_parser().parse_args(arguments))
     make_layout = options.pop("layout")
     try:
@@ -33,9 +36,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--out", type=Path, required=True, help="folder to create")
-    common.add_argument("--images", type=Path, help="folder of the images: each is looked at (default: not checked)")
+    common.add_argument("--images", type=Path, help="folder of the images, to check each of them (default: no check)")
     common.add_argument(
-        "--max-bad-share", type=float, default=0.05, help="stop where more lines are bad (default: %(default)s)"
+        "--max-bad-share",
+        type=float,
+        default=0.05,
+        help="stop if a larger share of lines is bad (%(default)s)",
     )
     parser = argparse.ArgumentParser(prog="python -m training.data.importers", description=__doc__)
     layouts = parser.add_subparsers(required=True, metavar="nus-wide|parallel-text|yfcc100m")
@@ -50,29 +56,29 @@ def _add_nus_wide(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tag-list", type=Path, required=True, help="TagList1k.txt")
     tags = parser.add_mutually_exclusive_group(required=True)
     tags.add_argument("--tag-matrix", type=Path, help="AllTags1k.txt")
-    tags.add_argument("--tag-lines", type=Path, help="All_Tags.txt, instead of the matrix")
+    tags.add_argument("--tag-lines", type=Path, help="All_Tags.txt, in place of the matrix")
     parser.add_argument("--image-list", type=Path, required=True, help="Imagelist.txt")
     parser.add_argument("--train-list", type=Path, required=True, help="TrainImagelist.txt")
     parser.add_argument("--test-list", type=Path, required=True, help="TestImagelist.txt")
-    parser.add_argument("--users", type=Path, required=True, help="photo id and user id a line")
+    parser.add_argument("--users", type=Path, required=True, help="file with a photo id and a user id per line")
 
 
 def _add_parallel_text(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(layout=ParallelText)
     parser.add_argument("--train", type=Path, nargs=3, required=True, metavar=("IMAGES", "TAGS", "USERS"))
     parser.add_argument("--test", type=Path, nargs="+", default=(), metavar="FILE", help="IMAGES TAGS [USERS]")
-    parser.add_argument("--vocabulary", dest="vocabulary_file", type=Path, required=True, help="one tag a line")
-    parser.add_argument("--strip-prefix", default="", help="what to take off the images' paths")
+    parser.add_argument("--vocabulary", dest="vocabulary_file", type=Path, required=True, help="one tag per line")
+    parser.add_argument("--strip-prefix", default="", help="prefix to remove from the images' paths")
 
 
 def _add_yfcc100m(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(layout=Yfcc100m)
     parser.add_argument("metadata", type=Path, nargs="+", help="yfcc100m_dataset-0.bz2 and so on")
-    parser.add_argument("--vocabulary", dest="vocabulary_file", type=Path, required=True, help="one tag a line")
-    parser.add_argument("--image", default="{id}.jpg", help="path of an image (default: %(default)s)")
+    parser.add_argument("--vocabulary", dest="vocabulary_file", type=Path, required=True, help="one tag per line")
+    parser.add_argument("--image", default="{id}.jpg", help="path of an image with the photo's {id} (%(default)s)")
     test = parser.add_mutually_exclusive_group(required=True)
-    test.add_argument("--test-ids", type=Path, help="photo ids of the test split, one a line")
-    test.add_argument("--test-share", type=float, default=0.0, help="share of the photos, picked by a hash of their id")
+    test.add_argument("--test-ids", type=Path, help="photo ids of the test split, one per line")
+    test.add_argument("--test-share", type=float, default=0.0, help="share of the photos, chosen by a hash of their id")
 
 
 if __name__ == "__main__":

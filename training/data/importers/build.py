@@ -1,7 +1,7 @@
-"""The part that all importers share: from staged lines to a data set folder, in bounded memory.
+"""Shared by all importers: from staged lines to a data set folder, in bounded memory.
 
-A layout reads its files once, into a table on disk with a row a line, of what is needed only. Duplicates are found
-there, the images are looked at, and the rest is written as the manifest. DuckDB spills to disk what does not fit.
+A layout reads its files once, into a table on disk with a row per line and only the columns that are needed. Then
+duplicates are found, images are checked, and the rest is written as the manifest. DuckDB spills to disk if needed.
 """
 
 import shutil
@@ -16,6 +16,7 @@ import duckdb
 from altreco_client import Vocabulary
 from tqdm import tqdm
 
+from measure.progress import progress_bar
 from training.data.folder import renamed_when_complete
 from training.data.importers.images import unusable_images
 from training.data.importers.lines import read_list
@@ -29,9 +30,9 @@ WORK_FILE = "import.duckdb"
 
 @dataclass(frozen=True, kw_only=True)
 class ImportSettings:
-    """`out`: the folder to create. `images`: where the images are, if they are to be checked.
+    """`out`: the folder to create. `images`: the folder of the images, if they are to be checked.
 
-    `max_bad_share`: of all lines; more of them broken, without their image or with a file that is none: DataError.
+    `max_bad_share`: share of lines that may be broken, lack their image, or have an unusable one; more is a DataError.
     """
 
     out: Path
@@ -39,7 +40,7 @@ class ImportSettings:
     max_bad_share: float = 0.05
 
     def __post_init__(self) -> None:
-        """Raise DataError for what cannot be."""
+        """Raise DataError for a share outside 0 to 1, or a missing folder of images."""
         if not 0 <= self.max_bad_share <= 1:
             raise DataError(f"max bad share {self.max_bad_share}: expected 0 to 1")
         if self.images and not self.images.is_dir():
@@ -47,25 +48,25 @@ class ImportSettings:
 
 
 class Layout(Protocol):
-    """One of the layouts that can be imported."""
+    """A file layout that can be imported."""
 
     def vocabulary(self) -> Vocabulary:
-        """The tags to keep."""
+        """Read the tags to keep; raises DataError."""
 
     def paths(self) -> list[Path]:
-        """The files that `stage` reads."""
+        """List the files that `stage` reads."""
 
     def stage(self, database: duckdb.DuckDBPyConnection, progress: tqdm) -> None:
-        """Call `insert_lines` for all lines; progress counts bytes of the files."""
+        """Call `insert_lines` for all lines; `progress` counts the files' bytes."""
 
 
 def import_data(layout: Layout, settings: ImportSettings, *, quiet: bool = False) -> Report:
-    """Write the data set; raises DataError, and then leaves nothing behind."""
+    """Write the data set; raises DataError, and then removes what it has written."""
     vocabulary = layout.vocabulary()
     with renamed_when_complete(settings.out, WORK_FILE) as folder:
         with _database(folder, vocabulary) as database:
             size = sum(path.stat().st_size for path in layout.paths() if path.is_file())
-            with tqdm(desc="read", total=size, unit="B", unit_scale=True, disable=quiet) as progress:
+            with progress_bar(title="read", total=size, unit="B", unit_scale=True, disable=quiet) as progress:
                 layout.stage(database, progress)
             _find_duplicates(database)
             _check(database, settings, quiet)
@@ -77,9 +78,9 @@ def import_data(layout: Layout, settings: ImportSettings, *, quiet: bool = False
 
 
 def make_vocabulary(path: Path, tags: list[str]) -> Vocabulary:
-    """Of the tags in `path`; raises DataError where there is none, or one stands twice."""
+    """Create a vocabulary of tags read from `path`; raises DataError if it is empty or has a tag twice."""
     if not tags:
-        raise DataError(f"vocabulary {path} is empty: expected one tag a line")
+        raise DataError(f"vocabulary {path} is empty: expected one tag per line")
     try:
         return Vocabulary(tuple(tags))
     except ValueError as error:
@@ -87,15 +88,15 @@ def make_vocabulary(path: Path, tags: list[str]) -> Vocabulary:
 
 
 def read_tag_list(path: Path) -> Vocabulary:
-    """One tag a line, taken in lower case; raises DataError."""
+    """Read a vocabulary with one tag per line, converted to lower case; raises DataError."""
     return make_vocabulary(path, [tag.lower() for tag in read_list(path)])
 
 
 def insert_lines(database: duckdb.DuckDBPyConnection, query: str) -> None:
-    """Stage the rows of a SELECT, in its order; tags are compared with the vocabulary.
+    """Stage the rows of a SELECT in its order; tags are looked up in the vocabulary.
 
-    Its columns: `line` (the text), `problem` (as named in Report, NULL if none), `key` (what duplicates share),
-    `image`, `user`, `words` (the tags, lower case), `split` and `url`.
+    Its columns: `line` (the text), `problem` (a name in Report, or NULL), `key` (equal for duplicates), `image`,
+    `user`, `words` (the tags in lower case), `split` and `url`.
     """
     database.execute(f"""
         INSERT INTO stage
@@ -121,9 +122,9 @@ def _database(folder: Path, vocabulary: Vocabulary) -> Iterator[duckdb.DuckDBPyC
     try:
         with duckdb.connect(folder / WORK_FILE) as database:
             database.execute(f"SET memory_limit = '{MEMORY_LIMIT}'; SET enable_progress_bar = false")
-            # With more threads, joins change the order of lines; and one pipe feeds them all, so it takes as long.
+            # With more threads, joins change the order of lines, and take as long, because one pipe feeds them all.
             database.execute("SET threads = 1")
-            # All joins here have the lines on the left, so that they stream past what is on the right.
+            # All joins have the lines on the left, so that these are streamed.
             database.execute("SET disabled_optimizers = 'join_order,build_side_probe_side'")
             database.execute("SET VARIABLE tags = ?", [list(vocabulary.tags)])
             database.execute("CREATE TYPE vocabulary AS ENUM (SELECT unnest(getvariable('tags')))")
@@ -142,7 +143,7 @@ def _database(folder: Path, vocabulary: Vocabulary) -> Iterator[duckdb.DuckDBPyC
 
 
 def _find_duplicates(database: duckdb.DuckDBPyConnection) -> None:
-    """The first line of a key stays."""
+    """Mark all but the first line of each key."""
     database.execute("""
         INSERT INTO left_out
         SELECT stage.rowid, 'duplicate'
@@ -154,7 +155,7 @@ def _find_duplicates(database: duckdb.DuckDBPyConnection) -> None:
 
 
 def _check(database: duckdb.DuckDBPyConnection, settings: ImportSettings, quiet: bool) -> None:
-    """Look at the images, if asked to; stop as soon as too many lines are bad."""
+    """Check the images, if requested; raise DataError as soon as too many lines are bad."""
     lines, candidates, broken, example = _row(
         database, "SELECT count(*), count(key), count(sample), arg_min(sample, rowid) FROM stage"
     )
@@ -162,7 +163,10 @@ def _check(database: duckdb.DuckDBPyConnection, settings: ImportSettings, quiet:
     check_bad_share(bad, lines, settings.max_bad_share, example)
     if settings.images is None:
         return
-    with database.cursor() as rows, tqdm(desc="images", total=candidates, unit="image", disable=quiet) as progress:
+    with (
+        database.cursor() as rows,
+        progress_bar(title="images", total=candidates, unit="image", disable=quiet) as progress,
+    ):
         rows.execute(
             "SELECT stage.rowid, image FROM stage ANTI JOIN left_out ON stage.rowid = row WHERE problem IS NULL"
         )
@@ -174,7 +178,7 @@ def _check(database: duckdb.DuckDBPyConnection, settings: ImportSettings, quiet:
 
 
 def _write_manifest(database: duckdb.DuckDBPyConnection, folder: Path, settings: ImportSettings) -> None:
-    # Relative, so that data set and images can move together; a path that is absolute already stays.
+    # Relative, so that data set and images can be moved together; absolute paths are kept.
     below = f"{relpath(settings.images, settings.out)}/" if settings.images else ""
     database.execute("SET VARIABLE below = ?", [below])
     url = ", url" if _row(database, "SELECT count(url) FROM stage")[0] else ""

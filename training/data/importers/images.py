@@ -1,4 +1,4 @@
-"""Which of the listed images can be read: a look at the file's header, in threads."""
+"""Check which of the listed images can be read, from the header of each file, in threads."""
 
 import warnings
 from collections.abc import Iterator
@@ -12,15 +12,15 @@ from tqdm import tqdm
 
 IMAGES_AT_ONCE = 4096
 THREADS = 16
-"""Waiting for disks, not computing."""
+"""They wait for disks rather than compute."""
 
 
 def unusable_images(
     rows: duckdb.DuckDBPyConnection, folder: Path, progress: tqdm
 ) -> Iterator[tuple[list[int], list[str]]]:
-    """For (row, image path) results: some rows at a time that cannot be used, and why, as named in the report."""
+    """Yield unusable rows and their problems (names in Report), some at a time, of a query for (row, image path)."""
     with ThreadPoolExecutor(THREADS) as pool, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # PIL's, on odd files; what is too large is refused here
+        warnings.simplefilter("ignore")  # PIL's warnings about odd files; images that are too large are refused below
         while some := rows.fetchmany(IMAGES_AT_ONCE):
             problems = pool.map(lambda row: _problem(folder / row[1]), some)
             found = [(row, problem) for (row, _), problem in zip(some, problems, strict=True) if problem]

@@ -1,4 +1,4 @@
-"""Lines of text files, plain or .bz2, as a table that DuckDB streams; nothing is unpacked on disk."""
+"""Lines of text files, plain or .bz2, as a table that DuckDB streams, without unpacking to disk."""
 
 import bz2
 import codecs
@@ -15,9 +15,9 @@ from training.errors import DataError
 
 BLOCK_BYTES = 1 << 20
 LONGEST_LINE_BYTES = 4 << 20
-"""DuckDB leaves longer lines out without a word, so that none may reach it."""
+"""DuckDB silently drops longer lines, so they must not reach it."""
 _DROPPED = b"\r\0\x1f"
-"""Of no use in a line; the last one is the delimiter that makes DuckDB read a line as one column."""
+"""Characters removed from lines; \\x1f is the delimiter, so that DuckDB reads a line as one column."""
 _CSV_OPTIONS = (
     "columns={'line': 'VARCHAR'}, delim='\x1f', quote='', escape='', header=false, auto_detect=false, "
     f"strict_mode=false, max_line_size={LONGEST_LINE_BYTES}, buffer_size={2 * LONGEST_LINE_BYTES}"
@@ -28,7 +28,7 @@ _CSV_OPTIONS = (
 class Lines:
     """`table`: a SQL table expression with one column `line`, never NULL, in the order of the files.
 
-    `count` and `error` are known after the table was read.
+    `count` and `error` are set once the table has been read.
     """
 
     table: str
@@ -38,7 +38,7 @@ class Lines:
 
 @contextmanager
 def read_lines(paths: Sequence[Path], progress: tqdm) -> Iterator[Lines]:
-    """Feed the files one after the other to whoever reads the table, once; raises DataError for a damaged file."""
+    """Feed the files in turn to the reader of the table, which is read once; raises DataError for a damaged file."""
     for path in paths:
         if not path.is_file():
             raise DataError(f"no file at {path}")
@@ -49,7 +49,7 @@ def read_lines(paths: Sequence[Path], progress: tqdm) -> Iterator[Lines]:
     try:
         yield lines
     finally:
-        os.close(read_end)  # where the reader failed, the feeder now ends too, with a broken pipe
+        os.close(read_end)  # if the reader failed, the broken pipe ends the feeder
         feeder.join()
     if lines.error:
         raise DataError(str(lines.error)) from lines.error
@@ -57,9 +57,9 @@ def read_lines(paths: Sequence[Path], progress: tqdm) -> Iterator[Lines]:
 
 @contextmanager
 def read_parallel(files: Mapping[str, Path], progress: tqdm) -> Iterator[str]:
-    """A SQL table expression with a column a file, of the name given: row i holds line i of each.
+    """Yield a SQL table expression with a named column for each file; row i has line i of each.
 
-    Raises DataError, at the end, where the files have different numbers of lines.
+    Raises DataError at the end if the files have different numbers of lines.
     """
     with ExitStack() as stack:
         feeds = {name: stack.enter_context(read_lines([path], progress)) for name, path in files.items()}
@@ -68,11 +68,11 @@ def read_parallel(files: Mapping[str, Path], progress: tqdm) -> Iterator[str]:
         yield f"(SELECT {columns} FROM {tables})"
     if len({lines.count for lines in feeds.values()}) > 1:
         counts = ", ".join(f"{files[name]}: {lines.count:,}" for name, lines in feeds.items())
-        raise DataError(f"files that belong together have different numbers of lines: {counts}")
+        raise DataError(f"parallel files have different numbers of lines: {counts}")
 
 
 def read_list(path: Path) -> list[str]:
-    """The lines of a short file, without surrounding blanks; empty ones are left out. Raises DataError."""
+    """Read the lines of a short file, stripped and without empty ones; raises DataError."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -87,13 +87,13 @@ def _feed(paths: Sequence[Path], write_end: int, lines: Lines, progress: tqdm) -
                 for text in _blocks(path, progress):
                     lines.count += text.count(b"\n")
                     pipe.write(text)
-    except Exception as error:  # noqa: BLE001 - raised again by read_lines, in the thread that can handle it
+    except Exception as error:  # noqa: BLE001 - read_lines raises it again in the calling thread
         lines.error = error
 
 
 def _blocks(path: Path, progress: tqdm) -> Iterator[bytes]:
-    """UTF-8 whose every line starts with ":", as DuckDB skips empty ones, and ends with a line feed."""
-    open_bytes = 0  # of the line that goes on in the next block
+    """Yield UTF-8 blocks; each line starts with ":", because DuckDB skips empty lines, and ends with a line feed."""
+    open_bytes = 0  # size so far of a line that continues in the next block
     for text in _utf8(path, progress):
         marked = (b"" if open_bytes else b":") + text.replace(b"\n", b"\n:")
         marked = marked[:-1] if text.endswith(b"\n") else marked
@@ -107,7 +107,7 @@ def _blocks(path: Path, progress: tqdm) -> Iterator[bytes]:
 
 
 def _utf8(path: Path, progress: tqdm) -> Iterator[bytes]:
-    """What is no UTF-8 becomes U+FFFD, and is then in no vocabulary."""
+    """Yield UTF-8; other bytes become U+FFFD, which is in no vocabulary."""
     decoder = codecs.getincrementaldecoder("utf-8-sig")("replace")
     for block in _bytes(path, progress):
         if text := decoder.decode(block.translate(None, _DROPPED)):

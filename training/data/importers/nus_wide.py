@@ -1,10 +1,10 @@
-"""NUS-WIDE with its 1,000 user tags: image lists, a tag list, tags as a matrix or in words, and a user id an image.
+"""NUS-WIDE with its 1,000 user tags: image lists, a tag list, tags as a matrix or as words, and a user id per image.
 
-`Imagelist.txt`, `TrainImagelist.txt` and `TestImagelist.txt` hold a path a line, as in `actor\\0001_2124494179.jpg`:
-the photo's id on Flickr is what follows the underscore. `AllTags1k.txt` has a line an image, in the order of
-Imagelist, with a 0 or 1 for each line of `TagList1k.txt`, separated by tabs; `All_Tags.txt` has the photo's id and its
-tags, separated by blanks. NUS-WIDE comes without users: they are asked from Flickr by photo id (paper, section V-A),
-so their file has a line for each photo that was still there, with photo id and user id.
+`Imagelist.txt`, `TrainImagelist.txt` and `TestImagelist.txt` have one path per line, such as
+`actor\\0001_2124494179.jpg`; the number after the underscore is the photo's id on Flickr. `AllTags1k.txt` has one line
+per image, in the order of Imagelist, with a 0 or 1 for each line of `TagList1k.txt`, separated by tabs. `All_Tags.txt`
+has the photo's id and its tags, separated by blanks. NUS-WIDE has no users; they are queried from Flickr by photo id
+(paper, section V-A). Their file has a line with photo id and user id for each photo that still existed.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from training.errors import DataError
 
 @dataclass(frozen=True, kw_only=True)
 class NusWide:
-    """The files; of `tag_matrix` and `tag_lines` exactly one."""
+    """The files of NUS-WIDE, with either `tag_matrix` or `tag_lines`."""
 
     tag_list: Path
     tag_matrix: Path | None = None
@@ -32,16 +32,16 @@ class NusWide:
     users: Path
 
     def __post_init__(self) -> None:
-        """Raise DataError unless the tags are in one file."""
+        """Raise DataError unless exactly one file with tags is given."""
         if (self.tag_matrix is None) == (self.tag_lines is None):
             raise DataError("expected either a tag matrix (AllTags1k.txt) or tag lines (All_Tags.txt)")
 
     def vocabulary(self) -> Vocabulary:
-        """One tag a line, in the order of the matrix's columns."""
+        """Read the tags, one per line in the order of the matrix's columns; raises DataError."""
         return read_tag_list(self.tag_list)
 
     def paths(self) -> list[Path]:
-        """All files but the vocabulary."""
+        """List all files but the vocabulary."""
         return [self.image_list, self._tags, self.train_list, self.test_list, self.users]
 
     @property
@@ -51,7 +51,7 @@ class NusWide:
         return tags
 
     def stage(self, database: duckdb.DuckDBPyConnection, progress: tqdm) -> None:
-        """Read the lists, then images and tags side by side."""
+        """Read the lists, then images and tags in parallel."""
         database.execute("CREATE TEMP TABLE listed (image VARCHAR, split VARCHAR)")
         for split, path in (("train", self.train_list), ("test", self.test_list)):
             with read_lines([path], progress) as lines:

@@ -1,6 +1,6 @@
-"""Parallel text files, as the paper's authors use them: one line an image in each of three files.
+"""Parallel text files, as the paper's authors use them: three files with one line per image.
 
-The first holds the image's path, the second its tags, separated by blanks, the third the user's id.
+The first has the image's path, the second its tags, separated by blanks, the third the user's id.
 """
 
 from dataclasses import dataclass
@@ -17,9 +17,10 @@ from training.errors import DataError
 
 @dataclass(frozen=True, kw_only=True)
 class ParallelText:
-    """`train` and `test`: files with images, tags and users, the latter optional for `test`.
+    """`train` and `test`: files with images, tags and users; `test` may lack users.
 
-    Test pictures without users get one without name and history. `strip_prefix` is taken off the images' paths.
+    Without users, test pictures belong to a user with an empty name and no history. `strip_prefix` is removed from the
+    images' paths.
     """
 
     train: tuple[Path, ...]
@@ -30,18 +31,18 @@ class ParallelText:
     def __post_init__(self) -> None:
         """Raise DataError for a wrong number of files."""
         if len(self.train) != 3 or len(self.test) not in {0, 2, 3}:
-            raise DataError("expected images, tags and users for train, and images, tags and maybe users for test")
+            raise DataError("expected images, tags and users for train, and images, tags and optionally users for test")
 
     def vocabulary(self) -> Vocabulary:
-        """One tag a line."""
+        """Read the tags, one per line; raises DataError."""
         return read_tag_list(self.vocabulary_file)
 
     def paths(self) -> list[Path]:
-        """All files."""
+        """List all files but the vocabulary."""
         return [*self.test, *self.train]
 
     def stage(self, database: duckdb.DuckDBPyConnection, progress: tqdm) -> None:
-        """Read test before train: of duplicates the first stays, and the test split should not depend on the other."""
+        """Read test before train: the first of duplicates is kept, and the test split must not depend on train."""
         database.execute("SET VARIABLE prefix = ?", [self.strip_prefix])
         for split, paths in (("test", self.test), ("train", self.train)):
             if paths:

@@ -1,4 +1,4 @@
-"""What an importer found: printed as a table and kept as `import_report.json`."""
+"""Counts of an import, printed as a table and written to `import_report.json`."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -11,7 +11,7 @@ REPORT_FILE = "import_report.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """Each line is counted once: as a picture that was written, or under the first of the reasons that applies."""
+    """Each line counts once: as a picture that was written, or under the first reason that applies."""
 
     lines: int
     pictures: int
@@ -25,21 +25,21 @@ class Report:
     missing_image: int
     no_image: int
     users: int
-    """Of the pictures that were written."""
+    """Users of the pictures that were written."""
     unknown_tags: int
     """Tags outside the vocabulary, over all lines."""
 
     @property
     def bad(self) -> int:
-        """Lines that speak of damage; the other reasons to leave a line out are in the nature of the data."""
+        """Damaged lines; the other reasons are normal for the data."""
         return self.broken + self.missing_image + self.no_image
 
     def __str__(self) -> str:
-        """A count a line."""
+        """Format one count per line."""
         return "\n".join(f"{LABELS[name]:40}{count:>15,}" for name, count in asdict(self).items())
 
     def write(self, folder: Path) -> None:
-        """As `import_report.json`."""
+        """Write `import_report.json`."""
         (folder / REPORT_FILE).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="ascii")
 
 
@@ -61,11 +61,11 @@ LABELS = {
 
 
 def check_bad_share(bad: dict[str, int], lines: int, limit: float, example: str | None) -> None:
-    """Raise DataError where more than `limit` of all lines are bad; `bad` counts them by reason."""
+    """Raise DataError if more than `limit` of all lines are bad; `bad` counts them by reason."""
     if sum(bad.values()) > limit * lines:
         found = ", ".join(f"{LABELS[name].removeprefix('left out: ')}: {count:,}" for name, count in bad.items())
         raise DataError(
-            f"{sum(bad.values()):,} of {lines:,} lines are bad ({found}), more than the share of {limit}"
+            f"{sum(bad.values()):,} of {lines:,} lines are bad ({found}), more than a share of {limit}"
             + (f"; the first broken line begins {example!r}" if example else "")
-            + "; is the layout another one? Raise --max-bad-share to leave such lines out"
+            + "; check that the files have this layout, or raise --max-bad-share to leave such lines out"
         )

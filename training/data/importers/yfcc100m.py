@@ -3,8 +3,8 @@
 23 columns: photo id, user NSID, nickname, date taken, date uploaded, device, title, description, user tags, machine
 tags, longitude, latitude, accuracy, page URL, download URL, license, license URL, server, farm, secret, original's
 secret, extension, marker (0 photo, 1 video). 25 columns: the same, with the line's number before and a hash after the
-photo id. Tags are separated by commas and URL-encoded ("black+and+white"); so is the vocabulary of the paper's
-authors, which holds "close+up" as well as "closeup": blanks count when tags are compared, upper case does not.
+photo id. Tags are separated by commas and URL-encoded ("black+and+white"), as in the vocabulary of the paper's authors.
+That one has both "close+up" and "closeup", so comparing tags keeps blanks, and ignores case.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ _SPLIT_PARTS = 1_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class Yfcc100m:
-    """`image`: path of an image, with {id} for the photo's id. The test split: listed ids, or a share by hash."""
+    """`image`: path of an image, with {id} for the photo's id. Test split: the listed ids, or a share by hash."""
 
     metadata: tuple[Path, ...]
     vocabulary_file: Path
@@ -33,23 +33,23 @@ class Yfcc100m:
     image: str = "{id}.jpg"
 
     def __post_init__(self) -> None:
-        """Raise DataError for what cannot be."""
+        """Raise DataError for an image path without {id}, or a share outside 0 to 1."""
         if "{id}" not in self.image:
             raise DataError(f"image template {self.image!r}: expected {{id}} in it, as in '{{id}}.jpg'")
         if not 0 <= self.test_share < 1:
             raise DataError(f"test share {self.test_share}: expected 0 or more and less than 1")
 
     def vocabulary(self) -> Vocabulary:
-        """One tag a line, URL-encoded as in the metadata."""
+        """Read the tags, one per line, URL-encoded as in the metadata; raises DataError."""
         tags = [unquote_plus(tag).strip().lower() for tag in read_list(self.vocabulary_file)]
         return make_vocabulary(self.vocabulary_file, tags)
 
     def paths(self) -> list[Path]:
-        """The parts, in order."""
+        """List the metadata files in their order."""
         return list(self.metadata)
 
     def stage(self, database: duckdb.DuckDBPyConnection, progress: tqdm) -> None:
-        """Read the lines."""
+        """Stage the lines of the metadata."""
         ids = read_list(self.test_ids) if self.test_ids else []
         database.execute("CREATE TEMP TABLE test AS SELECT DISTINCT unnest(?::VARCHAR[]) AS id", [ids])
         database.execute("SET VARIABLE image = ?", [self.image])

@@ -14,6 +14,7 @@ const state = {
 const HISTORY_SHOWN = 12;
 const $ = (id) => document.getElementById(id);
 let asking = new AbortController(); // ends the question under way when a newer one makes it pointless
+let uploading = new AbortController(); // the same for an upload
 
 // ---- what the service answers
 
@@ -65,10 +66,13 @@ function showAnswer(answer) {
 
 // ---- what a user does
 
+// The photo that is being tagged stays until the service has taken the new one.
 async function openPhoto(file) {
   await usersMet; // somebody may be faster than the page
+  uploading.abort();
+  uploading = new AbortController();
+  const id = await api("pictures", { method: "POST", body: file, signal: uploading.signal });
   closePhoto();
-  const id = await api("pictures", { method: "POST", body: file, signal: newQuestion() });
   state.photo = { id, file, url: URL.createObjectURL(file) };
   render();
   await suggest();
@@ -78,7 +82,6 @@ async function openPhoto(file) {
 function closePhoto() {
   newQuestion();
   Object.assign(state, { photo: null, picked: [], answer: { tags: [] } });
-  $("file").value = ""; // so that the same file can be chosen again
   render();
   showAnswer({ tags: [] });
 }
@@ -127,6 +130,8 @@ function render() {
   if (photo) Object.assign($("photo"), { src: photo.url, alt: `The photo ${photo.file.name}` });
   $("tagging").disabled = !photo;
   $("save").disabled = !picked.length;
+  $("picked-hint").hidden = picked.length > 0;
+  $("picked-hint").textContent = photo ? "None yet: click a suggestion, or type a tag." : "Choose a photo first.";
   const remove = (tag) => () => changePicked(state.picked.filter((other) => other !== tag));
   const create = (tag) => make("li", {}, button(tag, `Remove ${tag}`, remove(tag)));
   arrange($("picked"), picked, create, (entry, tag) => entry.classList.toggle("unknown", isUnknown(tag)));
@@ -151,10 +156,10 @@ function renderSuggestions() {
 function suggestionsHint() {
   const { answer, photo } = state;
   if (answer.fallback) return "Your own most frequent tags, not the model's: the server cannot answer now.";
-  if (!answer.tags.length) return photo ? "None." : "They come with a photo.";
+  if (!answer.tags.length) return photo ? "None." : "Choose a photo to get suggestions.";
   const moved = answer.tags.some((tag, place) => movement(tag.name, place));
   const arrows = moved ? " Arrows show what your last change did." : "";
-  return `From release ${answer.release}, best first; click one to use it. Dark: from the photo, light: from the history.${arrows}`;
+  return `Click one to use it. Best first, from release ${answer.release}. Dark: from the photo, light: from the history.${arrows}`;
 }
 
 // How much of a bar comes from the photo; the rest, in a lighter colour, is what the history adds.
@@ -220,7 +225,11 @@ function isUnknown(tag) {
 // ---- start
 
 function listen() {
-  $("file").onchange = () => attempt(() => openPhoto($("file").files[0]));
+  $("file").onchange = () => {
+    const [file] = $("file").files;
+    $("file").value = ""; // so that the same file can be chosen again
+    if (file) attempt(() => openPhoto(file));
+  };
   $("save").onclick = () => attempt(save);
   $("form").onsubmit = (event) => {
     event.preventDefault();

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,20 +13,17 @@ from tritonclient.utils import InferenceServerException
 
 from .. import contract
 from ..channel import check_headers
-from ..errors import ServerError, from_triton
+from ..errors import Overloaded, ServerError, from_triton
 from ..settings import Request, Settings, checked_request
 from ..vocabulary import Vocabulary
-from .flow import Call, Deadline, Flow, Once, Pause
-from .observe import Telemetry
+from .flow import Call, Deadline, Flow, Once, Pause, Slot
+from .in_flight import WAIT_SHARE, InFlight
+from .observe import Observation, Telemetry
 from .retry import Retries
 from .vocabulary_cache import VocabularyCache
 from .wire import inputs, ranked, read_answer, vocabulary_size
 
 LOGGER = logging.getLogger("altreco_client")
-
-QUEUE_SHARE = 0.5
-"""Share of the remaining time that a request may wait in the server's queue. The rest is for its batch, which is a full
-one under overload. With a larger share an overloaded server would compute answers that come too late."""
 
 
 class ClientState:
@@ -37,6 +35,7 @@ class ClientState:
         self.headers = check_headers(settings.headers)
         self.vocabulary = VocabularyCache(settings.vocabulary_check_s)
         self.retries = Retries(settings.channel)
+        self.in_flight = InFlight(settings.channel.max_in_flight)
         self.telemetry = Telemetry(settings.url) if settings.opentelemetry else None
 
 
@@ -48,6 +47,7 @@ class Context:
     request: Request
     deadline: Deadline
     headers: dict[str, str]
+    observation: Observation
 
     @property
     def settings(self) -> Settings:
@@ -59,13 +59,17 @@ def ask(context: Context, method: str, **arguments: Any) -> Flow[Any]:
     """Call a method of tritonclient, and retry it where that is safe; raises ServerError."""
     retries, attempt = context.client.retries, 1
     while True:
-        left = context.deadline.left()
-        if method == "infer":
-            arguments["timeout"] = max(1, int(left * QUEUE_SHARE * 1e6))
+        left, sent = context.deadline.left(), time.monotonic()
         try:
             result = yield Call(method, {**arguments, "client_timeout": left, "headers": context.headers})
         except InferenceServerException as error:
-            failure = from_triton(error, context.settings.url, context.deadline.seconds, context.request.id)
+            failure = from_triton(
+                error,
+                context.settings.url,
+                deadline_s=context.deadline.seconds,
+                waited_s=time.monotonic() - sent,
+                request_id=context.request.id,
+            )
             pause_s = retries.pause_s(failure, attempt)
             if pause_s is None or pause_s >= context.deadline.left():
                 raise failure from error
@@ -85,23 +89,54 @@ def infer(
     outputs: list[triton.InferRequestedOutput] | None = None,
     version: str = "",
 ) -> Flow[triton.InferResult]:
-    """Run one inference. The server drops it from its queue before the deadline. Raises ServerError."""
-    return ask(
-        context,
-        "infer",
-        model_name=model,
-        model_version=version,
-        inputs=tensors,
-        outputs=outputs,
-        request_id=context.request.id,
-    )
+    """Run one inference, when this client's limit of requests in flight has room for it. Raises ServerError."""
+    yield from _slot(context)
+    limit, started = context.client.in_flight, time.monotonic()
+    try:
+        return (
+            yield from ask(
+                context,
+                "infer",
+                model_name=model,
+                model_version=version,
+                inputs=tensors,
+                outputs=outputs,
+                request_id=context.request.id,
+            )
+        )
+    finally:
+        limit.leave(started, context.deadline.seconds)
+        context.observation.in_flight_limit = limit.limit
+
+
+def _slot(context: Context) -> Flow[None]:
+    """Take a slot, or wait for one; raises Overloaded."""
+    limit, deadline = context.client.in_flight, context.deadline
+    if (waiter := limit.enter()) is None:
+        return
+    started, given = time.monotonic(), False
+    try:
+        given = yield Slot(waiter, min(WAIT_SHARE * deadline.seconds, deadline.left()))
+    finally:
+        waited_s = time.monotonic() - started
+        context.observation.waited_s += waited_s
+        if not given:
+            limit.give_up(waiter)
+    if not given:
+        context.observation.in_flight_limit = limit.limit
+        raise Overloaded(
+            f"{context.settings.url} has too much to do: this client has {limit.limit} requests in flight there, its "
+            f"limit, and none of them made room within {waited_s:.2g} s; ask again later, or add replicas "
+            f"[request id: {context.request.id}]"
+        )
 
 
 def internal_context(client: ClientState) -> Context:
     """The context of a request that the client makes for itself."""
     settings = client.settings
     request = checked_request(1, settings.deadline_s)
-    return Context(client, request, Deadline(settings.deadline_s, settings.url), dict(client.headers))
+    deadline = Deadline(settings.deadline_s, settings.url)
+    return Context(client, request, deadline, dict(client.headers), Observation())
 
 
 def ready(client: ClientState) -> Flow[bool]:

@@ -1,7 +1,7 @@
 """The steps of a call, as generators that the sync and the asyncio client both run.
 
 A flow yields steps and is sent their results. `Call` calls tritonclient, `Compute` does work that takes CPU time,
-`Pause` waits, and `Once` runs a flow that one of several callers runs for all.
+`Pause` waits, `Slot` waits for its turn, and `Once` runs a flow that one of several callers runs for all.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Generator, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
@@ -82,6 +83,14 @@ class Pause:
 
 
 @dataclass(frozen=True)
+class Slot:
+    """A wait for a future of `InFlight`; its result is False if it was not done within `seconds`."""
+
+    future: Future[None]
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Once:
     """A flow that one caller at a time runs; it is skipped if `done` returns its result already."""
 
@@ -90,5 +99,5 @@ class Once:
     deadline: Deadline
 
 
-Step: TypeAlias = "Call | Compute | Pause | Once"
+Step: TypeAlias = "Call | Compute | Pause | Slot | Once"
 Flow: TypeAlias = Generator[Step, Any, T]

@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DeadlineExceeded, InvalidRequest, ServerError, ServerFailed, Unavailable
+from ..errors import DeadlineExceeded, InvalidRequest, Overloaded, ServerError, ServerFailed, Unavailable
 from ..history import most_frequent
 from ..history_checks import checked_count
 from ..images import ImageLike, PreparedImage, prepare
@@ -37,8 +37,12 @@ def recommend(
 def recommend_batch(
     client: ClientState, images: Images, histories: Sequence[History] | None, k: int, options: Options
 ) -> Flow[tuple[Recommendation, ...]]:
-    """Rank the tags for pairs of an image and a history; None: no image has a history."""
+    """Rank the tags for images and their histories, one each; None: no image has a history."""
     images = _sequence("images", images)
+    if any(isinstance(image, tuple) for image in images):
+        raise InvalidRequest(
+            "images has tuples: pass two lists, the images and their histories, as in recommend_batch([a, b], [x, y])"
+        )
     histories = [None] * len(images) if histories is None else _sequence("histories", histories)
     if len(images) != len(histories):
         raise InvalidRequest(f"{len(images)} images and {len(histories)} histories: expected one history per image")
@@ -60,11 +64,12 @@ def _call(
     sizes = {"pictures": len(images), "users": len(histories)}
     with observed(client.telemetry, settings.on_call, method=method, request_id=request.id, **sizes) as observation:
         deadline = Deadline(request.deadline_s, settings.url)
-        context = Context(client, request, deadline, {**client.headers, **request.headers, **observation.headers})
+        headers = {**client.headers, **request.headers, **observation.headers}
+        context = Context(client, request, deadline, headers, observation)
         try:
             tensors = yield from _tensors(images, settings.max_pixels)
             answers = (yield from rank(context, tensors, histories)) if histories else []
-        except (Unavailable, DeadlineExceeded, ServerFailed) as error:
+        except (Unavailable, DeadlineExceeded, Overloaded, ServerFailed) as error:
             if request.fallback is None:
                 raise
             LOGGER.warning("answering with the users' own most frequent tags: %s", error)

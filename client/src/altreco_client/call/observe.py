@@ -23,8 +23,9 @@ class CallReport:
     """The result of a call.
 
     `method` is the name of the client's method, `pictures` and `users` are the numbers of images and histories.
-    `duration_s` is in seconds. With `fallback`, the answers are the users' own tags, and `model_version` is None.
-    `error` is the exception that the call raised.
+    `duration_s` is in seconds. For `waited_s` of them the client had as many requests in flight as `in_flight_limit`
+    allows (`Channel.max_in_flight`; None: no limit). With `fallback`, the answers are the users' own tags, and
+    `model_version` is None. `error` is the exception that the call raised.
     """
 
     method: str
@@ -32,6 +33,8 @@ class CallReport:
     pictures: int
     users: int
     duration_s: float
+    waited_s: float
+    in_flight_limit: int | None
     model_version: str | None
     fallback: bool
     error: BaseException | None
@@ -39,10 +42,12 @@ class CallReport:
 
 @dataclass
 class Observation:
-    """A call in progress. Its flow stores the answers here, and sends `headers` with every request."""
+    """A call in progress. Its flow stores answers, waits and limit here, and sends `headers` with every request."""
 
     answers: tuple[Recommendation, ...] = ()
     headers: dict[str, str] = field(default_factory=dict)
+    waited_s: float = 0.0
+    in_flight_limit: int | None = None
 
 
 class Telemetry:
@@ -60,6 +65,12 @@ class Telemetry:
         self._tracer = trace.get_tracer("altreco_client")
         self._duration = metrics.get_meter("altreco_client").create_histogram(
             "altreco.client.call.duration", unit="s", description="Duration of the client's calls"
+        )
+        self._waited = metrics.get_meter("altreco_client").create_histogram(
+            "altreco.client.call.waited", unit="s", description="Wait for the client's limit of requests in flight"
+        )
+        self._limit = metrics.get_meter("altreco_client").create_gauge(
+            "altreco.client.in_flight.limit", unit="{request}", description="Most requests in flight"
         )
 
     def start(self, method: str, request_id: str, headers: dict[str, str]) -> Span:
@@ -83,6 +94,9 @@ class Telemetry:
             span.record_exception(report.error)
             span.set_status(self._trace.StatusCode.ERROR, str(report.error))
         self._duration.record(report.duration_s, attributes)
+        self._waited.record(report.waited_s)
+        if report.in_flight_limit is not None:
+            self._limit.set(report.in_flight_limit, {"server.address": self._url})
         span.set_attributes(
             {
                 **attributes,
@@ -122,6 +136,8 @@ def observed(
                 pictures=pictures,
                 users=users,
                 duration_s=time.perf_counter() - started,
+                waited_s=observation.waited_s,
+                in_flight_limit=observation.in_flight_limit,
                 model_version=first.model_version if first else None,
                 fallback=first is not None and first.fallback is not None,
                 error=error,

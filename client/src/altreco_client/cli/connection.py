@@ -24,10 +24,12 @@ def add_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> No
 
 
 def tls(arguments: argparse.Namespace) -> TLS | None:
-    """The TLS files; None: no TLS."""
+    """The TLS files; None: no TLS. Raises InvalidRequest."""
     files = (arguments.ca, arguments.certificate, arguments.key)
     if not arguments.tls and not any(files):
         return None
+    if (arguments.certificate is None) != (arguments.key is None):
+        raise InvalidRequest("--certificate and --key belong together: give both or neither")
     return TLS(root_certificates=files[0], certificate=files[1], private_key=files[2])
 
 

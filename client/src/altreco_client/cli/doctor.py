@@ -19,6 +19,7 @@ from ..errors import AltrecoError, Unavailable
 from ..images import ImageLike, PreparedImage, prepare
 from ..sync import TagRecommender
 from ..vector import tag_counts
+from .wording import in_options
 
 T = TypeVar("T")
 REPEATS = 10
@@ -49,7 +50,7 @@ def examine(recommender: TagRecommender, image: ImageLike | None = None) -> Iter
         try:
             yield from step()
         except AltrecoError as error:
-            yield Check(name, False, str(error))
+            yield Check(name, False, in_options(error))
             return
 
 

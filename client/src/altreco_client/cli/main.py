@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from importlib import metadata
 from typing import Any
 
 from ..channel import Channel
@@ -16,8 +17,11 @@ from . import connection
 from .doctor import Check, examine
 from .history import HISTORY_HELP, add_parser, load_history
 from .history import run as run_history
+from .pipe import quiet_pipe
+from .wording import in_options
 
 
+@quiet_pipe()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Return 0, or 1 with the error on stderr."""
     arguments = _parser().parse_args(argv)
@@ -28,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with _recommender(arguments) as recommender:
             return int(arguments.run(recommender, arguments))
     except AltrecoError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {in_options(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -68,7 +72,7 @@ def _as_json(image: str, answer: Recommendation) -> dict[str, Any]:
         "model_version": answer.model_version,
         "request_id": answer.request_id,
         "unknown_tags": answer.unknown_tags,
-        "fallback": None if answer.fallback is None else str(answer.fallback),
+        "fallback": None if answer.fallback is None else in_options(answer.fallback),
     }
 
 
@@ -76,7 +80,8 @@ def _print(title: str, answer: Recommendation) -> None:
     if title:
         print(f"{title}:")
     if answer.fallback is not None:
-        print(f"warning: these are the user's own tags, not the model's: {answer.fallback}", file=sys.stderr)
+        reason = in_options(answer.fallback)
+        print(f"warning: these are the user's own tags, not the model's: {reason}", file=sys.stderr)
     for tag in answer.tags:
         print(f"{tag.score:.3f}  {tag.name}")
 
@@ -105,6 +110,7 @@ def _check_line(check: Check) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="altreco", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"altreco-client {_version()}")
     commands = parser.add_subparsers(dest="command", required=True)
     server = _server_options()
 
@@ -138,6 +144,13 @@ def _parser() -> argparse.ArgumentParser:
 
     add_parser(commands)
     return parser
+
+
+def _version() -> str:
+    try:
+        return metadata.version("altreco-client")
+    except metadata.PackageNotFoundError:
+        return "from a source tree, not installed"
 
 
 def _server_options() -> argparse.ArgumentParser:

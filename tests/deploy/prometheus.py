@@ -1,4 +1,4 @@
-"""The committed Prometheus config on this machine: other targets, rules where they are, nothing else changed."""
+"""Debian's Prometheus over local servers, with the committed config: only targets, intervals and paths differ."""
 
 import json
 import shutil
@@ -14,8 +14,8 @@ from typing import Any
 import yaml
 
 from deploy.local.process import NotReady, free_port, running, wait_until_ready
+from deploy.monitoring.prometheus_rule import MONITORING
 
-MONITORING = Path(__file__).parent
 SUMMARIES = "--metrics-config=summary_latencies=true"
 """Triton's flag without which the alerts on latency see nothing."""
 START_TIMEOUT_S = 60.0
