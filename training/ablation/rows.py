@@ -91,6 +91,7 @@ QUESTIONS = (
     Question("Does U_E pay? A2, A1", A2, A1),
     Question("U_E or late fusion? A2, late fusion", A2, LATE),
     Question("Path or late fusion? A6 + path, late fusion", A6_PATH, LATE),
+    Question("Hier or late fusion? A1 + hier, late fusion", A1_HIER, LATE),
     Question("U_E beside the path: A6 + path, A1 + path", A6_PATH, A1_PATH),
     Question("Population prior: A1 + hier, A1 + path", A1_HIER, A1_PATH),
     Question("U_E beside it: A6 + hier, A1 + hier", A6_HIER, A1_HIER),
