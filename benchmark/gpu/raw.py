@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from itertools import islice
+from itertools import cycle, islice
 from typing import Any
 
 import numpy as np
@@ -38,7 +38,10 @@ def measure_raw(settings: GpuSettings, place: Place, found: Found) -> dict[str, 
 
 
 def measure_tensorrt(settings: GpuSettings, place: Place, found: Found) -> dict[str, Any]:
-    """Measure TensorRT beside CUDA, after it has built its engines, which are kept. Raises ExportError."""
+    """Measure TensorRT beside CUDA, after it has built its engines. Raises ExportError.
+
+    Building takes minutes. Each engine is kept once it is built, so a stage that was stopped goes on with the next one.
+    """
     if not place.gpu:
         return {"engines": _engines(settings, place, {"CPU in place of TensorRT": CPU}, ("fp16",))}
     if TENSORRT not in found.providers:
@@ -72,7 +75,7 @@ def _engines(
 def _figures(ask: Ask, kept: Sequence[Arrays], settings: GpuSettings) -> dict[str, float]:
     """Median ms of a call, and pictures a second, of one caller."""
     size = len(kept[0][0])
-    forever = (kept[number % len(kept)] for number in iter(int, 1))
+    forever = cycle(kept)
     closed_load([Caller(ask, forever)], seconds=settings.load.warmup_s)
     load = closed_load([Caller(ask, forever)], seconds=settings.load.window_s)
     return {"p50_ms": load.percentile_ms(50), "pictures_per_s": size * load.per_second}

@@ -33,7 +33,8 @@ def render_gpu(results: Mapping[str, Any]) -> list[str]:
         *(f"- {machine}" for machine in machines),
         "",
         "The ensemble runs on the local Triton with the configs of the variant `gpu` and random weights; raw ONNX "
-        "Runtime runs in one process, from arrays to arrays. A cell is the median over the rounds and their range.",
+        "Runtime runs in one process, from arrays to arrays. All clients share one Python process, which may be the "
+        "limit where they send single pictures. A cell is the median over the rounds and their range.",
         "",
     ]
     for stage, title in STAGES.items():
