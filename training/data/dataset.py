@@ -131,8 +131,15 @@ def evaluation_batches(
 
 
 def _batches(pictures: Dataset, workers: int, **options: object) -> Iterator[Batch]:
-    pin = torch.cuda.is_available()
-    loader = DataLoader(pictures, num_workers=workers, collate_fn=_collate, pin_memory=pin, **options)  # type: ignore[arg-type]
+    loader = DataLoader(
+        pictures,
+        num_workers=workers,
+        collate_fn=_collate,
+        pin_memory=torch.cuda.is_available(),
+        # A fork of a process with threads, as torch has, may deadlock.
+        multiprocessing_context="forkserver" if workers else None,
+        **options,  # type: ignore[arg-type]
+    )
     try:
         yield from loader
     except DataError as error:
