@@ -44,7 +44,7 @@ loadtest: .venv/.installed $(REPOSITORY) ## 2 minutes of steady load, a verdict 
 reliability: .venv/.installed $(REPOSITORY) ## faults under load (kills, overload, hostile clients, soak) into docs/
 	$(BIN)/python -m reliability --repository $(REPOSITORY)
 
-ablation: .venv/.installed ## train and evaluate every variant and comparison method, three seeds each, into docs/
+ablation: .venv/.installed ## train and evaluate every variant and comparison method for known and new users, into docs/
 	$(BIN)/python -m training.ablation
 
 bench: .venv/.installed ## split, precision, cache, images, client into docs/benchmarks.md; and an import of 5 million lines

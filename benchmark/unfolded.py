@@ -11,20 +11,21 @@ from torch import Tensor, nn
 
 from export.config import CONFIG_FILE, read_config, vocabulary_size
 from export.full_size import copy_configs, random_model, write_models
+from export.graph.split import ServedPreferenceEncoder
 from training.model import Classifier
 
 
 class UnfoldedClassifier(nn.Module):
-    """C as trained: e [batch, channels, 7, 7] and u_p [batch, 128], which it tiles, to TAGS [batch, N]."""
+    """C as trained: e [batch, channels, 7, 7], u_p [batch, 128], which it tiles, and the prior to TAGS [batch, N]."""
 
     def __init__(self, classifier: Classifier) -> None:
         """Share C's weights."""
         super().__init__()
         self.classifier = classifier
 
-    def forward(self, encoding: Tensor, preference: Tensor) -> Tensor:
+    def forward(self, encoding: Tensor, preference: Tensor, prior: Tensor) -> Tensor:
         """Return T_p as probabilities."""
-        return torch.sigmoid(self.classifier(encoding, preference))
+        return torch.sigmoid(self.classifier(encoding, preference) + prior)
 
 
 def unfolded(preset_name: str, configs: Path, folder: Path) -> Path:
@@ -40,10 +41,9 @@ def unfolded(preset_name: str, configs: Path, folder: Path) -> Path:
             if name == contract.VISUAL_ENCODING.name:
                 entry.dims[:] = dims
         (repository / component.name / CONFIG_FILE).write_text(text_format.MessageToString(config), encoding="utf-8")
-    assert model.preference_encoder is not None
     modules: dict[str, nn.Module] = {
         contract.VISUAL_ENCODER.name: model.visual_encoder,
-        contract.PREFERENCE_ENCODER.name: model.preference_encoder,
+        contract.PREFERENCE_ENCODER.name: ServedPreferenceEncoder(model),
         contract.CLASSIFIER.name: UnfoldedClassifier(model.classifier),
     }
     encoding = replace(contract.VISUAL_ENCODING, dims=dims)

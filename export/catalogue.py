@@ -12,6 +12,7 @@ from export.golden import load_golden_set
 from export.manifest import ReleaseManifest
 from export.repository import (
     Version,
+    check_contract,
     check_files,
     discard,
     discard_leftovers,
@@ -80,6 +81,7 @@ def rollback(repository: Path, to: int) -> str:
         if version.state not in ("ready", "withdrawn") or version.manifest is None:
             raise ReleaseError(f"release {to} is {version.state}: {EXPLAINED[version.state]}; it cannot be served")
         try:
+            check_contract(version.manifest)
             restore(repository, to)
             check_files(repository, version.manifest)
             pin(repository, to)
@@ -167,7 +169,7 @@ def _answers(repository: Path, first: int, second: int) -> Iterator[str]:
         return
     old, new = (load_golden_set(path, version=v) for path, v in zip(paths, (first, second), strict=True))
     same = old.inputs.names == new.inputs.names and np.array_equal(old.inputs.image, new.inputs.image)
-    if not same or not np.array_equal(old.inputs.history, new.inputs.history):
+    if not same or not np.array_equal(old.inputs.counts, new.inputs.counts):
         yield "  answers: not compared, the golden inputs differ"
         return
     best = [np.argsort(-golden.tags, 1)[:, :5] for golden in (old, new)]

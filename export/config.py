@@ -23,7 +23,7 @@ ENSEMBLE_HEADER = """\
 """
 
 ELEMENT_TYPES: dict[int, int] = {onnx.TensorProto.UINT8: pb.TYPE_UINT8, onnx.TensorProto.FLOAT: pb.TYPE_FP32}
-VOCABULARY_TENSORS = (contract.USER_HISTORY.name, contract.TAGS.name)
+VOCABULARY_TENSORS = (contract.USER_TAG_COUNTS.name, contract.USER_PRIOR.name, contract.TAGS.name)
 """Tensors of shape [N], where N is the size of the vocabulary."""
 
 Signature = dict[str, tuple[str, list[int]]]
@@ -54,7 +54,7 @@ def parse_config(path: Path) -> pb.ModelConfig:
 
 def vocabulary_size(repository: Path) -> int:
     """N, read from the preference encoder's `config.pbtxt`. Raises ConfigError if it is not there."""
-    model, tensor = contract.PREFERENCE_ENCODER.name, contract.USER_HISTORY.name
+    model, tensor = contract.PREFERENCE_ENCODER.name, contract.USER_TAG_COUNTS.name
     dims = [list(entry.dims) for entry in read_config(repository, model).input if entry.name == tensor]
     if len(dims) != 1 or len(dims[0]) != 1 or dims[0][0] < 1:
         raise ConfigError(

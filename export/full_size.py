@@ -3,6 +3,7 @@
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -38,7 +39,8 @@ def random_repository(folder: Path, configs: Path, preset_name: str) -> None:
 def random_model(preset_name: str, tags: int) -> ALTReco:
     """The preset's model with random weights and N = `tags`, in evaluation mode."""
     torch.manual_seed(0)
-    model = ALTReco(preset(preset_name).model, tags)
+    # With the history path in its largest form, also for the paper's presets, which have none.
+    model = ALTReco(replace(preset(preset_name).model, history_path="hier"), tags)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = None  # the mean over all batches

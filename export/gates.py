@@ -41,7 +41,7 @@ TOLERANCES = {
 
 def pytorch_gate(pytorch: Recommender, inputs: Inputs, onnx: Recommender, precision: str) -> Gate:
     """Compare the ONNX files with the checkpoint."""
-    expected = pytorch(inputs.image, inputs.history)
+    expected = pytorch(inputs.image, inputs.counts)
     return answers_gate(PYTORCH, inputs, expected, onnx, TOLERANCES[precision].pytorch)
 
 

@@ -16,16 +16,16 @@ BATCH_SIZES = (1, 3, 8)
 """None of them is the size that the export was traced with. 3 does not divide the set, so its last batch is smaller."""
 
 Recommender = Callable[[NDArray[np.uint8], NDArray[np.float32]], NDArray[np.float32]]
-"""Maps IMAGE uint8 [batch, 224, 224, 3] and USER_HISTORY float32 [batch, N] to TAGS float32 [batch, N]."""
+"""Maps IMAGE uint8 [batch, 224, 224, 3] and USER_TAG_COUNTS float32 [batch, N] to TAGS float32 [batch, N]."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """G named inputs as sent over gRPC: `image` uint8 [G, 224, 224, 3] and `history` float32 [G, N]."""
+    """G named inputs as sent over gRPC: `image` uint8 [G, 224, 224, 3] and `counts` float32 [G, N]."""
 
     names: tuple[str, ...]
     image: NDArray[np.uint8]
-    history: NDArray[np.float32]
+    counts: NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,7 @@ def replay(
     for size in (size for size in BATCH_SIZES if size <= max_batch):
         for start in range(0, len(inputs.names), size):
             part = slice(start, start + size)
-            answer = recommend(inputs.image[part], inputs.history[part])
+            answer = recommend(inputs.image[part], inputs.counts[part])
             by_input = np.nan_to_num(np.abs(answer - expected[part]), nan=np.inf).max(1)
             i = int(by_input.argmax())
             if by_input[i] > worst.value:
@@ -70,7 +70,7 @@ def save_golden_set(path: Path, golden: GoldenSet) -> None:
         version=np.array(golden.version),
         names=np.array(inputs.names),
         image=inputs.image,
-        history=inputs.history,
+        counts=inputs.counts,
         tags=golden.tags,
     )
 
@@ -80,15 +80,15 @@ def load_golden_set(path: Path, *, version: int) -> GoldenSet:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             found = int(arrays["version"])
-            inputs = Inputs(names=tuple(map(str, arrays["names"])), image=arrays["image"], history=arrays["history"])
+            inputs = Inputs(names=tuple(map(str, arrays["names"])), image=arrays["image"], counts=arrays["counts"])
             golden = GoldenSet(version=found, inputs=inputs, tags=arrays["tags"])
     except FileNotFoundError as error:
         raise GoldenSetError(f"no golden set at {path}; was release {version} pruned?") from error
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise GoldenSetError(f"{path} is not a readable golden set: {error}") from error
     count = len(inputs.names)
-    if inputs.image.shape != (count, *contract.IMAGE.dims) or inputs.history.shape != golden.tags.shape:
-        raise GoldenSetError(f"{path}: images {inputs.image.shape} and histories {inputs.history.shape} do not match")
+    if inputs.image.shape != (count, *contract.IMAGE.dims) or inputs.counts.shape != golden.tags.shape:
+        raise GoldenSetError(f"{path}: images {inputs.image.shape} and counts {inputs.counts.shape} do not match")
     if found != version:
         raise GoldenSetError(f"{path} belongs to release {found}, expected release {version}'s")
     return golden

@@ -44,6 +44,8 @@ class ReleaseManifest:
     gates: tuple[Gate, ...]
     files: Mapping[str, str]
     """Hash of each model file and the golden set, by the path in the repository."""
+    contract: int = 1
+    """Version of the serving contract. Manifests of version 1 do not say it."""
 
     def gate(self, name: str) -> Gate:
         """The gate of that name."""
@@ -51,7 +53,16 @@ class ReleaseManifest:
 
     def onnx_metadata(self) -> dict[str, str]:
         """The metadata of the ONNX files: all that is known before they are measured and hashed."""
-        names = ("version", "created", "preset", "checkpoint_sha256", "vocabulary_sha256", "precision", "opset")
+        names = (
+            "version",
+            "created",
+            "preset",
+            "checkpoint_sha256",
+            "vocabulary_sha256",
+            "precision",
+            "opset",
+            "contract",
+        )
         return {name: str(getattr(self, name)) for name in names} | {"tools": json.dumps(dict(self.tools))}
 
 

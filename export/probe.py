@@ -44,7 +44,7 @@ def _write(repository: Path, allowed: float | None) -> Path:
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir()
     for i, tags in enumerate(golden.tags):
-        head, tensors = _request(golden.inputs.image[i : i + 1], golden.inputs.history[i : i + 1])
+        head, tensors = _request(golden.inputs.image[i : i + 1], golden.inputs.counts[i : i + 1])
         name = f"{i:02}-{len(head)}"
         (beside / f"{name}.request").write_bytes(head + tensors)
         (beside / f"{name}.tags").write_text("".join(f"{tag:.9f}\n" for tag in tags))
@@ -54,9 +54,9 @@ def _write(repository: Path, allowed: float | None) -> Path:
     return folder
 
 
-def _request(image: NDArray[np.uint8], history: NDArray[np.float32]) -> tuple[bytes, bytes]:
+def _request(image: NDArray[np.uint8], counts: NDArray[np.float32]) -> tuple[bytes, bytes]:
     """JSON and tensors of a request in Triton's binary data extension; its answer is plain JSON."""
-    tensors: dict[contract.Tensor, NDArray] = {contract.IMAGE: image, contract.USER_HISTORY: history}
+    tensors: dict[contract.Tensor, NDArray] = {contract.IMAGE: image, contract.USER_TAG_COUNTS: counts}
     head = {
         "inputs": [
             {

@@ -21,20 +21,33 @@ CALIBRATION_PICTURES = 128
 
 
 def golden_inputs(manifest: Manifest, histories: Histories) -> Inputs:
-    """Test pictures with their users' histories, then some of them again without a history (cold start)."""
+    """Test pictures with their users' tag counts, then some of them again without a history (cold start).
+
+    The first picture comes three times more: with one tag, with all tags, and with a count as large as float32 holds.
+    """
     rows = spread(manifest.rows("test"), GOLDEN_PICTURES)
     if len(rows) == 0:
         raise ExportError(f"{manifest.root} has no test pictures: mark some rows of its manifest with the split `test`")
     pictures = EvaluationPictures(manifest, histories, rows)
     items = [pictures[i] for i in range(len(rows))]
-    image, history = np.stack([item[0] for item in items]), np.stack([item[1] for item in items])
+    image, counts = np.stack([item[0] for item in items]), np.stack([item[1] for item in items])
     names = [manifest.images[int(row)] for row in rows]
     cold = slice(0, GOLDEN_COLD)
+    extremes = _extreme_counts(counts.shape[1])
     return Inputs(
-        names=(*names, *(f"{name} (cold start)" for name in names[cold])),
-        image=np.concatenate([image, image[cold]]),
-        history=np.concatenate([history, np.zeros_like(history[cold])]),
+        names=(*names, *(f"{name} (cold start)" for name in names[cold]), *(f"{names[0]} ({of})" for of in extremes)),
+        image=np.concatenate([image, image[cold], image[:1].repeat(len(extremes), 0)]),
+        counts=np.concatenate([counts, np.zeros_like(counts[cold]), *extremes.values()]),
     )
+
+
+def _extreme_counts(tags: int) -> dict[str, NDArray[np.float32]]:
+    """Counts [1, N] on which a wrong prior would show, by what they are."""
+    one, every = np.zeros((1, tags), np.float32), np.ones((1, tags), np.float32)
+    one[:, 0] = 1
+    huge = every.copy()
+    huge[:, 0] = np.finfo(np.float32).max
+    return {"one tag": one, "all tags": every, "a huge count": huge}
 
 
 def calibration_pictures(manifest: Manifest, histories: Histories) -> NDArray[np.uint8]:
@@ -48,8 +61,8 @@ def torch_recommender(model: ALTReco) -> Recommender:
     """A recommender that runs the checkpoint's model on the CPU."""
 
     @torch.inference_mode()
-    def recommend(image: NDArray[np.uint8], history: NDArray[np.float32]) -> NDArray[np.float32]:
-        return model.recommend(torch.from_numpy(image), torch.from_numpy(history)).numpy()
+    def recommend(image: NDArray[np.uint8], counts: NDArray[np.float32]) -> NDArray[np.float32]:
+        return model.recommend(torch.from_numpy(image), torch.from_numpy(counts)).numpy()
 
     return recommend
 
@@ -63,7 +76,7 @@ def precision_at_5(
     batches = evaluation_batches(manifest, histories, rows, workers=0, batch_size=25)
     for batch in tqdm(batches, "quality", total=-(-len(rows) // 25), unit="batch", disable=quiet):
         for name, recommend in recommenders.items():
-            scores = torch.from_numpy(recommend(batch.image.numpy(), batch.history.numpy()))
+            scores = torch.from_numpy(recommend(batch.image.numpy(), batch.counts.numpy()))
             ranked[name].append(rank(scores, batch.tags, batch.user, ks=(5,)))
     return {name: summarize(merge(parts))["precision@5"] for name, parts in ranked.items()}
 

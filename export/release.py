@@ -24,6 +24,7 @@ from export.graph.split import split
 from export.manifest import Precision, ReleaseManifest, to_json
 from export.quality import calibration_pictures, golden_inputs, precision_at_5, torch_recommender
 from export.repository import (
+    check_contracts,
     discard_leftovers,
     golden_file,
     label_lines,
@@ -97,6 +98,7 @@ def release(checkpoint_path: Path, repository: Path, options: Options = DEFAULT)
     _check_labels(repository, checkpoint)
     digest = sha256(checkpoint_path)
     with locked(repository):
+        check_contracts(repository)
         current = next((version.manifest for version in versions(repository) if version.state == "current"), None)
         if current and (current.checkpoint_sha256, current.precision) == (digest, options.precision):
             return Release(repository, current, new=False)
@@ -151,7 +153,7 @@ def _stage(
         check_config(repository, model.name, files[model.name])
 
     inputs, onnx = golden_inputs(source.data, source.histories), onnx_recommender(files)
-    alone = [onnx(inputs.image[i : i + 1], inputs.history[i : i + 1]) for i in range(len(inputs.names))]
+    alone = [onnx(inputs.image[i : i + 1], inputs.counts[i : i + 1]) for i in range(len(inputs.names))]
     golden = GoldenSet(version=version, inputs=inputs, tags=np.concatenate(alone))
     manifest_file(staged, version).parent.mkdir()
     save_golden_set(golden_file(staged, version), golden)
@@ -214,6 +216,7 @@ def _draft(source: Source, version: int, options: Options) -> ReleaseManifest:
         quality_pictures=min(options.quality_pictures, len(source.data.rows("test"))),
         gates=(),
         files={},
+        contract=contract.VERSION,
     )
 
 

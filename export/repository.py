@@ -91,7 +91,9 @@ def load_release(repository: Path, number: int | None = None) -> tuple[ReleaseMa
     if number is None:
         command = f".venv/bin/python -m export release CHECKPOINT --repository {repository}"
         raise ReleaseError(f"{repository} has no release yet: `{command}` makes one")
-    return find_manifest(repository, number), load_golden_set(golden_file(repository, number), version=number)
+    manifest = find_manifest(repository, number)
+    check_contract(manifest)
+    return manifest, load_golden_set(golden_file(repository, number), version=number)
 
 
 def find_manifest(repository: Path, number: int) -> ReleaseManifest:
@@ -221,6 +223,30 @@ def ensemble_folder(repository: Path) -> Path:
     """Folder of the ensemble. Raises ConfigError if `repository` is not a model repository."""
     read_config(repository, contract.TAG_RECOMMENDER.name)
     return repository / contract.TAG_RECOMMENDER.name
+
+
+def check_contract(manifest: ReleaseManifest) -> None:
+    """Raise ReleaseError for a release of another version of the contract: its models do not fit the configs."""
+    if manifest.contract != contract.VERSION:
+        raise ReleaseError(
+            f"release {manifest.version} speaks contract {manifest.contract}, expected contract {contract.VERSION}: "
+            "release its checkpoint again, or use the revision of this project that made it"
+        )
+
+
+def check_contracts(repository: Path) -> None:
+    """Raise ReleaseError if weights of another version of the contract are in the repository.
+
+    Triton would load them with the present configs, and refuse to serve the model.
+    """
+    weights = [version for version in versions(repository) if version.state in ("current", "ready")]
+    others = [str(each.number) for each in weights if each.manifest and each.manifest.contract != contract.VERSION]
+    if others:
+        raise ReleaseError(
+            f"{repository} has releases of an older contract than {contract.VERSION}: {', '.join(others)}. Releases of "
+            "both need their own repositories and servers: make one with `python -m export init DIRECTORY --vocabulary "
+            f"{labels_file(repository)}`"
+        )
 
 
 def check_files(repository: Path, manifest: ReleaseManifest) -> None:

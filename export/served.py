@@ -56,8 +56,8 @@ def ready_versions(client: triton.InferenceServerClient, model: str) -> set[int]
 def ensemble_recommender(client: triton.InferenceServerClient, version: int) -> Recommender:
     """A recommender that calls the ensemble. Raises ServerFailure if a release other than `version` answers."""
 
-    def recommend(image: NDArray[np.uint8], history: NDArray[np.float32]) -> NDArray[np.float32]:
-        tensors: dict[str, NDArray] = {contract.IMAGE.name: image, contract.USER_HISTORY.name: history}
+    def recommend(image: NDArray[np.uint8], counts: NDArray[np.float32]) -> NDArray[np.float32]:
+        tensors: dict[str, NDArray] = {contract.IMAGE.name: image, contract.USER_TAG_COUNTS.name: counts}
         result = _infer(client, contract.TAG_RECOMMENDER, tensors, "")
         if result.get_response().model_version != str(version):
             raise ServerFailure(f"release {result.get_response().model_version} answered, expected release {version}")
@@ -69,8 +69,8 @@ def ensemble_recommender(client: triton.InferenceServerClient, version: int) -> 
 def component_recommender(client: triton.InferenceServerClient, version: int) -> Recommender:
     """A recommender that calls the components of one version in turn, as the ensemble will once it pins them."""
 
-    def recommend(image: NDArray[np.uint8], history: NDArray[np.float32]) -> NDArray[np.float32]:
-        tensors: dict[str, NDArray] = {contract.IMAGE.name: image, contract.USER_HISTORY.name: history}
+    def recommend(image: NDArray[np.uint8], counts: NDArray[np.float32]) -> NDArray[np.float32]:
+        tensors: dict[str, NDArray] = {contract.IMAGE.name: image, contract.USER_TAG_COUNTS.name: counts}
         for model in contract.COMPONENTS:
             result = _infer(client, model, tensors, str(version))
             tensors.update({tensor.name: result.as_numpy(tensor.name) for tensor in model.outputs})

@@ -14,11 +14,11 @@ T = TypeVar("T")
 Seed = int | Sequence[int] | None
 """The same seed gives the same values; None gives new ones each time."""
 
-TAGS_IN_HISTORY = 20
+TAGS_IN_HISTORY, LARGEST_COUNT = 20, 60
 KNOWN_PICTURES = 8
 
 Arrays = tuple[NDArray[np.uint8], NDArray[np.float32]]
-"""IMAGE [1, 224, 224, 3] and USER_HISTORY [1, N]."""
+"""IMAGE [1, 224, 224, 3] and USER_TAG_COUNTS [1, N]."""
 
 Request = list[triton.InferInput]
 """Inputs of the ensemble for one picture."""
@@ -38,14 +38,15 @@ def new_pictures(seed: Seed = None) -> Iterator[NDArray[np.uint8]]:
 
 
 def history(tags: Sequence[str], seed: Seed = None) -> dict[str, float]:
-    """Draw a user's history: TAGS_IN_HISTORY of the tags, or all if there are fewer, with counts 1, 2, 3, ..."""
-    return {tags[i]: float(count) for count, i in enumerate(_drawn(len(tags), seed), start=1)}
+    """Draw a user's history: TAGS_IN_HISTORY of the tags, or all of fewer, with raw counts that fall as 1 / rank."""
+    row = history_row(len(tags), seed)[0]
+    return {tags[i]: float(row[i]) for i in np.flatnonzero(row)}
 
 
 def history_row(tags: int, seed: Seed = None) -> NDArray[np.float32]:
-    """Draw the USER_HISTORY [1, N] of a user who gave TAGS_IN_HISTORY of the N tags equally often."""
-    row = np.zeros((1, tags), dtype=np.float32)
-    row[0, _drawn(tags, seed)] = 1
+    """Draw the USER_TAG_COUNTS [1, N] of the same user, float32."""
+    row, drawn = np.zeros((1, tags), dtype=np.float32), _drawn(tags, seed)
+    row[0, drawn] = np.round(LARGEST_COUNT / np.arange(1, len(drawn) + 1))
     return row
 
 
@@ -59,7 +60,7 @@ def new_arrays(tags: int, seed: Seed = None) -> Iterator[Arrays]:
 def new_requests(tags: int, seed: Seed = None) -> Iterator[Request]:
     """Yield requests with new pictures of one user without end; `tags` is N."""
     for image, row in new_arrays(tags, seed):
-        yield inputs((contract.IMAGE, image), (contract.USER_HISTORY, row))
+        yield inputs((contract.IMAGE, image), (contract.USER_TAG_COUNTS, row))
 
 
 def known(new: Iterator[T]) -> list[T]:

@@ -136,13 +136,20 @@ def _not_finite_history(request: pb.ModelInferRequest, rng: Random) -> None:
     _history(request, values)
 
 
+def _wild_history(request: pb.ModelInferRequest, rng: Random) -> None:
+    """Send finite counts that the client would refuse."""
+    values = np.zeros(_tags(request))
+    values[rng.integers(len(values), size=pick(rng, 1, 5, 2000))] = pick(rng, -1.0, -1e6, 1e6, 3e38, -3e38, 1e-45)
+    _history(request, values)
+
+
 def _random_history(request: pb.ModelInferRequest, rng: Random) -> None:
     """Random bits, signalling NaNs and subnormal numbers included."""
     request.raw_input_contents[HISTORY] = rng.bytes(4 * _tags(request))
 
 
 def _not_finite_classes(request: pb.ModelInferRequest, rng: Random) -> None:
-    """Make the server sort scores that cannot be compared."""
+    """Ask for classes of what has no right answer."""
     pick(rng, _not_finite_history, _random_history)(request, rng)
     request.outputs.add(name="TAGS").parameters["classification"].int64_param = pick(rng, 1, 5, _tags(request))
 
@@ -208,8 +215,9 @@ CHANGES: Mapping[Change, frozenset[str]] = {
     _large_batch: frozenset({INVALID}),
     _unknown_model: frozenset({NOT_FOUND}),
     _unknown_version: frozenset({INVALID, NOT_FOUND, RIGHT}),  # "1e0" is read as 1
-    _not_finite_history: frozenset({NOT_FINITE}),
-    _random_history: frozenset({FINITE, NOT_FINITE}),
+    _not_finite_history: frozenset({FINITE}),
+    _wild_history: frozenset({FINITE}),
+    _random_history: frozenset({FINITE}),
     _not_finite_classes: frozenset({CLASSES}),
     _class_count: frozenset({INVALID, CLASSES, RIGHT}),  # too many: all of them; 0: the tensor
     _unknown_output: frozenset({INVALID}),

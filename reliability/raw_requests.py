@@ -21,8 +21,8 @@ def small_request(repository: Path) -> bytes:
 
 
 def _history(repository: Path) -> bytes:
-    history = np.random.default_rng(0).random(vocabulary_size(repository)) < 0.01
-    return history.astype(np.float32).tobytes()
+    counts = np.random.default_rng(0).poisson(0.05, vocabulary_size(repository))
+    return counts.astype(np.float32).tobytes()
 
 
 def _request(model: contract.Model, *values: bytes) -> bytes:

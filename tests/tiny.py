@@ -1,6 +1,7 @@
 """A model small enough to export and serve in seconds, with the committed configs and their 1,540 tags."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,15 +24,25 @@ def tiny_settings(**changes: object) -> TrainSettings:
     return TrainSettings(**{"preset": "tiny", "model": ModelSettings(backbone=backbone), **changes})
 
 
+def served_settings() -> TrainSettings:
+    """The tiny model with everything that a served one may have."""
+    settings = tiny_settings()
+    return replace(settings, model=replace(settings.model, history_path="hier"))
+
+
 def tiny_model(tags: int = TAGS, seed: int = 0) -> ALTReco:
     """Random weights, made such that image and history both move the scores all over 0 to 1."""
     torch.manual_seed(seed)
-    model = ALTReco(tiny_settings().model, tags)
+    model = ALTReco(served_settings().model, tags)
     with torch.no_grad():
         model.classifier.fc2.weight *= 30
         model.preference_encoder.layers[-1].weight *= 30
         for _ in range(20):  # batch normalization learns the pictures' statistics
             model(torch.randint(0, 256, (8, 224, 224, 3), dtype=torch.uint8), torch.rand(8, tags))
+        path = model.history_path
+        path.start_from(torch.randint(0, 500, (tags,)).float(), torch.randint(0, 60, (tags,)).float())
+        for weight in (path.a, path.b, path.population.decode.weight):
+            weight.normal_(std=0.05)
     return model.eval()
 
 
@@ -47,7 +58,7 @@ def save_tiny_checkpoint(path: Path, tags: int = TAGS, seed: int = 0, *, hits: b
     with torch.no_grad():
         if not hits:
             model.classifier.fc2.bias[[vocabulary.tags.index(tag) for tag in tested]] = -1e4
-    checkpoint = Checkpoint(model=model, settings=tiny_settings(), vocabulary=vocabulary, metrics={}, data=data)
+    checkpoint = Checkpoint(model=model, settings=served_settings(), vocabulary=vocabulary, metrics={}, data=data)
     save_checkpoint(path, checkpoint)
     return path
 

@@ -18,7 +18,7 @@ FORMAT = "altreco-checkpoint-2"
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """A trained model with all that export and serving need to know of it."""
+    """A trained model with what export and serving need to know about it."""
 
     model: ALTReco
     settings: TrainSettings
@@ -26,11 +26,11 @@ class Checkpoint:
     metrics: Mapping[str, Mapping[str, float]]
     """Method (with history, without history, ...) to metric to value, on the test split."""
     data: Path | None = None
-    """The data set that it was trained on, as it was named; where export looks for pictures."""
+    """The folder of the training data, as it was given; export reads test pictures from it."""
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write the file; a crash leaves the old one, if any, intact. Raises CheckpointError."""
+    """Write the file whole or not at all; raises CheckpointError."""
     content = {
         "format": FORMAT,
         "settings": to_json(checkpoint.settings),
@@ -43,9 +43,10 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint, its model in evaluation mode on the CPU. Runs no code from the file.
+    """Read a checkpoint; the model is in evaluation mode on the CPU. Runs no code from the file.
 
-    Raises CheckpointError for a missing, damaged or foreign file.
+    A checkpoint from before the history path gives a model without one, and the same answers. Raises CheckpointError
+    for a missing, damaged or foreign file.
     """
     content = read_weights(path, FORMAT)
     try:

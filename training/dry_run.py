@@ -13,6 +13,7 @@ from training.data.manifest import SPLITS, Manifest
 from training.distributed import Processes
 from training.loop import autocast, phases
 from training.model import ALTReco, Discriminator
+from training.second_stage import NAME
 from training.settings import TrainSettings
 
 OPTIMIZER_COPIES = 2
@@ -38,7 +39,7 @@ class Plan:
 
     def __str__(self) -> str:
         """Format the plan for a terminal."""
-        pictures = ", ".join(f"{count:,} {split}" for split, count in self.pictures.items())
+        pictures = ", ".join(f"{count:,} {split}" for split, count in self.pictures.items() if count)
         lines = [f"data        {pictures} pictures; {self.users:,} users; {self.tags:,} tags"]
         lines += [f"parameters  {count:>12,}  {part}" for part, count in self.parameters.items()]
         lines += [f"            {sum(self.parameters.values()):>12,}  in all"]
@@ -58,6 +59,9 @@ def plan(settings: TrainSettings, manifest: Manifest, histories: Histories, proc
     parameters = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
     sampler = ShuffledEpochs(manifest.rows("train"), settings)
     batch = -(-sampler.batch_size // processes.count)
+    steps = {phase.name: phase.epochs * sampler.steps_per_epoch for phase in phases(settings, network)}
+    if settings.model.history_path == "hier":
+        steps[NAME] = settings.second_stage_steps
     return Plan(
         pictures={split: len(manifest.rows(split)) for split in SPLITS},
         users=len(manifest.user_names),
@@ -66,7 +70,7 @@ def plan(settings: TrainSettings, manifest: Manifest, histories: Histories, proc
         weights_bytes=sum(parameters.values()) * 4 * (2 + OPTIMIZER_COPIES),
         activation_bytes=_activation_bytes(settings, network, histories.tags, batch, processes),
         batch_per_process=batch,
-        steps={phase.name: phase.epochs * sampler.steps_per_epoch for phase in phases(settings, network)},
+        steps=steps,
     )
 
 

@@ -1,4 +1,4 @@
-"""The loop of a training run: phases, the alternating step, and the state that a killed run goes on from."""
+"""The loop of a training run: phases, the alternating step, and the state from which a killed run continues."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -31,7 +31,7 @@ Weights = dict[str, torch.Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What stays the same throughout a run. `validate` gives the figure that early stopping goes by."""
+    """Everything that stays the same throughout a run; `validate` returns the figure for early stopping."""
 
     settings: TrainSettings
     manifest: Manifest
@@ -50,7 +50,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Phase:
-    """A part of the training with losses of its own; `module` is what the step calls."""
+    """A part of the training with its own losses; each step calls `module`."""
 
     name: str
     module: nn.Module
@@ -61,7 +61,7 @@ class Phase:
 
 @dataclass(frozen=True)
 class Players:
-    """The network and its adversary D, each as it is called, and with its optimizer and schedule."""
+    """The network and its adversary D, as the steps call them, with their optimizers and schedules."""
 
     network: nn.Module
     discriminator: nn.Module
@@ -70,14 +70,14 @@ class Players:
     schedules: tuple[LRScheduler, LRScheduler]
 
     def state_dict(self) -> dict[str, Any]:
-        """Of optimizers and schedules."""
+        """Return the states of optimizers and schedules."""
         return {
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "schedules": [schedule.state_dict() for schedule in self.schedules],
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """What `state_dict` gave."""
+        """Load what `state_dict` returned."""
         for optimizer, values in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(values)
         for schedule, values in zip(self.schedules, state["schedules"], strict=True):
@@ -85,7 +85,7 @@ class Players:
 
 
 def phases(settings: TrainSettings, network: ALTReco) -> list[Phase]:
-    """The joint training alone, or the auto-encoder's before it and then the rest with U_E frozen (A3)."""
+    """Return the joint phase alone, or the auto-encoder's phase followed by the rest with U_E frozen (A3)."""
     everything = Phase("train", network, settings.loss, settings.epochs, images=True)
     if settings.joint:
         return [everything]
@@ -97,8 +97,11 @@ def phases(settings: TrainSettings, network: ALTReco) -> list[Phase]:
     ]
 
 
-def run_phases(run: Run, progress: Progress, saved: Mapping[str, Any] | None) -> None:
-    """Train from `progress` on; `saved` is the state that it came from. The network ends up with its best weights."""
+def run_phases(run: Run, progress: Progress, saved: Mapping[str, Any] | None) -> int:
+    """Train from `progress` on, which was read from the state `saved`; return the number of steps in all phases.
+
+    The network ends with its best weights.
+    """
     for index, phase in enumerate(phases(run.settings, run.network)):
         if phase.loss.gamma == 0:
             _freeze_autoencoder(run.network)
@@ -108,12 +111,13 @@ def run_phases(run: Run, progress: Progress, saved: Mapping[str, Any] | None) ->
         progress, saved = Progress(phase=index + 1, steps_in_all=progress.steps_in_all), None
         if best_weights is not None:
             run.network.load_state_dict(best_weights)
+    return progress.steps_in_all
 
 
 def _run_phase(
     run: Run, phase: Phase, progress: Progress, saved: Mapping[str, Any] | None
 ) -> tuple[Progress, Weights | None]:
-    """All steps that are left of one phase; the weights of the best epoch, where early stopping looks for them."""
+    """Do the remaining steps of one phase; with early stopping, also return the weights of the best epoch."""
     group = run.processes
     sampler = ShuffledEpochs(
         run.manifest.rows("train"),
@@ -162,12 +166,12 @@ def _finite(losses: Mapping[str, float], progress: Progress) -> Mapping[str, flo
 
 
 def step(players: Players, batch: Batch, loss: LossSettings, precision: torch.autocast) -> dict[str, torch.Tensor]:
-    """One alternating step (paper, section IV-B): first the network against a fixed D, then D against its output."""
+    """Do one alternating step (paper, section IV-B): the network against a fixed D, then D against its output."""
     if loss.theta:
         players.bare_discriminator.requires_grad_(False)
     with precision:
-        prediction = players.network(batch.image, batch.history)
-        losses = network_losses(prediction, batch.tags, batch.history, players.bare_discriminator, loss)
+        prediction = players.network(batch.image, batch.counts)
+        losses = network_losses(prediction, batch.tags, batch.counts, players.bare_discriminator, loss)
     _advance(players.optimizers[0], players.schedules[0], losses["total"])
 
     if loss.theta:
@@ -187,7 +191,7 @@ def _advance(optimizer: Optimizer, schedule: LRScheduler, loss: torch.Tensor) ->
 
 
 def _validated(run: Run, progress: Progress, best_weights: Weights | None) -> tuple[Progress, Weights | None]:
-    """Look at the validation pictures: remember the weights if they are the best so far."""
+    """Evaluate the validation pictures, and keep the weights if they are the best so far."""
     figure = run.processes.same_for_all(run.validate() if run.processes.first else 0.0)
     run.network.train()
     run.log.add("validation", {"precision@5": figure}, progress.steps_in_all)
@@ -240,7 +244,7 @@ def _freeze_autoencoder(network: ALTReco) -> None:
 
 
 def autocast(settings: TrainSettings, device: torch.device) -> torch.autocast:
-    """For the forward passes: bf16, or everything as it is."""
+    """Return the context of the forward passes: bf16 autocast, or none."""
     precision = settings.precision
     if precision == "auto":
         precision = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from training.methods.ranking_losses import softmax_loss, warp_loss
-from training.model import Prediction
+from training.model import Prediction, normalized
 from training.settings import LossSettings
 
 JITTER_ETA = 0.7
@@ -14,22 +14,23 @@ JITTER_IOTA = 0.3
 
 
 def network_losses(
-    prediction: Prediction, tags: Tensor, history: Tensor, discriminator: nn.Module, settings: LossSettings
+    prediction: Prediction, tags: Tensor, counts: Tensor, discriminator: nn.Module, settings: LossSettings
 ) -> dict[str, Tensor]:
     """Compute L_p, L_g, L_r and L_adv, and their weighted sum L_t (equation 5) as "total"; all scalars.
 
-    Losses with weight 0, or without their part of the network, are left out. `tags` and `history` are float [batch, N].
-    The minus sign of equation 1 is dropped, because it would make the reconstruction worse.
+    Losses with weight 0, or without their part of the network, are left out. `tags` (0/1) and `counts` (the histories)
+    are float [batch, N]. The minus sign of equation 1 is dropped, because it would make the reconstruction worse.
     """
     losses, weights = {}, []
     if prediction.personalized is not None and settings.alpha:
-        losses["personalized"] = _personalized(prediction.personalized.float(), tags, settings)
+        losses["personalized"] = personalized_loss(prediction.personalized.float(), tags, settings)
         weights.append(settings.alpha)
     if prediction.generalized is not None and settings.beta:
         losses["generalized"] = functional.binary_cross_entropy_with_logits(prediction.generalized.float(), tags)
         weights.append(settings.beta)
     if prediction.history is not None and settings.gamma:
-        losses["reconstruction"] = _reconstruction(torch.sigmoid(prediction.history.float()), history, settings)
+        reconstructed = torch.sigmoid(prediction.history.float())
+        losses["reconstruction"] = _reconstruction(reconstructed, normalized(counts), settings)
         weights.append(settings.gamma)
     if settings.theta:
         judged = discriminator(torch.sigmoid(judged_tags(prediction, settings)))
@@ -64,8 +65,8 @@ def jitter(tags: Tensor, noise: Tensor) -> Tensor:
     return tags * JITTER_ETA + noise * JITTER_IOTA
 
 
-def _personalized(logits: Tensor, tags: Tensor, settings: LossSettings) -> Tensor:
-    """Compute equation 2, or a ranking loss in its place."""
+def personalized_loss(logits: Tensor, tags: Tensor, settings: LossSettings) -> Tensor:
+    """Compute equation 2, or a ranking loss in its place; scalar. `logits` and `tags` (0/1) are float [batch, N]."""
     if settings.personalized == "softmax":
         return softmax_loss(logits, tags)
     if settings.personalized == "warp":

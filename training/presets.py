@@ -1,4 +1,4 @@
-"""Named settings: a size (paper, small, ablation) and, after a slash, a variant of the ablations: `small/A3`."""
+"""Named settings: a size (paper, small, ablation) and, after a slash, a variant: `small/A3`."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,16 +8,19 @@ from training.errors import SettingsError
 from training.settings import LossSettings, ModelSettings, TrainSettings, resnet
 
 FULL = "A6"
-"""The variant of a name without a slash: the full model."""
+"""The paper's full model."""
+
+SERVED = "A6"
+"""The variant of `small` without a slash: what the demo trains and serves."""
 
 
 def paper() -> TrainSettings:
-    """ResNet-50 and the settings of section IV-B, until validation pictures say that it has converged."""
+    """Return ResNet-50 with the settings of section IV-B; it trains until validation precision stops improving."""
     return TrainSettings(epochs=50, patience=3, validation_share=0.02)
 
 
 def small() -> TrainSettings:
-    """A narrow ResNet that 2 CPU cores train in a couple of minutes: the demo's."""
+    """Return the demo's settings: a narrow ResNet that 2 CPU cores train in a few minutes."""
     backbone = resnet(embedding_size=32, hidden_sizes=(32, 64, 128, 256), depths=(2, 2, 2, 1), layer_type="basic")
     return TrainSettings(
         preset="small",
@@ -33,7 +36,7 @@ def small() -> TrainSettings:
 
 
 def ablation() -> TrainSettings:
-    """`small` with a shallower ResNet, in bf16: dozens of runs fit into an hour or two."""
+    """Return `small` with a shallower ResNet in bf16, so that dozens of runs take an hour or two."""
     backbone = resnet(embedding_size=32, hidden_sizes=(32, 64, 128, 256), depths=(1, 1, 1, 1), layer_type="basic")
     return replace(
         small(),
@@ -49,13 +52,13 @@ SIZES: dict[str, Callable[[], TrainSettings]] = {"paper": paper, "small": small,
 
 
 def _a1(full: TrainSettings) -> TrainSettings:
-    """A1: the visual net alone, cross-entropy on the picture's tags."""
+    """Return A1: only the visual net, with cross-entropy."""
     model = replace(full.model, user_preference=False, generator=False)
     return replace(full, model=model, loss=replace(full.loss, beta=0.0, gamma=0.0, theta=0.0))
 
 
 def _a2(full: TrainSettings) -> TrainSettings:
-    """A2: user preference, joint; neither G nor D."""
+    """Return A2: with user preference, joint, but neither G nor D."""
     return replace(full, model=replace(full.model, generator=False), loss=replace(full.loss, beta=0.0, theta=0.0))
 
 
@@ -64,17 +67,21 @@ def _loss(**changes: Any) -> Callable[[TrainSettings], TrainSettings]:
 
 
 def _ranking(loss: str) -> Callable[[TrainSettings], TrainSettings]:
-    """The visual net with a ranking loss in place of cross-entropy (Gong et al., the rows of Table V)."""
+    """Return the visual net with a ranking loss in place of cross-entropy (Gong et al., Table V)."""
     return lambda full: _loss(personalized=loss)(_a1(full))
 
 
 def _autoencoder(*, skips: bool, reconstruction: str) -> Callable[[TrainSettings], TrainSettings]:
-    """A row of Table IX; skips with Huber is the full model."""
+    """Return a row of Table IX; skips with Huber are the full model."""
     return lambda full: _loss(reconstruction=reconstruction)(replace(full, model=replace(full.model, skips=skips)))
 
 
 def _integration(name: Literal["addition", "multiplication"]) -> Callable[[TrainSettings], TrainSettings]:
     return lambda full: replace(full, model=replace(full.model, integration=name))
+
+
+def _with_path(settings: TrainSettings, path: Literal["path", "hier"]) -> TrainSettings:
+    return replace(settings, model=replace(settings.model, history_path=path))
 
 
 VARIANTS: dict[str, Callable[[TrainSettings], TrainSettings]] = {
@@ -84,6 +91,10 @@ VARIANTS: dict[str, Callable[[TrainSettings], TrainSettings]] = {
     "A4": lambda full: replace(full, cold_start=True),
     "A5": _loss(adversarial_on="personalized"),
     "A6": lambda full: full,
+    "A1+path": lambda full: _with_path(_a1(full), "path"),
+    "A6+path": lambda full: _with_path(full, "path"),
+    "A1+hier": lambda full: _with_path(_a1(full), "hier"),
+    "A6+hier": lambda full: _with_path(full, "hier"),
     "no-skips-mse": _autoencoder(skips=False, reconstruction="mse"),
     "skips-mse": _autoencoder(skips=True, reconstruction="mse"),
     "no-skips-huber": _autoencoder(skips=False, reconstruction="huber"),
@@ -96,18 +107,19 @@ VARIANTS: dict[str, Callable[[TrainSettings], TrainSettings]] = {
     "softmax": _ranking("softmax"),
     "warp": _ranking("warp"),
 }
-"""Tables VII to IX, section IV b, and what this project adds: each changes the full model in one respect."""
+"""Tables VII to IX, section IV b, and what this project adds: changes of the full model."""
 
 
 def preset(name: str, **changes: Any) -> TrainSettings:
-    """The named preset with single settings replaced; raises SettingsError for an unknown name."""
+    """Return the named preset with `changes`; raises SettingsError for an unknown name."""
     size, _, variant = name.partition("/")
-    if size not in SIZES or (variant or FULL) not in VARIANTS:
+    variant = variant or (SERVED if size == "small" else FULL)
+    if size not in SIZES or variant not in VARIANTS:
         raise SettingsError(f"unknown preset {name!r}: expected {describe_presets()}")
-    return replace(VARIANTS[variant or FULL](SIZES[size]()), preset=name, **changes)
+    return replace(VARIANTS[variant](SIZES[size]()), preset=name, **changes)
 
 
 def describe_presets() -> str:
-    """What a preset may be called, for messages and --help."""
+    """List the names of presets, for messages and --help."""
     variants = ", ".join(f"/{variant}" for variant in VARIANTS)
-    return f"one of {', '.join(SIZES)}, alone (the full model, {FULL}) or with one of {variants}"
+    return f"one of {', '.join(SIZES)}, alone ({FULL}; small: {SERVED}) or with one of {variants}"

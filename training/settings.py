@@ -1,4 +1,4 @@
-"""Settings of model and training; they travel inside the checkpoint as JSON. `presets.py` names sets of them."""
+"""Settings of model and training, kept in the checkpoint as JSON; `presets.py` has named sets of them."""
 
 import json
 from collections.abc import Mapping
@@ -10,10 +10,10 @@ from training.errors import SettingsError
 
 @dataclass(frozen=True, kw_only=True)
 class BackboneSettings:
-    """A backbone as `transformers` configures it, so that a checkpoint can rebuild it without a hub.
+    """The configuration of a backbone, complete, so that loading a checkpoint needs no hub.
 
-    `config`: its `PretrainedConfig` as JSON values, `model_type` included. `weights`: the hub name or local folder
-    that pretrained weights come from; None starts from random ones.
+    `config`: its `PretrainedConfig` of `transformers` as JSON values, with `model_type`. `weights`: the hub name or
+    local folder of pretrained weights; None for random ones.
     """
 
     config: Mapping[str, Any]
@@ -40,9 +40,10 @@ def resnet(
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSettings:
-    """The shape of the network: which parts it has, and how they meet.
+    """The parts of the network and how they are connected.
 
-    `integration`: of e and u_p (section IV b). `skips` between U_E and U_D is Table IX's option.
+    `integration`: how e and u_p are combined (section IV b). `skips`: skip connections between U_E and U_D (Table IX).
+    `history_path`: "hier" is the path with a population prior. Older checkpoints have no such field, and no path.
     """
 
     backbone: BackboneSettings = field(default_factory=resnet)
@@ -50,11 +51,12 @@ class ModelSettings:
     generator: bool = True
     integration: Literal["concatenation", "addition", "multiplication"] = "concatenation"
     skips: bool = True
+    history_path: Literal["none", "path", "hier"] = "none"
 
 
 @dataclass(frozen=True, kw_only=True)
 class LossSettings:
-    """Weights of equation 5 and the forms of its terms; `adversarial_on` names the tags that D judges."""
+    """The weights of equation 5 and the forms of its terms; `adversarial_on`: the tags that D judges."""
 
     alpha: float = 1.0
     beta: float = 1.0
@@ -68,7 +70,7 @@ class LossSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings:
-    """One training run. The defaults are the paper's (section IV-B) but for leave-one-out histories."""
+    """One training run. The defaults are the paper's (section IV-B), except for leave-one-out histories."""
 
     preset: str = "paper"
     model: ModelSettings = field(default_factory=ModelSettings)
@@ -77,28 +79,33 @@ class TrainSettings:
     learning_rate: float = 1.0
     schedule: Literal["constant", "one_cycle"] = "constant"
     batch_size: int = 50
-    """Pictures a step, over all processes together."""
+    """Pictures per step, in all processes together."""
     epochs: int = 10
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Of the forward pass: bf16 is autocast, auto is bf16 on a GPU that has it and fp32 elsewhere."""
+    """Precision of the forward pass; bf16: autocast; auto: bf16 on a GPU that supports it, else fp32."""
     joint: bool = True
     """False trains U_E and U_D first, for `autoencoder_epochs`, and freezes them (the paper's A3)."""
     autoencoder_epochs: int = 10
     patience: int = 0
-    """Stop after so many epochs without a better precision@5 on validation pictures, and keep the best; 0: never."""
+    """Stop after this many epochs without a better precision@5 on validation pictures, and keep the best; 0: never."""
     validation_share: float = 0.0
-    """Of the training pictures, held out where the manifest has no validation pictures of its own."""
+    """Share of the training pictures to hold out if the data set has no validation pictures.
+
+    With a history path, share of the users: held-out pictures of known users do not show when it fails for new users.
+    """
     history_dropout: float = 0.0
-    """Share of training pictures shown without a history, so that cold start is something the model has seen."""
+    """Share of training pictures shown without a history, to train the model for cold starts."""
     include_query_image: bool = False
-    """The paper's histories: the picture's own tags stay in its user's history (the answer leaks into the input)."""
+    """Leave the picture's own tags in its user's history, as in the paper; the input then contains the answer."""
+    second_stage_steps: int = 1000
+    """Steps of the second stage, which trains the population prior of the history path "hier" alone."""
     cold_start: bool = False
-    """The figure that counts is the one without history (the paper's A4)."""
+    """Stop early by the figure without history (the paper's A4)."""
     seed: int = 0
 
     def __post_init__(self) -> None:
         """Raise SettingsError for values that cannot train."""
-        for name in ("batch_size", "epochs", "learning_rate", "autoencoder_epochs"):
+        for name in ("batch_size", "epochs", "learning_rate", "autoencoder_epochs", "second_stage_steps"):
             if not getattr(self, name) > 0:
                 raise SettingsError(f"{name} is {getattr(self, name)!r}: expected more than 0")
         for name in ("history_dropout", "validation_share"):
@@ -112,7 +119,7 @@ class TrainSettings:
 
 
 def _check_parts(settings: TrainSettings) -> None:
-    """A loss needs the part of the network that it trains, and a part needs a loss."""
+    """Check that each loss has the part of the network that it trains, and each part a loss."""
     model, loss = settings.model, settings.loss
     if not loss.alpha > 0:
         raise SettingsError(f"alpha is {loss.alpha}: expected more than 0, or nothing trains what is served")
@@ -123,17 +130,22 @@ def _check_parts(settings: TrainSettings) -> None:
         raise SettingsError(f"generator is {model.generator}, the weights of its losses are {of_generator}")
     if model.user_preference != bool(loss.gamma):
         raise SettingsError(f"user_preference is {model.user_preference}, the weight of its loss gamma is {loss.gamma}")
+    if model.history_path == "hier" and model.integration == "multiplication":
+        raise SettingsError("the second stage of hier needs concatenation or addition, integration is multiplication")
     if not (settings.joint or model.user_preference):
         raise SettingsError("joint=False trains the auto-encoder first, but there is none: user_preference is False")
 
 
 def to_json(settings: TrainSettings) -> str:
-    """The settings as JSON."""
+    """Return the settings as JSON."""
     return json.dumps(asdict(settings))
 
 
 def from_json(text: str) -> TrainSettings:
-    """The settings that `to_json` wrote; raises SettingsError when fields are missing or unknown."""
+    """Return the settings that `to_json` wrote; raises SettingsError if fields are missing or unknown.
+
+    Fields with a default may be missing: settings from before they existed keep their meaning.
+    """
     try:
         values = json.loads(text)
         model = values["model"]

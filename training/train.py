@@ -1,7 +1,7 @@
 """Train a model: `python -m training.train --data DIR --out CHECKPOINT [--preset small]`.
 
-Killed at any moment, the same command goes on from the last saved state. On several GPUs, or several machines, start
-it by torchrun: `torchrun --nproc-per-node 8 -m training.train ...`. Beside CHECKPOINT it writes a folder `.log` for
+If it is killed, the same command continues from the last saved state. On several GPUs or machines, start it with
+torchrun: `torchrun --nproc-per-node 8 -m training.train ...`. Beside CHECKPOINT it writes a folder `.log` for
 TensorBoard, `.curves.png` and, until it is done, `.state`.
 """
 
@@ -13,12 +13,14 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from altreco_client.cli.pipe import quiet_pipe
+from numpy.typing import NDArray
 
 from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from training.data.histories import Histories, build_histories
-from training.data.manifest import Manifest, hold_out, read_manifest
+from training.data.manifest import Manifest, hold_out, hold_out_users, read_manifest
 from training.distributed import Processes, processes
 from training.dry_run import plan
 from training.errors import SettingsError, TrainingError
@@ -27,6 +29,7 @@ from training.loop import Run, run_phases
 from training.metrics_log import MetricsLog, write_curves
 from training.model import ALTReco, Discriminator, pretrained_backbone
 from training.presets import describe_presets, preset
+from training.second_stage import fit_population_prior
 from training.settings import TrainSettings, to_json
 from training.state import Progress, load_state
 from training.transfer import start_from_checkpoint
@@ -34,7 +37,10 @@ from training.transfer import start_from_checkpoint
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What does not change the result: processes that read pictures, where to compute, steps between saved states."""
+    """Options that do not change the result.
+
+    `workers`: processes that read pictures; 0 reads them in this one. `save_every`: steps between saved states.
+    """
 
     workers: int = 2
     device: str = "auto"
@@ -48,10 +54,10 @@ DEFAULT = Options()
 def train(
     settings: TrainSettings, data: Path, out: Path, *, init_from: Path | None = None, options: Options = DEFAULT
 ) -> Checkpoint:
-    """Train, or go on where a run of the same settings and data was stopped; evaluate; write the checkpoint.
+    """Train, evaluate and write the checkpoint; a run of the same settings and data that was stopped continues.
 
-    `init_from`: a checkpoint to fine-tune. Raises TrainingError; the last good checkpoint and state stay as they are.
-    Under torchrun all processes call it; the first one evaluates and writes.
+    `init_from`: a checkpoint to fine-tune. Raises TrainingError, and then leaves the last checkpoint and state as they
+    are. Under torchrun all processes call this function; the first one evaluates and writes.
     """
     with processes(options.device) as group:
         manifest = _read(settings, data, group)
@@ -59,7 +65,7 @@ def train(
         state, fingerprint = out.with_suffix(".state"), _fingerprint(settings, manifest, init_from)
         progress, saved = load_state(state, fingerprint) if state.exists() else (Progress(), None)
         network, discriminator = _networks(settings, manifest, histories, init_from, saved, group)
-        held_out = manifest.rows("validation")
+        held_out = _held_out(settings, manifest, histories)
         folder = out.with_suffix(".log")
         with MetricsLog(folder if group.first else None, from_step=progress.steps_in_all) as log:
             run = Run(
@@ -79,7 +85,19 @@ def train(
                 save_every=options.save_every,
                 quiet=options.quiet,
             )
-            run_phases(run, progress, saved)
+            steps = run_phases(run, progress, saved)
+            if group.first and settings.model.history_path == "hier":
+                # A run killed from here on goes on from the end of the phases.
+                fit_population_prior(
+                    network,
+                    manifest,
+                    histories,
+                    settings,
+                    log,
+                    first_step=steps,
+                    workers=options.workers,
+                    quiet=options.quiet,
+                )
         checkpoint = Checkpoint(model=network, settings=settings, vocabulary=manifest.vocabulary, metrics={}, data=data)
         if group.first:
             metrics = evaluate(network, manifest, histories, workers=options.workers, quiet=options.quiet)
@@ -91,7 +109,7 @@ def train(
 
 
 def train_unless_done(settings: TrainSettings, data: Path, out: Path) -> Checkpoint:
-    """The checkpoint of these settings and this vocabulary that is there, or else a new one; raises TrainingError."""
+    """Load the checkpoint if it has these settings and this vocabulary, else train; raises TrainingError."""
     if out.exists():
         checkpoint = load_checkpoint(out)
         if checkpoint.settings == settings and checkpoint.vocabulary == read_manifest(data).vocabulary:
@@ -101,7 +119,7 @@ def train_unless_done(settings: TrainSettings, data: Path, out: Path) -> Checkpo
 
 
 def dry_run(settings: TrainSettings, data: Path, device: str) -> None:
-    """Print what `train` would take. Raises TrainingError as it would."""
+    """Print data, parameters, memory and steps of `train`. Raises TrainingError for the same settings and data."""
     with processes(device) as group:
         manifest = _read(settings, data, group)
         if group.first:
@@ -109,14 +127,23 @@ def dry_run(settings: TrainSettings, data: Path, device: str) -> None:
 
 
 def _read(settings: TrainSettings, data: Path, group: Processes) -> Manifest:
-    """The data set, with validation pictures if early stopping needs them."""
+    """Read the data set and hold out what the settings say."""
     manifest = read_manifest(data)
     if settings.validation_share:
-        manifest = hold_out(manifest, settings.validation_share, settings.seed)
+        hold = hold_out if settings.model.history_path == "none" else hold_out_users
+        manifest = hold(manifest, settings.validation_share, settings.seed)
     batch = min(settings.batch_size, len(manifest.rows("train")))
     if batch % group.count:
         raise SettingsError(f"a batch of {batch} pictures cannot be shared evenly by {group.count} processes")
     return manifest
+
+
+def _held_out(settings: TrainSettings, manifest: Manifest, histories: Histories) -> NDArray[np.int64]:
+    """Return the validation pictures: with a history path, those of users without training pictures."""
+    rows = manifest.rows("validation")
+    if settings.model.history_path == "none":
+        return rows
+    return rows[~histories.known[manifest.users[rows]]]
 
 
 def _networks(
@@ -127,7 +154,7 @@ def _networks(
     saved: Mapping[str, Any] | None,
     group: Processes,
 ) -> tuple[ALTReco, Discriminator]:
-    """Both on the device, with the weights that training starts from or goes on with."""
+    """Make both networks on the device, with initial weights or those of the saved state."""
     torch.manual_seed(settings.seed)
     network, discriminator = ALTReco(settings.model, histories.tags), Discriminator(histories.tags)
     if saved is not None:
@@ -136,7 +163,12 @@ def _networks(
     else:
         if settings.model.backbone.weights is not None:
             network.visual_encoder.load_pretrained(settings.model.backbone.weights)
-        network.start_from(histories.total() / len(manifest.rows("train")), histories.sample())
+        network.start_from(
+            pictures=len(manifest.rows("train")),
+            total=histories.total(),
+            users=histories.users_per_tag(),
+            histories=histories.sample(),
+        )
         if init_from is not None:
             start_from_checkpoint(network, manifest.vocabulary, load_checkpoint(init_from))
     group.synchronize_batch_norm(network)
@@ -144,7 +176,7 @@ def _networks(
 
 
 def _fingerprint(settings: TrainSettings, manifest: Manifest, init_from: Path | None) -> str:
-    """Of all that decides the result."""
+    """Hash everything that the result depends on."""
     digest = hashlib.sha256(to_json(settings).encode())
     digest.update("\n".join(manifest.vocabulary.tags).encode())
     tags, images = manifest.tags, manifest.images.utf8
@@ -157,7 +189,7 @@ def _fingerprint(settings: TrainSettings, manifest: Manifest, init_from: Path | 
 
 @quiet_pipe()
 def main() -> int:
-    """Train as the command line says; 0, or 1 with the reason on stderr."""
+    """Train as the command line says; return 0, or 1 with the reason on stderr."""
     arguments = _parser().parse_args()
     options = Options(workers=arguments.workers, device=arguments.device, save_every=arguments.save_every)
     try:
@@ -181,7 +213,7 @@ def main() -> int:
 
 
 def _settings(arguments: argparse.Namespace) -> TrainSettings:
-    """The preset with what the command line changes."""
+    """Return the preset with the command line's changes."""
     names = {field.name for field in fields(TrainSettings)} - {"preset"}
     changes = {name: value for name, value in vars(arguments).items() if name in names and value is not None}
     settings = preset(arguments.preset, **changes)
@@ -203,6 +235,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, kind in (("epochs", int), ("batch-size", int), ("learning-rate", float), ("seed", int)):
         parser.add_argument(f"--{name}", type=kind, help="instead of the preset's")
     parser.add_argument("--patience", type=int, help="epochs without a better validation figure; 0 never stops early")
+    parser.add_argument("--second-stage-steps", type=int, help="steps that train the population prior (variants hier)")
     parser.add_argument("--workers", type=int, default=DEFAULT.workers, help="processes that read pictures")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default=DEFAULT.device, help="auto: a GPU if any")
     parser.add_argument("--save-every", type=int, default=DEFAULT.save_every, help="steps between saved states")

@@ -17,7 +17,7 @@ from benchmark.peers.errors import PeerError
 from export.served import DEADLINE_S, connected
 
 Ask = Callable[[np.ndarray, np.ndarray], Answer]
-"""Maps image uint8 [1, 224, 224, 3] and history float32 [1, N] to the answer."""
+"""Maps image uint8 [1, 224, 224, 3] and tag counts float32 [1, N] to the answer."""
 
 Connect = Callable[[str], AbstractContextManager[Ask]]
 """Opens a connection to host:port."""
@@ -34,8 +34,8 @@ def ensemble(address: str) -> Iterator[Ask]:
     outputs = ranked(ANSWERED_TAGS)
     with connected(address) as client:
 
-        def ask(image: np.ndarray, history: np.ndarray) -> Answer:
-            tensors = inputs((contract.IMAGE, image), (contract.USER_HISTORY, history))
+        def ask(image: np.ndarray, counts: np.ndarray) -> Answer:
+            tensors = inputs((contract.IMAGE, image), (contract.USER_TAG_COUNTS, counts))
             return _tags(
                 client.infer(contract.TAG_RECOMMENDER.name, tensors, outputs=outputs, client_timeout=DEADLINE_S)
             )
@@ -49,16 +49,15 @@ def three_calls(address: str) -> Iterator[Ask]:
     outputs = ranked(ANSWERED_TAGS)
     with connected(address) as client:
 
-        def ask(image: np.ndarray, history: np.ndarray) -> Answer:
+        def ask(image: np.ndarray, counts: np.ndarray) -> Answer:
             def call(model: contract.Model, *tensors: tuple[contract.Tensor, np.ndarray]) -> triton.InferResult:
                 last = outputs if model is contract.CLASSIFIER else None
                 return client.infer(model.name, inputs(*tensors), outputs=last, client_timeout=DEADLINE_S)
 
             encoding = read_tensor(call(contract.VISUAL_ENCODER, (contract.IMAGE, image)), contract.VISUAL_ENCODING)
-            user = call(contract.PREFERENCE_ENCODER, (contract.USER_HISTORY, history))
-            preference = read_tensor(user, contract.USER_PREFERENCE)
-            tensors = ((contract.VISUAL_ENCODING, encoding), (contract.USER_PREFERENCE, preference))
-            return _tags(call(contract.CLASSIFIER, *tensors))
+            user = call(contract.PREFERENCE_ENCODER, (contract.USER_TAG_COUNTS, counts))
+            passed = [(tensor, read_tensor(user, tensor)) for tensor in contract.PREFERENCE_ENCODER.outputs]
+            return _tags(call(contract.CLASSIFIER, (contract.VISUAL_ENCODING, encoding), *passed))
 
         yield ask
 
@@ -68,8 +67,8 @@ def raw_post(address: str) -> Iterator[Ask]:
     """POST raw bytes and read JSON. Raises HTTPError, PeerError."""
     with _pool(address) as pool:
 
-        def ask(image: np.ndarray, history: np.ndarray) -> Answer:
-            return _pairs(_post(pool, write_body(image, history), "application/octet-stream"))
+        def ask(image: np.ndarray, counts: np.ndarray) -> Answer:
+            return _pairs(_post(pool, write_body(image, counts), "application/octet-stream"))
 
         yield ask
 
@@ -84,8 +83,8 @@ def form_post(address: str) -> Iterator[Ask]:
     after = f"\r\n--{BOUNDARY}--\r\n".encode()
     with _pool(address) as pool:
 
-        def ask(image: np.ndarray, history: np.ndarray) -> Answer:
-            body = before + write_body(image, history) + after
+        def ask(image: np.ndarray, counts: np.ndarray) -> Answer:
+            body = before + write_body(image, counts) + after
             (answer,) = _post(pool, body, f"multipart/form-data; boundary={BOUNDARY}")
             return _pairs(answer)
 

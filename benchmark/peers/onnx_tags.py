@@ -21,11 +21,12 @@ class OnnxTags:
         self._tags = (repository / "classifier" / "tags.txt").read_text(encoding="utf-8").splitlines()
         self.image_dims: list[int] = self._encode.get_inputs()[0].shape[1:]
 
-    def answer(self, images: np.ndarray, histories: np.ndarray) -> list[Answer]:
-        """The best tags for each of images uint8 [batch, 224, 224, 3] and histories float32 [batch, N]."""
+    def answer(self, images: np.ndarray, counts: np.ndarray) -> list[Answer]:
+        """The best tags for each of images uint8 [batch, 224, 224, 3] and tag counts float32 [batch, N]."""
         (encoding,) = self._encode.run(None, {"IMAGE": images})
-        (preference,) = self._prefer.run(None, {"USER_HISTORY": histories})
-        (scores,) = self._classify.run(None, {"VISUAL_ENCODING": encoding, "USER_PREFERENCE": preference})
+        preference, prior = self._prefer.run(["USER_PREFERENCE", "USER_PRIOR"], {"USER_TAG_COUNTS": counts})
+        passed = {"VISUAL_ENCODING": encoding, "USER_PREFERENCE": preference, "USER_PRIOR": prior}
+        (scores,) = self._classify.run(None, passed)
         return [best(row, self._tags) for row in scores]
 
 

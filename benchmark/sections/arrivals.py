@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from statistics import fmean, median
@@ -11,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.peers.clients import Connect
+from benchmark.peers.answers import Answer
+from benchmark.peers.clients import Ask, Connect
 from benchmark.peers.contestants import ENSEMBLE, QUEUE_TIMEOUT, Files, Serve, arriving, make_files
 from benchmark.peers.settings import ArrivalSettings
 from measure.callers import Caller, closed_load, percentile, scheduled_load
@@ -30,11 +32,8 @@ def measure_arrivals(
     contestants = arriving(len(os.sched_getaffinity(0)))
     capacity = _capacity(*contestants[ENSEMBLE], files, settings)
     rate = settings.share * capacity
-    rounds = iter(range(settings.rounds * len(contestants)))
     turns = {
-        name: lambda connect=connect, serve=serve: _turn(  # type: ignore[misc]
-            connect, serve, files, settings, _poisson(rate, settings.open_s, next(rounds) // len(contestants))
-        )
+        name: partial(_turn, connect, serve, files, settings, _schedules(rate, settings))
         for name, (connect, serve) in contestants.items()
     }
     taken = by_turns(turns, settings.rounds, title="arrivals")
@@ -57,20 +56,22 @@ def _capacity(connect: Connect, serve: Serve, files: Files, settings: ArrivalSet
         return closed_load(callers, seconds=4 * settings.warmup_s).per_second
 
 
-def _poisson(rate: float, seconds: float, seed: int) -> list[float]:
-    """Moments of random arrivals, in seconds, the same for all contestants of a round."""
-    moments = np.random.default_rng([SEED, seed]).exponential(1 / rate, int(2 * rate * seconds) + 10).cumsum()
-    return moments[moments < seconds].tolist()  # type: ignore[no-any-return]
+def _schedules(rate: float, settings: ArrivalSettings) -> Iterator[list[float]]:
+    """Moments of random arrivals in seconds, a list for each round, the same for every contestant."""
+    rng = np.random.default_rng(SEED)
+    for _ in range(settings.rounds):
+        gaps = rng.exponential(1 / rate, int(2 * rate * settings.open_s) + 10)
+        yield [moment_s for moment_s in gaps.cumsum().tolist() if moment_s < settings.open_s]
 
 
 def _turn(
-    connect: Connect, serve: Serve, files: Files, settings: ArrivalSettings, moments_s: Sequence[float]
+    connect: Connect, serve: Serve, files: Files, settings: ArrivalSettings, schedules: Iterator[list[float]]
 ) -> dict[str, Any]:
     """The slowest request of each burst by its size, and the latencies of the open load, in ms."""
     with serve(files) as server, _callers(connect, server.address, 2 * settings.saturating, files.tags) as callers:
         closed_load(callers[:2], seconds=settings.warmup_s)
         bursts = {size: [_burst(callers[:size], settings) for _ in range(settings.repeats)] for size in settings.bursts}
-        return {"bursts": bursts, "open": list(scheduled_load(callers, moments_s).latencies_ms)}
+        return {"bursts": bursts, "open": list(scheduled_load(callers, next(schedules)).latencies_ms)}
 
 
 def _burst(callers: Sequence[Caller[Any, Any]], settings: ArrivalSettings) -> float:
@@ -84,7 +85,11 @@ def _burst(callers: Sequence[Caller[Any, Any]], settings: ArrivalSettings) -> fl
 def _callers(connect: Connect, address: str, count: int, tags: int) -> Iterator[list[Caller[Arrays, Any]]]:
     with ExitStack() as stack:
         asks = [stack.enter_context(connect(address)) for _ in range(count)]
-        yield [Caller(lambda arrays, ask=ask: ask(*arrays), new_arrays(tags)) for ask in asks]
+        yield [Caller(partial(_ask, ask), new_arrays(tags)) for ask in asks]
+
+
+def _ask(ask: Ask, arrays: Arrays) -> Answer:
+    return ask(*arrays)
 
 
 def _figures(rounds: Sequence[Sequence[float]]) -> dict[str, Any]:

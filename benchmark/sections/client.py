@@ -21,7 +21,7 @@ from altreco_client import (
     TagRecommender,
     Vocabulary,
     contract,
-    history_vector,
+    tag_counts,
 )
 from altreco_client.call.wire import inputs, ranked
 from tqdm import tqdm
@@ -65,7 +65,7 @@ def _overhead(recommender: TagRecommender, url: str, settings: Settings) -> dict
     """Median ms per call for one cached picture, per round. The two clients alternate call by call."""
     picture, counts = next(_pictures()), history(recommender.vocabulary.tags, 0)
     with triton.InferenceServerClient(**Channel().client_arguments(url)) as client:
-        bare = _bare(client, picture, history_vector(counts, recommender.vocabulary))
+        bare = _bare(client, picture, tag_counts(counts, recommender.vocabulary))
         asks = {"tritonclient": bare, "altreco_client": lambda: recommender.recommend(picture, counts, K)}
         figures: dict[str, list[float]] = {name: [] for name in asks}
         for _ in tqdm(range(settings.rounds), desc="client", unit="round"):
@@ -74,14 +74,14 @@ def _overhead(recommender: TagRecommender, url: str, settings: Settings) -> dict
     return figures
 
 
-def _bare(client: triton.InferenceServerClient, picture: PreparedImage, vector: np.ndarray) -> Ask:
-    """A call of tritonclient with the same channel, deadline, timeout and kind of id, and a ready-made vector."""
-    image, row = picture.tensor[np.newaxis], vector[np.newaxis]
+def _bare(client: triton.InferenceServerClient, picture: PreparedImage, row: np.ndarray) -> Ask:
+    """A call of tritonclient with the same channel, deadline, timeout and kind of id, and ready-made counts."""
+    image, counts = picture.tensor[np.newaxis], row[np.newaxis]
 
     def ask() -> np.ndarray:
         result = client.infer(
             contract.TAG_RECOMMENDER.name,
-            inputs((contract.IMAGE, image), (contract.USER_HISTORY, row)),
+            inputs((contract.IMAGE, image), (contract.USER_TAG_COUNTS, counts)),
             outputs=ranked(K),
             request_id=uuid.uuid4().hex,
             client_timeout=DEADLINE_S,
@@ -165,7 +165,7 @@ def render_client(section: Mapping[str, Any]) -> list[str]:
     return [
         f"Preset `{of['preset']}` with random weights. Both clients ask for {K} tags of a cached picture and a history "
         f"of {TAGS_IN_HISTORY} tags, call by call in turn, {section['calls']} calls in each of {of['rounds']} rounds. "
-        f"The bare call has a ready-made history vector. Ours takes {cell(over)} % longer.",
+        f"The bare call has ready-made counts. Ours takes {cell(over)} % longer.",
         "",
         *table(
             ["", "ms"],

@@ -20,8 +20,8 @@ def onnx_recommender(files: Mapping[str, Path]) -> Recommender:
         for name, path in files.items()
     }
 
-    def recommend(image: NDArray[np.uint8], history: NDArray[np.float32]) -> NDArray[np.float32]:
-        tensors: dict[str, NDArray] = {contract.IMAGE.name: image, contract.USER_HISTORY.name: history}
+    def recommend(image: NDArray[np.uint8], counts: NDArray[np.float32]) -> NDArray[np.float32]:
+        tensors: dict[str, NDArray] = {contract.IMAGE.name: image, contract.USER_TAG_COUNTS.name: counts}
         for model in contract.COMPONENTS:
             feed = {tensor.name: tensors[tensor.name] for tensor in model.inputs}
             names = [tensor.name for tensor in model.outputs]

@@ -9,7 +9,7 @@ Runtime. TensorRT or an older container would refuse such a file. ONNX Runtime a
 
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,8 +32,9 @@ def apply_precision(
     `calibration` returns training pictures, uint8 [pictures, 224, 224, 3]; only int8 calls it. Returns the names of the
     nodes that int8 kept in float because quantization hurts there. Raises ExportError for too few pictures.
 
-    Metadata and the names, types and shapes of inputs and outputs stay. int8 applies only to the visual encoder, which
-    takes 95 % of the time; the other models stay float32.
+    Metadata and the names, types and shapes of inputs and outputs stay. In fp16, the arithmetic of raw counts and of
+    the prior stays float32. int8 applies only to the visual encoder, which takes 95 % of the time; the other models
+    stay float32.
     """
     models = {name: _optimized(path) for name, path in files.items()}
     kept_in_float: tuple[str, ...] = ()
@@ -63,11 +64,57 @@ def _optimized(path: Path) -> onnx.ModelProto:
 
 
 def _half(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model in float16, with float32 inputs and outputs."""
+    """The model in float16, with float32 inputs and outputs, and float32 arithmetic of raw counts and prior.
+
+    The converter would round everything that passes between two float32 nodes, so it never sees these nodes.
+    """
+    graph = onnx.shape_inference.infer_shapes(model).graph
+    exact = _float32_nodes(graph)
+    kept = [node for node in graph.node if node.name in exact]
+    others = [node for node in graph.node if node.name not in exact]
+    half = onnx.ModelProto()
+    half.CopyFrom(model)
+    half.graph.CopyFrom(_part(graph, others))
     with warnings.catch_warnings():
         # Weights outside float16's range become its smallest or largest number. If that matters, the gates fail.
         warnings.simplefilter("ignore")
-        return convert_float_to_float16(model, keep_io_types=True)
+        half = convert_float_to_float16(half, keep_io_types=True)
+    for field in ("input", "output"):
+        half.graph.ClearField(field)
+        getattr(half.graph, field).extend(getattr(graph, field))
+    half.graph.node.extend(kept)
+    half.graph.initializer.extend(_part(graph, kept).initializer)
+    return half
+
+
+def _part(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto]) -> onnx.GraphProto:
+    """A graph of these nodes alone. The tensors that come from other nodes or go to them are inputs and outputs."""
+    taken, made = ({name for node in nodes for name in getattr(node, field)} for field in ("input", "output"))
+    elsewhere = {name for node in graph.node if node not in nodes for name in node.input}
+    elsewhere.update(value.name for value in graph.output)
+    weights = [tensor for tensor in graph.initializer if tensor.name in taken]
+    values = (*graph.input, *graph.value_info, *graph.output)
+    inputs = [value for value in values if value.name in taken - made - {tensor.name for tensor in weights}]
+    outputs = [value for value in values if value.name in made & elsewhere]
+    return onnx.helper.make_graph(nodes, graph.name, inputs, outputs, weights)
+
+
+def _float32_nodes(graph: onnx.GraphProto) -> set[str]:
+    """The names of the nodes that take raw counts, up to the first layer, and of those that make or use the prior.
+
+    Counts go up to 1,000,000; float16 ends at 65,504.
+    """
+    exact, names = {contract.USER_TAG_COUNTS.name, contract.USER_PRIOR.name}, set()
+    for node in graph.node:
+        if exact.intersection(node.input) and node.op_type not in ("Gemm", "MatMul"):
+            exact.update(node.output)
+            names.add(node.name)
+    needed = {contract.USER_PRIOR.name}
+    for node in reversed(graph.node):
+        if needed.intersection(node.output):
+            needed.update(node.input)
+            names.add(node.name)
+    return names
 
 
 def _replace(files: Mapping[str, Path], models: Mapping[str, onnx.ModelProto]) -> None:

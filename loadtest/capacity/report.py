@@ -89,7 +89,7 @@ def curve(capacity: Capacity, slos: SLOs) -> Figure:
             ha="right",
         )
     logarithmic_ms(axis)
-    legend(axis)
+    legend(axis, columns=5)
     return figure
 
 

@@ -26,8 +26,10 @@ MOST_FILES = 64
 """Files used of a folder: more would take memory and make no difference to the server."""
 NEW_PICTURES = 2**40
 """First number of the new pictures, and the size of the range for each stream."""
-LARGEST_COUNT = 20
+LARGEST_COUNT = 1000
 """Largest count of a tag in a history."""
+NEWCOMERS, NEWCOMER_TAGS = 100, 6
+"""Number of histories of new users, and most tags in one of them."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,10 @@ class Payloads:
         self.workload, self._nonce = workload, nonce
         self.photos = _photos(workload.pictures, rng)
         self._bases = [_prepared(photo) for photo in self.photos] or _drawn(workload.seed)
-        self.histories = _histories(workload, tags, rng)
+        short = rng.integers(1, min(NEWCOMER_TAGS, len(tags)) + 1, NEWCOMERS)
+        drawn = _histories(workload, tags, np.concatenate([_lengths(workload, len(tags), rng), short]), rng)
+        self.histories = drawn[:-NEWCOMERS]
+        self.newcomers = [dict.fromkeys(history, 1.0) for history in drawn[-NEWCOMERS:]]
 
     def stream(self, number: int) -> Iterator[Planned]:
         """Yield requests without end. Equal numbers give equal requests; different numbers share no new picture."""
@@ -69,8 +74,17 @@ class Payloads:
             yield Planned(
                 tuple(next(new) if a < pictures.new_share else _index(popularity, b) for a, b, _ in draws),
                 tuple(c < pictures.decode_share for _, _, c in draws),
-                {} if rng.random() < users.cold_share else self.histories[_index(activity, rng.random())],
+                self._history(rng.random(), rng.random(), activity),
             )
+
+    def _history(self, kind: float, user: float, activity: NDArray[np.float64]) -> dict[str, float]:
+        """The history of a user; `kind` and `user` are drawn from 0 to 1."""
+        users = self.workload.users
+        if kind < users.cold_share:
+            return {}
+        if kind < users.cold_share + users.new_share:
+            return self.newcomers[int(user * NEWCOMERS)]
+        return self.histories[_index(activity, user)]
 
     def picture(self, number: int) -> PreparedImage:
         """Make the picture with this number, ready to send."""
@@ -137,16 +151,25 @@ def _photo(size: tuple[int, int], rng: np.random.Generator) -> bytes:
     return content.getvalue()
 
 
-def _histories(workload: Workload, tags: Sequence[str], rng: np.random.Generator) -> list[dict[str, float]]:
-    """Draw the history of every user, as counts by tag; which tags are popular is drawn too."""
+def _lengths(workload: Workload, tags: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Number of different tags of every user, int64 [users]."""
     users, history = workload.users, workload.history
-    lengths = np.exp(rng.normal(np.log(history.median_tags), history.sigma, users.count)).round().clip(1, len(tags))
+    lengths = np.exp(rng.normal(np.log(history.median_tags), history.sigma, users.count))
+    return lengths.round().clip(1, tags).astype(np.int64)
+
+
+def _histories(
+    workload: Workload, tags: Sequence[str], lengths: NDArray[np.int64], rng: np.random.Generator
+) -> list[dict[str, float]]:
+    """Of every user, tag to count; which tags are the popular ones is drawn, too."""
+    history = workload.history
+    counted = np.cumsum(zipf_shares(LARGEST_COUNT, history.count_exponent))
     popular = rng.permutation(len(tags))
     logarithms = np.log(zipf_shares(len(tags), history.exponent))
     histories = []
-    for length in lengths.astype(int):
+    for length in lengths:
         # Gumbel-top-k: a sample without replacement in proportion to the shares.
         chosen = popular[np.argpartition(-(logarithms + rng.gumbel(size=len(tags))), length - 1)[:length]]
-        counts = rng.geometric(0.3, length).clip(1, LARGEST_COUNT)
+        counts = [1 + _index(counted, u) for u in rng.random(length)]
         histories.append({tags[i]: float(count) for i, count in zip(chosen, counts, strict=True)})
     return histories

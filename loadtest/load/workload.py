@@ -43,31 +43,43 @@ class Pictures:
 
 @dataclass(frozen=True, kw_only=True)
 class Users:
-    """A share of requests by users without history; the other users differ in activity (Zipf)."""
+    """The users: a share without history, and one with the tags of one or two pictures.
+
+    The others have longer histories and differ in activity (Zipf).
+    """
 
     count: int
     exponent: float
     cold_share: float
+    new_share: float = 0.0
 
     def __post_init__(self) -> None:
         """Raise ValueError for a value out of range."""
         _at_least(self, 1, "count")
         _at_least(self, 0, "exponent")
-        _shares(self, "cold_share")
+        _shares(self, "cold_share", "new_share")
+        if self.cold_share + self.new_share > 1:
+            raise ValueError(
+                f"cold_share and new_share sum to {self.cold_share + self.new_share:g}, expected at most 1"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
 class History:
-    """Number of distinct tags of a user (log-normal around the median), chosen from the vocabulary by Zipf's law."""
+    """Number of distinct tags of a user (log-normal around the median), chosen from the vocabulary by Zipf's law.
+
+    A tag has the raw count c in proportion to 1 / c^count_exponent.
+    """
 
     median_tags: float
     sigma: float
     exponent: float
+    count_exponent: float = 2.0
 
     def __post_init__(self) -> None:
         """Raise ValueError for a value out of range."""
         _at_least(self, 1, "median_tags")
-        _at_least(self, 0, "sigma", "exponent")
+        _at_least(self, 0, "sigma", "exponent", "count_exponent")
 
 
 @dataclass(frozen=True, kw_only=True)

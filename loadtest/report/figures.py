@@ -80,8 +80,8 @@ def over_time(run: Run, slos: SLOs) -> Figure:
         values = [percentile(window, percent) for window in windows]
         bottom.plot(middles, values, color=colour, linewidth=1.5, marker=".", markersize=3, label=label)
     for key, limit in given(slos.all).items():
-        if (colour := PERCENTILE_COLOURS.get(PERCENTILES.get(key, 0.0))) is not None:
-            limit_line(bottom, METRICS[key], limit, colour)
+        if PERCENTILES.get(key) in PERCENTILE_COLOURS:
+            limit_line(bottom, METRICS[key], limit, PERCENTILE_COLOURS[PERCENTILES[key]])
     logarithmic_ms(bottom)
     legend(bottom)
     _stages(run, (top, bottom))
@@ -143,7 +143,7 @@ def where_the_time_goes(table: Breakdown) -> Figure:
     models = [model for model in table.models if model.name != ENSEMBLE]
     figure = new_figure(1.1 + 0.42 * (len(models) + 1))
     axis = figure.subplots()
-    style(axis, "", x="ms a request, mean")
+    style(axis, "", x="ms per request, mean")
     bars = {model.name: [(ms, PART_COLOURS[part]) for part, ms in model.parts_ms.items()] for model in models}
     legends = {"queue": YELLOW, "cache": GREEN, "input": SKY, "infer": BLUE, "output": VIOLET}
     if not table.incomparable:
@@ -220,9 +220,11 @@ def limit_line(axis: Axes, name: str, limit_ms: float, colour: str) -> None:
     """Draw a limit as a dashed line, with its name beside the axis where no curve crosses it."""
     axis.axhline(limit_ms, color=colour, linewidth=1, linestyle="--")
     axis.annotate(
-        f" {name} limit",
+        f"{name} limit",
         (1, limit_ms),
+        (4, 0),
         xycoords=("axes fraction", "data"),
+        textcoords="offset points",
         color=colour,
         fontsize=SMALL,
         va="center",

@@ -76,18 +76,20 @@ class Sender:
 
     def send(self, environment: Environment, planned: Planned, intended_s: float | None = None) -> None:
         """Send a request and record the result; `intended_s` None means that it is due now."""
-        began_s = started_s = self.now_s()
+        began_s, sent_s = self.now_s(), None
         error: Exception | None = None
         try:
             images = [self._image(*pair) for pair in zip(planned.pictures, planned.decode, strict=True)]
-            started_s = self.now_s()
+            sent_s = self.now_s()
             if len(images) == 1:
                 self.client.recommend(images[0], planned.history, self.plan.workload.k)
             else:
                 self.client.recommend_batch(images, [planned.history] * len(images), self.plan.workload.k)
         except Exception as caught:  # noqa: BLE001 - any error is a failed request
             error = caught
-        self._note(environment, planned, began_s if intended_s is None else intended_s, started_s, error)
+        if sent_s is None:  # its pictures were not ready in time, which is the generator's fault
+            sent_s = self.now_s()
+        self._note(environment, planned, began_s if intended_s is None else intended_s, sent_s, error)
 
     def give_up(self, environment: Environment, planned: Planned, intended_s: float) -> None:
         """Record a request that was due and never sent."""

@@ -210,7 +210,7 @@ def _write_inputs(path: Path, schedule: Schedule, tags: int) -> None:
         for i, (number, without_history) in enumerate(zip(schedule.picture, schedule.cold, strict=True)):
             picture = next(new_pictures([nonce, int(number)]))
             history = cold if without_history else history_row(tags, i)
-            step = {contract.IMAGE.name: _base64(picture), contract.USER_HISTORY.name: _base64(history)}
+            step = {contract.IMAGE.name: _base64(picture), contract.USER_TAG_COUNTS.name: _base64(history)}
             file.write(("," if i else "") + json.dumps(step))
         file.write("]}")
 

@@ -46,7 +46,7 @@ def test_every_contestant_answers_the_same_and_is_measured(contestant: Contestan
     overhead = turn.wire["request"] - BODY_BYTES
     # The three calls send what two of them answered once more.
     passed_on = (
-        4 * (np.prod(contract.ENCODING_SHAPE) + contract.PREFERENCE_DIM) if contestant.name == THREE_CALLS else 0
+        4 * (np.prod(contract.ENCODING_SHAPE) + contract.PREFERENCE_DIM + TAGS) if contestant.name == THREE_CALLS else 0
     )
     assert passed_on < overhead < passed_on + 1500
     assert passed_on < turn.wire["answer"] < passed_on + 1000

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import altreco_client
 import pytest
-from altreco_client import UnknownTag, Vocabulary, history_vector
+from altreco_client import UnknownTag, Vocabulary, tag_counts
 from altreco_client.__main__ import main
 from altreco_client.cli.wording import OPTIONS, in_options
 from altreco_client.errors import SIGNS
@@ -50,7 +50,7 @@ def test_advice_about_servers_names_the_options(advice: str) -> None:
 
 def test_an_unknown_tag_names_the_option_here_and_the_argument_in_python() -> None:
     with pytest.raises(UnknownTag, match='pass unknown_tags="ignore" to leave') as raised:
-        history_vector({"zeppelin": 1}, Vocabulary(("sea",)))
+        tag_counts({"zeppelin": 1}, Vocabulary(("sea",)))
     assert "pass --unknown-tags ignore to leave" in in_options(raised.value)
 
 

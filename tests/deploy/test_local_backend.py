@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedOutput
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
+from measure.waiting import wait_until
 from tests.deploy.conftest import Triton
 from tests.deploy.models import config, double, model, tensor
 
@@ -41,7 +42,13 @@ def infer_together(client: InferenceServerClient, name: str, key: str, arrays: l
 
 
 def statistics(client: InferenceServerClient, name: str) -> Any:
-    return client.get_inference_statistics(name).model_stats[0]
+    """Those of a model that has answered: Triton counts an execution a moment after its answers."""
+
+    def stats() -> Any:
+        return client.get_inference_statistics(name).model_stats[0]
+
+    wait_until(lambda: stats().execution_count > 0, f"a counted execution of {name}")
+    return stats()
 
 
 def gather() -> onnx.ModelProto:

@@ -13,7 +13,9 @@ from altreco_client import (
     ServerRejected,
     TagRecommender,
     UnknownTag,
+    contract,
 )
+from altreco_client.call.wire import inputs as wire_inputs
 from tritonclient.utils import InferenceServerException
 
 from tests.end_to_end.conftest import Served
@@ -35,6 +37,7 @@ def _goes_on_serving(recommender: TagRecommender) -> Iterator[None]:
         (np.zeros((2, 2), dtype=np.float32), {}, 5, InvalidImage, "expected uint8"),
         (PICTURE, {"tag-1": -1}, 5, InvalidHistory, "expected a finite number of zero or more"),
         (PICTURE, {"tag-1": float("nan")}, 5, InvalidHistory, "count of 'tag-1' is nan"),
+        (PICTURE, {"tag-1": 1e39}, 5, InvalidHistory, "at most 3.4e38"),
         (PICTURE, {"sea": 1}, 5, UnknownTag, "not among the server's 1540 tags: 'sea'"),
         (PICTURE, {}, 0, InvalidRequest, "expected a whole number of 1 or more"),
         (PICTURE, {}, 1541, InvalidRequest, "expected 1 to 1540"),
@@ -55,7 +58,7 @@ def test_unknown_tags_can_be_ignored(recommender: TagRecommender) -> None:
 
 
 @pytest.mark.parametrize(
-    ("image", "history", "message"),
+    ("image", "counts", "message"),
     [
         (
             np.zeros((1, 200, 224, 3), np.uint8),
@@ -72,16 +75,38 @@ def test_unknown_tags_can_be_ignored(recommender: TagRecommender) -> None:
         (np.zeros((2, 224, 224, 3), np.uint8), np.zeros((1, 1540), np.float32), "batch"),
     ],
 )
-def test_triton_refuses_wrong_tensors(served: Served, image: np.ndarray, history: np.ndarray, message: str) -> None:
+def test_triton_refuses_wrong_tensors(served: Served, image: np.ndarray, counts: np.ndarray, message: str) -> None:
     dtype = {"uint8": "UINT8", "float32": "FP32"}[str(image.dtype)]
-    inputs = [triton.InferInput("IMAGE", image.shape, dtype), triton.InferInput("USER_HISTORY", history.shape, "FP32")]
+    inputs = [
+        triton.InferInput("IMAGE", image.shape, dtype),
+        triton.InferInput("USER_TAG_COUNTS", counts.shape, "FP32"),
+    ]
     inputs[0].set_data_from_numpy(image)
-    inputs[1].set_data_from_numpy(history)
+    inputs[1].set_data_from_numpy(counts)
     with (
         triton.InferenceServerClient(served.server.grpc_url) as client,
         pytest.raises(InferenceServerException, match=message),
     ):
         client.infer("tag_recommender", inputs, client_timeout=30)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, -1.0, 3e38])
+def test_counts_that_no_client_sends_change_no_other_request_of_the_batch(served: Served, bad: float) -> None:
+    rng = np.random.default_rng(7)
+    images = rng.integers(0, 256, (3, 224, 224, 3), np.uint8)
+    counts = rng.poisson(0.1, (3, 1540)).astype(np.float32)
+    with triton.InferenceServerClient(served.server.grpc_url) as client:
+
+        def ask() -> np.ndarray:
+            tensors = wire_inputs((contract.IMAGE, images), (contract.USER_TAG_COUNTS, counts))
+            return client.infer("tag_recommender", tensors, client_timeout=30).as_numpy("TAGS")
+
+        expected = ask()
+        counts[1, :100] = bad
+        answer = ask()
+    assert np.isfinite(answer).all()
+    np.testing.assert_allclose(answer[[0, 2]], expected[[0, 2]], rtol=0, atol=1e-6)
+    assert np.abs(answer[1] - expected[1]).max() > 1e-3
 
 
 def test_a_model_that_is_not_there(served: Served) -> None:
@@ -94,6 +119,6 @@ def test_a_model_that_is_not_there(served: Served) -> None:
 def test_a_model_that_does_not_speak_the_contract(served: Served) -> None:
     with (
         TagRecommender(served.server.grpc_url, model_name="preference_encoder") as recommender,
-        pytest.raises(ContractMismatch, match="this client expects IMAGE UINT8"),
+        pytest.raises(ContractMismatch, match="which speaks contract 2, expects IMAGE UINT8"),
     ):
         recommender.recommend(PICTURE)

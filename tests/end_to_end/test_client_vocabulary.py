@@ -1,4 +1,4 @@
-"""Another vocabulary behind the same address: no history vector is ever aligned with the old one."""
+"""Another vocabulary behind the same address: no counts are ever sent in the order of the old one."""
 
 import shutil
 from collections.abc import Iterator
@@ -81,7 +81,7 @@ def test_a_repository_with_the_same_release_number_and_other_names(kept: Kept, t
             after = recommender.recommend(PICTURE, HISTORY)
             assert after == fresh(server.grpc_url)
             misaligned = {f"tag-{1539 - int(tag.removeprefix('tag-'))}": count for tag, count in HISTORY.items()}
-            assert after.tags != recommender.recommend(PICTURE, misaligned).tags, "the order of the vector must matter"
+            assert after.tags != recommender.recommend(PICTURE, misaligned).tags, "the order of the counts must matter"
             assert recommender.vocabulary.tags == tuple(f"tag-{i}" for i in range(1539, -1, -1))
             assert recommender.recommend_for_users(PICTURE, [HISTORY, None])[0] == after
 

@@ -70,7 +70,7 @@ def test_doctor_looks_at_everything(run: Run, photo: Path) -> None:
     assert report["ok"]
     checks = {check["name"]: check for check in report["checks"]}
     models = ("visual_encoder", "preference_encoder", "classifier")
-    for name in ("server", "release", "vocabulary", "prepare", "vector", *models, "new picture", "repeat picture"):
+    for name in ("server", "release", "vocabulary", "prepare", "counts", *models, "new picture", "repeat picture"):
         assert checks[name]["ok"]
         assert checks[name]["ms"] > 0
     assert "2.51.0" in checks["server"]["detail"]

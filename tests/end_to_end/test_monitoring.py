@@ -75,7 +75,7 @@ def burst(url: str, requests: int) -> Counter[str]:
 
     def outcome(client: triton.InferenceServerClient) -> str:
         image = np.stack([next(pictures) for _ in range(8)])
-        tensors = inputs((contract.IMAGE, image), (contract.USER_HISTORY, history_row(TAGS).repeat(8, 0)))
+        tensors = inputs((contract.IMAGE, image), (contract.USER_TAG_COUNTS, history_row(TAGS).repeat(8, 0)))
         try:
             client.infer(contract.TAG_RECOMMENDER.name, tensors, timeout=SHORT_US)
         except InferenceServerException as error:

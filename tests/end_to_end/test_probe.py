@@ -113,7 +113,7 @@ def test_requests_are_those_of_the_golden_set(deployed: Deployed) -> None:
         number, json_bytes = (int(part) for part in path.stem.split("-"))
         assert number == i
         assert (
-            path.read_bytes()[json_bytes:] == answered.inputs.image[i].tobytes() + answered.inputs.history[i].tobytes()
+            path.read_bytes()[json_bytes:] == answered.inputs.image[i].tobytes() + answered.inputs.counts[i].tobytes()
         )
 
 

@@ -124,9 +124,9 @@ def answers(seen: Calls[Answered]) -> set[Answered]:
 def infer(client: triton.InferenceServerClient, inputs: Inputs, i: int) -> triton.InferResult:
     image = triton.InferInput("IMAGE", [1, 224, 224, 3], "UINT8")
     image.set_data_from_numpy(inputs.image[i : i + 1])
-    history = triton.InferInput("USER_HISTORY", [1, inputs.history.shape[1]], "FP32")
-    history.set_data_from_numpy(inputs.history[i : i + 1])
-    return client.infer("tag_recommender", [image, history], client_timeout=30)
+    counts = triton.InferInput("USER_TAG_COUNTS", [1, inputs.counts.shape[1]], "FP32")
+    counts.set_data_from_numpy(inputs.counts[i : i + 1])
+    return client.infer("tag_recommender", [image, counts], client_timeout=30)
 
 
 def assert_nothing_is_like_anything_else(repository: Path, inputs: Inputs, expected: dict[int, NDArray]) -> None:
@@ -139,8 +139,8 @@ def assert_nothing_is_like_anything_else(repository: Path, inputs: Inputs, expec
                 for classifier in (one, other):
                     files = {name: of[name] for name, of in zip(one, (visual, preference, classifier), strict=True)}
                     if files not in (one, other):
-                        answers.append(onnx_recommender(files)(inputs.image, inputs.history))
-    history = inputs.history.any(1)  # without one, the preference encoders differ little
+                        answers.append(onnx_recommender(files)(inputs.image, inputs.counts))
+    history = inputs.counts.any(1)  # without one, the preference encoders differ little
     for a in range(len(answers)):
         for b in range(a):
             assert np.abs(answers[a] - answers[b])[history].max(1).min() > 1e-3

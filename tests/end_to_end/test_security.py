@@ -240,4 +240,4 @@ def test_the_client_sends_nothing_above_its_limit_and_the_server_takes_all_of_it
 def rows(count: int) -> list[triton.InferInput]:
     """A request of so many, 0.15 MB each."""
     image, history = np.zeros((count, *contract.IMAGE.dims), np.uint8), np.zeros((count, TAGS), np.float32)
-    return [infer_input(contract.IMAGE, image), infer_input(contract.USER_HISTORY, history)]
+    return [infer_input(contract.IMAGE, image), infer_input(contract.USER_TAG_COUNTS, history)]

@@ -77,6 +77,14 @@ def names(page: Page) -> list[str]:
     return suggestions(page).locator("b").all_inner_texts()
 
 
+def shares(page: Page) -> list[tuple[float, float]]:
+    """Of each suggestion, the score for the photo alone and the score with the history."""
+    titles = [suggestion.get_attribute("title") or "" for suggestion in suggestions(page).all()]
+    found = [re.fullmatch(r"(\S+) for the photo alone, (\S+) with the history", title) for title in titles]
+    assert all(found), titles
+    return [(float(match[1]), float(match[2])) for match in found if match]
+
+
 def pick(page: Page, tag: str) -> None:
     with page.expect_response("**/suggestions"):
         page.get_by_role("button", name=f"Pick {tag}", exact=True).click()
@@ -103,9 +111,13 @@ def test_suggestions_follow_each_users_own_history(page: Page, address: str) -> 
     page.goto(address)
     choose(page, jpeg())
     cold = names(page)
+    alone = dict(zip(cold, shares(page), strict=True))
+    assert all(photo == score for photo, score in alone.values()), "without a history all comes from the photo"
     pick(page, cold[0])
     expect(page.get_by_role("button", name=f"Pick {cold[0]}", exact=True)).to_have_count(0)
     live = names(page)
+    with_history = dict(zip(live, shares(page), strict=True))
+    assert all(with_history[tag][0] == alone[tag][0] for tag in alone.keys() & with_history.keys())
     assert live != cold[1:] + live[-1:], "a picked tag must change more than the place that it leaves"
     assert history(page) == [[cold[0], "+1"]]
     add(page, "grandma")

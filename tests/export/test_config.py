@@ -57,12 +57,13 @@ def test_each_component_has_the_variants_and_they_say_what_was_not_run(component
         assert config.response_cache.enable == (component == "visual_encoder")
 
 
-def test_tensorrt_variants_cache_fp16_engines_each_in_a_folder_of_its_own() -> None:
+def test_tensorrt_variants_cache_engines_each_in_a_folder_of_its_own() -> None:
     folders = set()
     for component in COMPONENTS:
         config = parse_config(REPOSITORY / component / "configs" / "tensorrt.pbtxt")
         (accelerator,) = config.optimization.execution_accelerators.gpu_execution_accelerator
-        assert (accelerator.name, accelerator.parameters["precision_mode"]) == ("tensorrt", "FP16")
+        precision = "FP32" if component == "preference_encoder" else "FP16"  # counts are beyond float16
+        assert (accelerator.name, accelerator.parameters["precision_mode"]) == ("tensorrt", precision)
         assert accelerator.parameters["trt_engine_cache_enable"] == "1"
         folders.add(accelerator.parameters["trt_engine_cache_path"])
     assert len(folders) == len(COMPONENTS)
@@ -83,11 +84,24 @@ GROUPED = "preferred_batch_size: [ 32 ]"
         ("visual_encoder", GPU, "[ 64, 7, 7 ]", "[ 64, 14, 14 ]", r"output: expected .*\[64, 7, 7\].* found .*14, 14"),
         ("classifier", GPU, "[ 64, 7, 7 ]", "[ 2048, 7, 7 ]", r"input: expected .*\[64, 7, 7\].* found .*\[2048, 7, 7"),
         ("classifier", GPU, '"USER_PREFERENCE"', '"PREFERENCE"', "input: expected .*USER_PREF.* found .*'PREFERENCE'"),
-        ("classifier", TENSORRT, "[ 1540 ]", "[ 60 ]", r"output: expected .*\[1540\].* found .*\[60\]"),
+        (
+            "classifier",
+            TENSORRT,
+            "[ 1540 ] zero",
+            "[ 60 ] zero",
+            r"warmup 'one' inputs: expected .*USER_PRIOR.*1540.*60",
+        ),
+        ("classifier", TENSORRT, "[ 1540 ] label", "[ 60 ] label", r"output: expected .*\[1540\].* found .*\[60\]"),
         ("preference_encoder", GPU, "[ 1540 ] }\n]", "[ 60 ] }\n]", r"input: expected .*\[1540\].* found .*\[60\]"),
         ("preference_encoder", DEFAULT, "[ 1540 ] zero", "[ 60 ] zero", r"warmup 'one' inputs: expected .*1540.*60"),
-        ("preference_encoder", DEFAULT, "[ 1540 ]", "[ -1 ]", r"USER_HISTORY dims: expected \[N\].* found \[-1\]"),
-        ("preference_encoder", DEFAULT, '"USER_HISTORY"', '"HISTORY"', "USER_HISTORY dims: .* found no such input"),
+        ("preference_encoder", DEFAULT, "[ 1540 ]", "[ -1 ]", r"USER_TAG_COUNTS dims: expected \[N\].* found \[-1\]"),
+        (
+            "preference_encoder",
+            DEFAULT,
+            '"USER_TAG_COUNTS"',
+            '"COUNTS"',
+            "USER_TAG_COUNTS dims: .* found no such input",
+        ),
         (
             "classifier",
             DEFAULT,
@@ -176,7 +190,7 @@ def test_a_config_that_does_not_fit_is_refused(
 
 
 def test_a_profile_in_another_order_fits(repository: Path) -> None:
-    text = "VISUAL_ENCODING:1x64x7x7,USER_PREFERENCE:1x128"
+    text = "VISUAL_ENCODING:1x64x7x7,USER_PREFERENCE:1x128,USER_PRIOR:1x1540"
     edit(repository / "classifier" / TENSORRT, text, ",".join(reversed(text.split(","))))
     check_repository(repository)
 
@@ -203,7 +217,7 @@ def test_what_is_no_repository(tmp_path: Path, repository: Path) -> None:
 
 
 def test_the_vocabulary_of_a_variant_counts(repository: Path) -> None:
-    edit(repository / "classifier" / GPU, "[ 1540 ]", "[ 60 ]")
+    edit(repository / "classifier" / GPU, "[ 1540 ] label", "[ 60 ] label")
     with pytest.raises(
         ConfigError, match=r"classifier/configs/gpu\.pbtxt: output TAGS dims: expected \[1540\].*\[60\]"
     ):

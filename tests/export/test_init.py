@@ -44,7 +44,7 @@ def test_configs_differ_in_the_size_of_the_vocabulary_only(tmp_path: Path) -> No
 
 def test_tuning_and_comments_stay(tmp_path: Path, repository: Path) -> None:
     path = repository / "preference_encoder" / "config.pbtxt"
-    edit(path, "dynamic_batching {\n", "dynamic_batching {\n  max_queue_delay_microseconds: 1540  # 1540, not 1541\n")
+    edit(path, "batching { }", "batching {\n  max_queue_delay_microseconds: 1540  # 1540, not 1541\n}")
     init_repository(tmp_path / "made", vocabulary(tmp_path, 60), like=repository)
     text = (tmp_path / "made" / "preference_encoder" / "config.pbtxt").read_text()
     assert "\n  max_queue_delay_microseconds: 1540  # 1540, not 1541\n" in text
@@ -72,7 +72,7 @@ def test_a_size_in_another_notation_is_refused(tmp_path: Path, repository: Path)
 
 
 def test_configs_that_do_not_fit_are_not_copied(tmp_path: Path, repository: Path) -> None:
-    edit(repository / "classifier" / "configs" / "gpu.pbtxt", "[ 1540 ]", "[ 1541 ]")
+    edit(repository / "classifier" / "configs" / "gpu.pbtxt", "[ 1540 ] label", "[ 1541 ] label")
     with pytest.raises(ConfigError, match=r"gpu\.pbtxt: output: expected .*1540.* found .*1541"):
         init_repository(tmp_path / "made", vocabulary(tmp_path, 60), like=repository)
     assert not (tmp_path / "made").exists()

@@ -3,7 +3,9 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
+import torch
 from altreco_client import contract
 from numpy.typing import NDArray
 from onnx import TensorProto
@@ -11,6 +13,7 @@ from onnx import TensorProto
 from export.config import check_config
 from export.errors import ExportError
 from export.gates import TOLERANCES
+from export.golden import Inputs, replay
 from export.graph.onnx_files import onnx_recommender
 from export.graph.onnx_model import OPSET, export_onnx, metadata_of
 from export.graph.precision import apply_precision
@@ -34,6 +37,30 @@ def pictures(count: int, seed: int = 0) -> NDArray[np.uint8]:
     return small.repeat(16, 1).repeat(16, 2)
 
 
+def drawn_counts(batch: int) -> NDArray[np.float32]:
+    """Raw counts, float32 [batch, N], of which nine in ten are 0."""
+    rng = np.random.default_rng(1)
+    return (rng.geometric(0.2, (batch, TAGS)) * (rng.random((batch, TAGS)) < 0.1)).astype(np.float32)
+
+
+def counts_of(one: float, others: float) -> NDArray[np.float32]:
+    counts = np.full(TAGS, others, np.float32)
+    counts[3] = one
+    return counts
+
+
+COUNTS = {
+    "no history": counts_of(0, 0),
+    "one tag": counts_of(1, 0),
+    "less than one": counts_of(1e-3, 0),
+    "all tags": counts_of(1, 1),
+    "a large count": counts_of(1e6, 2),
+    "a huge count": counts_of(3.4e38, 2),
+    "huge counts": counts_of(3.4e38, 3e38),
+}
+BAD_COUNTS = (np.nan, np.inf, -np.inf, -1.0, -3e38)
+
+
 def export(model: ALTReco, folder: Path) -> Files:
     modules = split(model)
     files = {component.name: folder / component.name / "model.onnx" for component in contract.COMPONENTS}
@@ -51,8 +78,13 @@ def copy(files: Files, folder: Path) -> Files:
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Files:
-    return export(tiny_model(), tmp_path_factory.mktemp("exported"))
+def trained() -> ALTReco:
+    return tiny_model()
+
+
+@pytest.fixture(scope="module")
+def exported(trained: ALTReco, tmp_path_factory: pytest.TempPathFactory) -> Files:
+    return export(trained, tmp_path_factory.mktemp("exported"))
 
 
 @pytest.fixture(scope="module")
@@ -82,11 +114,49 @@ def assert_near(answer: NDArray[np.float32], expected: NDArray[np.float32], prec
 def test_answers_as_the_exported_files(
     exported: Files, converted: dict[Precision, Files], precision: Precision, batch: int
 ) -> None:
-    images, histories = pictures(batch, seed=1), np.random.default_rng(1).random((batch, TAGS), np.float32)
-    expected = onnx_recommender(exported)(images, histories)
-    answer = onnx_recommender(converted[precision])(images, histories)
+    images, counts = pictures(batch, seed=1), drawn_counts(batch)
+    expected = onnx_recommender(exported)(images, counts)
+    answer = onnx_recommender(converted[precision])(images, counts)
     assert expected.std() > 0.1  # or any answer would be near
     assert_near(answer, expected, precision)
+
+
+def test_the_exported_split_answers_as_pytorch_for_every_history(trained: ALTReco, exported: Files) -> None:
+    names = (*COUNTS, "an ordinary history")
+    inputs = Inputs(names=names, image=pictures(8, seed=2), counts=np.stack([*COUNTS.values(), drawn_counts(1)[0]]))
+    with torch.inference_mode():
+        expected = trained.recommend(torch.from_numpy(inputs.image), torch.from_numpy(inputs.counts)).numpy()
+    assert np.isfinite(expected).all()
+    difference = replay(inputs, expected, onnx_recommender(exported))  # in batches of 1, 3 and 8
+    assert difference.value < 1e-4, difference.where
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_bad_counts_give_a_finite_answer_and_change_no_other(
+    converted: dict[Precision, Files], precision: Precision
+) -> None:
+    recommend = onnx_recommender(converted[precision])
+    images, counts = pictures(1 + len(BAD_COUNTS), seed=2), drawn_counts(1 + len(BAD_COUNTS))
+    expected = recommend(images, counts)[0]
+    for row, bad in enumerate(BAD_COUNTS, start=1):
+        counts[row, :5] = bad
+    answer = recommend(images, counts)
+    np.testing.assert_allclose(answer[0], expected, rtol=0, atol=1e-6)
+    assert np.isfinite(answer).all()
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_the_prior_is_computed_in_float32_in_every_precision(
+    exported: Files, converted: dict[Precision, Files], precision: Precision
+) -> None:
+    expected, prior = (
+        onnxruntime.InferenceSession(str(files["preference_encoder"])).run(
+            ["USER_PRIOR"], {"USER_TAG_COUNTS": np.stack(list(COUNTS.values()))}
+        )[0]
+        for files in (exported, converted[precision])
+    )
+    np.testing.assert_allclose(prior, expected, rtol=1e-6, atol=1e-6)
+    assert prior.any(1).tolist() == [name != "no history" for name in COUNTS]
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -106,7 +176,9 @@ def test_signature_config_operator_sets_and_metadata_stay(
 
 def test_fp16_holds_float16(exported: Files, converted: dict[Precision, Files]) -> None:
     for name, path in converted["fp16"].items():
-        assert (weights(exported[name]), weights(path)) == ({TensorProto.FLOAT}, {TensorProto.FLOAT16})
+        of_the_prior = {TensorProto.FLOAT} if name == "preference_encoder" else set()
+        assert weights(exported[name]) == {TensorProto.FLOAT}
+        assert weights(path) == {TensorProto.FLOAT16} | of_the_prior
     sizes = [sum(path.stat().st_size for path in files.values()) for files in (converted["fp16"], exported)]
     assert sizes[0] < 0.55 * sizes[1]
 
@@ -158,8 +230,8 @@ def test_what_quantization_ruins_stays_in_float(tmp_path: Path) -> None:
     }
     assert all(quantized[name] == names[name] for name in layers)  # the float weights, not a DequantizeLinear's
 
-    images, histories = pictures(2, seed=1), np.random.default_rng(1).random((2, TAGS), np.float32)
-    assert_near(onnx_recommender(ruined)(images, histories), onnx_recommender(files)(images, histories), "int8")
+    images, counts = pictures(2, seed=1), drawn_counts(2)
+    assert_near(onnx_recommender(ruined)(images, counts), onnx_recommender(files)(images, counts), "int8")
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from export.release import Options, release
 from export.repository import locked, manifest_file, model_files, sha256
 from tests.full_disk import on_a_full_disk
 from tests.kept import FEW_TAGS, Kept
-from tests.tiny import REPOSITORY, copy_configs, tiny_model
+from tests.tiny import REPOSITORY, TAGS, copy_configs, tiny_model
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.data.histories import build_histories
 from training.data.manifest import read_manifest as read_data
@@ -88,6 +88,7 @@ def test_the_onnx_files_carry_the_same(released: Path) -> None:
         assert found["version"] == "1"
         for name in ("checkpoint_sha256", "vocabulary_sha256", "precision", "created", "preset"):
             assert found[name] == getattr(manifest, name)
+        assert found["contract"] == str(manifest.contract) == "2"
 
 
 def test_names_inside_the_graphs_are_the_releases_own(released: Path, checkpoint: Path) -> None:
@@ -143,7 +144,8 @@ def test_a_vocabulary_of_another_size_is_refused(kept: Kept, tmp_path: Path) -> 
     repository = copy_configs(tmp_path / "model_repository")
     before = tree(repository)
     with pytest.raises(
-        ConfigError, match=r"preference_encoder/config\.pbtxt: input USER_HISTORY dims: expected \[60\].*found \[1540\]"
+        ConfigError,
+        match=r"preference_encoder/config\.pbtxt: input USER_TAG_COUNTS dims: expected \[60\].*found \[1540\]",
     ):
         release(kept.checkpoint(tags=FEW_TAGS), repository, QUIET)
     assert tree(repository) == before
@@ -179,8 +181,11 @@ def test_a_model_that_answers_nonsense_is_refused(repository: Path, other: Path,
 def test_the_gate_tells_other_weights_apart(released: Path, checkpoint: Path) -> None:
     data = read_data(load_checkpoint(checkpoint).data)
     inputs = golden_inputs(data, build_histories(data))
-    assert sum("cold start" in name for name in inputs.names) == 4
-    assert not inputs.history[-4:].any()
+    cold = ["cold start" in name for name in inputs.names]
+    assert sum(cold) == 4
+    assert not inputs.counts[cold].any()
+    assert inputs.counts.max() == np.finfo(np.float32).max
+    assert [(counts > 0).sum() for counts in inputs.counts[-3:]] == [1, TAGS, TAGS]
     onnx = onnx_recommender(model_files(released, 1))
     assert pytorch_gate(torch_recommender(load_checkpoint(checkpoint).model), inputs, onnx, "fp32").passed
     gate = pytorch_gate(torch_recommender(tiny_model(seed=1)), inputs, onnx, "fp32")
@@ -227,7 +232,7 @@ def test_a_missing_or_truncated_checkpoint(repository: Path, other: Path, tmp_pa
     if keep:
         cut.write_bytes(other.read_bytes()[:keep])
     before = tree(repository)
-    with pytest.raises(CheckpointError, match="no readable checkpoint" if keep else "no checkpoint"):
+    with pytest.raises(CheckpointError, match="not a readable checkpoint" if keep else "no checkpoint"):
         release(cut, repository, QUIET)
     assert tree(repository) == before
 
@@ -298,5 +303,5 @@ def test_ensemble_config_parses_back_and_connects_the_contract() -> None:
     ensemble = text_format.Parse(ensemble_config(REPOSITORY, 7), pb.ModelConfig())
     assert [step.model_name for step in ensemble.ensemble_scheduling.step] == list(COMPONENTS)
     assert {step.model_version for step in ensemble.ensemble_scheduling.step} == {7}
-    assert [tensor.name for tensor in ensemble.input] == ["IMAGE", "USER_HISTORY"]
+    assert [tensor.name for tensor in ensemble.input] == ["IMAGE", "USER_TAG_COUNTS"]
     assert list(ensemble.output[0].dims) == [1540]

@@ -56,7 +56,7 @@ def test_show_prints_the_manifest_as_text_and_as_json(repository: Path, capsys: 
 
 def test_diff_names_what_differs_and_how_far_the_answers_are_apart(repository: Path) -> None:
     text = diff_releases(repository, 1, 2)
-    for name in ("checkpoint_sha256", "visual_encoder/model.onnx", "answers to 12 golden inputs"):
+    for name in ("checkpoint_sha256", "visual_encoder/model.onnx", "answers to 15 golden inputs"):
         assert name in text
     assert "vocabulary_sha256" not in text, "it is the same"
     same = diff_releases(repository, 1, 1)
@@ -85,6 +85,21 @@ def test_rollback_refuses_what_is_not_whole(repository: Path) -> None:
     with pytest.raises(ReleaseError, match="has no release 7; its releases: 1, 2, 3"):
         rollback(repository, 7)
     assert released_version(repository) == 3
+
+
+def test_a_release_of_another_contract_is_shown_and_not_served(kept: Kept, repository: Path) -> None:
+    path = manifest_file(repository, 1)
+    manifest = json.loads(path.read_text())
+    assert manifest.pop("contract") == 2
+    path.write_text(json.dumps(manifest))  # as contract 1 wrote it
+    assert read_manifest(path).contract == 1
+    before = states(repository)
+    for serve_it in (lambda: rollback(repository, 1), lambda: verify(repository, 1)):
+        with pytest.raises(ReleaseError, match="release 1 speaks contract 1, expected contract 2: release its check"):
+            serve_it()
+    with pytest.raises(ReleaseError, match=r"older contract than 2: 1\. .*make one with `python -m export init"):
+        release(kept.checkpoint(), repository, Options(quiet=True))
+    assert states(repository) == before
 
 
 def test_prune_keeps_the_newest_and_whatever_is_in_use(repository: Path) -> None:
@@ -147,15 +162,15 @@ def test_replay_says_which_input_and_in_what_batch(tmp_path: Path) -> None:
     inputs = Inputs(
         names=tuple("abcdefghij"),
         image=np.zeros((10, 224, 224, 3), dtype=np.uint8),
-        history=np.arange(10, dtype=np.float32)[:, None],
+        counts=np.arange(10, dtype=np.float32)[:, None],
     )
-    golden = GoldenSet(version=5, inputs=inputs, tags=inputs.history / 10)
+    golden = GoldenSet(version=5, inputs=inputs, tags=inputs.counts / 10)
     save_golden_set(tmp_path / "golden.npz", golden)
     golden = load_golden_set(tmp_path / "golden.npz", version=5)
-    assert replay(golden.inputs, golden.tags, lambda image, history: history / 10).value == 0
+    assert replay(golden.inputs, golden.tags, lambda image, counts: counts / 10).value == 0
 
-    def wrong_in_batches(image: np.ndarray, history: np.ndarray) -> np.ndarray:
-        return np.where((history == 4) & (len(image) > 1), np.nan, history / 10)
+    def wrong_in_batches(image: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        return np.where((counts == 4) & (len(image) > 1), np.nan, counts / 10)
 
     found = replay(golden.inputs, golden.tags, wrong_in_batches)
     assert (found.value, found.where) == (np.inf, "at e, in a batch of 3")

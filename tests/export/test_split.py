@@ -2,15 +2,38 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from export.errors import ExportError
 from export.graph.split import split
-from tests.tiny import tiny_model, tiny_settings
+from tests.tiny import served_settings, tiny_model, tiny_settings
 from training.model import ALTReco
+from training.presets import preset
+
+N = 50
+
+
+def examples() -> tuple[Tensor, Tensor]:
+    """Three pictures, and counts of a user without history, of a new and of an old user."""
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randint(0, 256, (3, 224, 224, 3), dtype=torch.uint8, generator=generator)
+    counts = torch.zeros(3, N)
+    counts[1, 7] = 1
+    counts[2] = torch.poisson(torch.full((N,), 3.0), generator)
+    return image, counts
+
+
+@torch.inference_mode()
+def assert_exact(model: ALTReco, served: dict[str, nn.Module]) -> Tensor:
+    """Compare the three models in turn with the whole one, and return their answers."""
+    image, counts = examples()
+    answer = served["classifier"](served["visual_encoder"](image), *served["preference_encoder"](counts))
+    torch.testing.assert_close(answer, model.recommend(image, counts), rtol=0, atol=1e-5)
+    return answer
 
 
 def test_the_fold_is_exact_borders_included() -> None:
-    model = tiny_model(50)
+    model = tiny_model(N)
     classifier = model.classifier
     encoding = torch.randn(4, model.visual_encoder.channels, 7, 7)
     preference = torch.rand(4, 128) * 2 - 1
@@ -28,36 +51,51 @@ def test_the_fold_is_exact_borders_included() -> None:
 
 
 def test_the_served_chain_answers_as_the_whole_model() -> None:
-    model = tiny_model(50)
-    image = torch.randint(0, 256, (2, 224, 224, 3), dtype=torch.uint8)
-    history = torch.rand(2, 50)
+    model = tiny_model(N)
     served = split(model)
-    with torch.inference_mode():
-        chained = served["classifier"](served["visual_encoder"](image), served["preference_encoder"](history))
-        torch.testing.assert_close(chained, model.recommend(image, history), rtol=0, atol=1e-5)
+    assert_exact(model, served)
+    prior = served["preference_encoder"](examples()[1])[1]
+    assert not prior[0].any()
+    assert prior[1:].std(1).min() > 0.1
 
 
 def test_addition_folds_as_well() -> None:
     torch.manual_seed(0)
-    model = ALTReco(replace(tiny_settings().model, integration="addition"), 50).eval()
-    image = torch.randint(0, 256, (2, 224, 224, 3), dtype=torch.uint8)
-    history = torch.rand(2, 50)
+    model = ALTReco(replace(tiny_settings().model, integration="addition"), N).eval()
     served = split(model)
-    with torch.inference_mode():
-        preference = served["preference_encoder"](history)
-        chained = served["classifier"](served["visual_encoder"](image), preference)
-        torch.testing.assert_close(chained, model.recommend(image, history), rtol=0, atol=1e-5)
-        other = served["classifier"](served["visual_encoder"](image), preference.flip(0))
-    assert (chained - other).abs().max() > 1e-3
+    assert_exact(model, served)
+    assert served["classifier"].m.abs().max() > 1e-3
+
+
+def test_a_model_without_the_path_has_a_prior_of_zeros() -> None:
+    torch.manual_seed(0)
+    model = ALTReco(tiny_settings().model, N).eval()
+    served = split(model)
+    assert_exact(model, served)
+    preference, prior = served["preference_encoder"](examples()[1])
+    assert preference.any()
+    assert torch.equal(prior, torch.zeros(3, N))
+
+
+def test_a_model_without_u_e_is_personalized_by_its_prior() -> None:
+    torch.manual_seed(0)
+    model = ALTReco(replace(preset("small/A1+hier").model, backbone=served_settings().model.backbone), N).eval()
+    assert model.preference_encoder is None
+    served = split(model)
+    assert_exact(model, served)
+    preference, prior = served["preference_encoder"](examples()[1])
+    assert torch.equal(preference, torch.zeros(3, 128))
+    assert prior.any()
+    assert not served["classifier"].m.any()
 
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"user_preference": False, "generator": False}, "no user preference"),
+        ({"user_preference": False, "generator": False}, "neither a user preference nor a history path"),
         ({"integration": "multiplication"}, "no folded split"),
     ],
 )
 def test_what_cannot_be_served_is_refused(changes: dict[str, object], reason: str) -> None:
     with pytest.raises(ExportError, match=reason):
-        split(ALTReco(replace(tiny_settings().model, **changes), 50))
+        split(ALTReco(replace(tiny_settings().model, **changes), N))

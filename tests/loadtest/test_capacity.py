@@ -1,11 +1,13 @@
 import argparse
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from loadtest.capacity.report import curve
 from loadtest.capacity.search import (
     Capacity,
     Search,
@@ -203,6 +205,15 @@ def test_a_search_so_far_is_drawn(tmp_path: Path) -> None:
     settings = make_run(tmp_path, lognormal(10)).settings
     page = capacity_command.write_capacity_report(tmp_path, capacity, SLO, settings)
     assert "The search was not finished" in page.read_text()
+
+
+def test_the_curve_begins_at_its_rates_and_crosses_what_was_missed() -> None:
+    steps = (step(10, held=True), step(12, held=False), replace(step(14, held=False), p99_ms=90))
+    axis = curve(Capacity(search=Search(), steps=steps, finished=True), SLO).axes[0]
+    assert 9 < axis.get_xlim()[0] < 10
+    drawn = {str(line.get_label()): np.asarray(line.get_xydata()).tolist() for line in axis.lines}
+    assert drawn["above its limit"] == [[12, 500]]
+    assert drawn["another objective missed"] == [[14, 90]]
 
 
 def _parsed(*words: str) -> argparse.Namespace:

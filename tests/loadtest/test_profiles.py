@@ -67,14 +67,14 @@ STAGE = 'stages = [{ name = "a", duration_s = 1 }]\n'
     [
         ("rate = 1\nstage = []", "there is no stage, expected stages, name"),
         ("rate = 1", "stages is missing"),
-        ("rate = 1\nstages = []", "stages are none"),
+        ("rate = 1\nstages = []", "stages are missing"),
         ('rate = 1\nstages = [{ name = "a", duration_s = "1" }]', r"stages\[0\].duration_s is '1', expected a number"),
         ('rate = 1\nstages = [{ name = "a", duration_s = 0 }]', r"stages\[0\].duration_s is 0, expected seconds above"),
         ('rate = 1\nstages = [{ name = "a", duration_s = 1, levle = 2 }]', r"there is no stages\[0\].levle"),
         (STAGE, "rate and users: expected one of them"),
         (STAGE + "rate = 1\nusers = 1", "rate and users: expected one of them"),
         (STAGE + "users = 1.5", "users is 1.5, expected a whole number"),
-        (STAGE + "rate = 1\nthink_time_s = 1", "think_time_s is of users"),
+        (STAGE + "rate = 1\nthink_time_s = 1", "think_time_s is for users"),
         ("rate = ", "is not TOML"),
     ],
 )

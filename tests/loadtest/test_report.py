@@ -129,7 +129,10 @@ def test_latencies_of_other_requests_are_not_explained(tmp_path: Path) -> None:
     failed = np.arange(200) < 182
     given_up = make_run(tmp_path / "failed", lognormal(200, median_ms=5), failed=failed)
     others = make_run(tmp_path / "others", lognormal(3000, median_ms=5))
-    for run, reason in ((given_up, "182 of 200 requests failed"), (others, "Triton's counters include other requests")):
+    for run, reason in (
+        (given_up, "182 of 200 requests failed"),
+        (others, "Triton&#39;s counters include other requests"),
+    ):
         page = write_report(run, check(run, SLO)).read_text()
         assert f"Not comparable with the clients&#39; latencies: {reason}" in page
         assert "clients saw<" not in page

@@ -31,6 +31,8 @@ def test_requests_have_the_shares_of_the_workload() -> None:
     workload = with_pictures(catalogue=50)
     requests = list(islice(Payloads(workload, TAGS, 1).stream(0), 20_000))
     assert np.mean([request.cold for request in requests]) == pytest.approx(0.2, abs=0.01)
+    new = [request for request in requests if 1 <= len(request.history) <= 6 and set(request.history.values()) == {1}]
+    assert 0.1 - 0.01 < len(new) / len(requests) < 0.2  # among the others, some have short histories, too
     assert np.mean([len(request.pictures) == 8 for request in requests]) == pytest.approx(0.05, abs=0.005)
     numbers = Counter(number for request in requests for number in request.pictures)
     asked = sum(numbers.values())
@@ -46,6 +48,23 @@ def test_histories_have_the_median_and_their_own_popular_tags() -> None:
     assert np.median([len(history) for history in histories]) == pytest.approx(12, abs=1.5)
     (_, most), *_, (_, least) = Counter(tag for history in histories for tag in history).most_common()
     assert most > 5 * least
+
+
+def test_histories_are_raw_counts_with_a_long_tail() -> None:
+    counts = np.array([count for history in Payloads(UPLOADS, TAGS, 1).histories for count in history.values()])
+    assert (counts == counts.round()).all()
+    assert (counts.min(), np.median(counts)) == (1, 1)
+    assert counts.max() > 100
+    assert np.mean(counts == 1) == pytest.approx(6 / np.pi**2, abs=0.02)
+
+
+def test_new_users_have_the_tags_of_a_picture_or_two() -> None:
+    newcomers = Payloads(UPLOADS, TAGS, 1).newcomers
+    assert {len(history) for history in newcomers} == {1, 2, 3, 4, 5, 6}
+    assert {count for history in newcomers for count in history.values()} == {1}
+    users = replace(UPLOADS.users, cold_share=0.0, new_share=1.0)
+    asked = islice(Payloads(replace(UPLOADS, users=users), TAGS, 1).stream(0), 500)
+    assert all(request.history in newcomers for request in asked)
 
 
 def test_the_seed_draws_the_same_requests_and_a_stream_draws_its_own() -> None:
@@ -98,8 +117,9 @@ def test_the_workloads_that_come_with_it() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("cold_share", "cold_shares", "there is no users.cold_shares, expected count, exponent, cold_share"),
+        ("cold_share", "cold_shares", "there is no users.cold_shares, expected count, exponent, cold_share, new_share"),
         ("[users]", "[user]", "there is no user, expected pictures, users, history, batches"),
+        ("new_share = 0.1", "new_share = 0.9", "users.cold_share and new_share sum to 1.1, expected at most 1"),
         ("count = 1_000", "count = 1_000.5", "users.count is 1000.5, expected a whole number"),
         ("count = 1_000", "count = true", "users.count is True, expected a whole number"),
         ("count = 1_000", "", "users.count is missing"),

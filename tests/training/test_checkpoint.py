@@ -28,7 +28,7 @@ def test_missing(tmp_path: Path) -> None:
 def test_damaged(tmp_path: Path) -> None:
     path = save_tiny_checkpoint(tmp_path / "tiny.pt", tags=20)
     path.write_bytes(path.read_bytes()[:5000])
-    with pytest.raises(CheckpointError, match="no readable checkpoint"):
+    with pytest.raises(CheckpointError, match="not a readable checkpoint"):
         load_checkpoint(path)
 
 
@@ -51,13 +51,13 @@ def test_data_of_another_vocabulary(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [{"weights": {}}, [1, 2]])
 def test_foreign(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "foreign.pt")
-    with pytest.raises(CheckpointError, match="no checkpoint of this project"):
+    with pytest.raises(CheckpointError, match="not a checkpoint of this project"):
         load_checkpoint(tmp_path / "foreign.pt")
 
 
 def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path) -> None:
     torch.save({"format": "altreco-checkpoint-1", "run": Path}, tmp_path / "evil.pt")
-    with pytest.raises(CheckpointError, match="no readable checkpoint"):
+    with pytest.raises(CheckpointError, match="not a readable checkpoint"):
         load_checkpoint(tmp_path / "evil.pt")
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from tests.tiny import tiny_settings
 from training.data.dataset import EvaluationPictures, ShuffledEpochs, TrainingPictures, training_batches
 from training.data.histories import Histories, build_histories
-from training.data.manifest import SPLITS, Manifest, hold_out, read_manifest
+from training.data.manifest import SCHEMA, SPLITS, Manifest, hold_out, hold_out_users, read_manifest
 from training.data.ragged import Ragged, Texts
 from training.errors import DataError
 
@@ -71,7 +71,29 @@ def test_what_a_manifest_may_hold(root: Path, rows_at_once: int) -> None:
     assert [manifest.user_names[user] for user in manifest.users] == [user for _, user, *_ in rows]
     assert [manifest.tags[row].tolist() for row in range(4)] == [[0, 4], [], [3], []]
     assert manifest.tags.lengths.tolist() == [2, 0, 1, 0]
-    assert [manifest.rows(split).tolist() for split in SPLITS] == [[0, 1], [2], [3]]
+    assert [manifest.rows(split).tolist() for split in SPLITS] == [[0, 1], [2], [3], []]
+
+
+def test_history_pictures_count_for_their_user_and_shape_nothing(root: Path) -> None:
+    """Eve has no training pictures: the service meets her with a history that no training has seen."""
+    rows = [*ROWS, ("f.png", "eve", ["cat", "sky"], "history"), ("g.png", "eve", ["cat"], "history")]
+    old = build_histories(read_manifest(root))
+    write(root, pl.DataFrame(rows, schema=["image", "user", "tags", "split"], orient="row"))
+    manifest, histories = read_manifest(root), build_histories(read_manifest(root))
+    assert manifest.rows("history").tolist() == [5, 6]
+    assert histories.known.tolist() == [True, True, False]
+    assert histories.tag_counts(2).tolist() == [0, 0, 1, 0, 2]
+    assert old.tag_counts(2).tolist() == [0] * 5
+    assert histories.tag_counts(0).tolist() == old.tag_counts(0).tolist()
+    assert histories.total().tolist() == old.total().tolist()
+    assert histories.users_per_tag().tolist() == old.users_per_tag().tolist()
+    assert histories.sample().tolist() == old.sample().tolist()
+
+
+def test_a_user_with_training_and_history_pictures_is_refused(root: Path) -> None:
+    write(root, pl.DataFrame([*ROWS, ("f.png", "bob", ["dog"], "history")], schema=list(SCHEMA), orient="row"))
+    with pytest.raises(DataError, match="user 'bob' has pictures of the splits train and history: expected history"):
+        read_manifest(root)
 
 
 def test_hold_out_makes_a_validation_split_of_training_pictures() -> None:
@@ -94,6 +116,32 @@ def test_hold_out_takes_some_but_never_all(root: Path, share: float, count: int)
 def test_hold_out_of_no_share(root: Path, share: float) -> None:
     with pytest.raises(DataError, match="expected 0 < share < 1"):
         hold_out(read_manifest(root), share, seed=1)
+    with pytest.raises(DataError, match="expected 0 < share < 1"):
+        hold_out_users(read_manifest(root), share, seed=1)
+
+
+def test_held_out_users_have_no_training_pictures_but_a_history() -> None:
+    manifest = random_manifest(pictures=1000, users=10, tags=5)
+    held = hold_out_users(manifest, 0.2, seed=1)
+    users, known = (np.unique(held.users[held.rows(split)]) for split in ("validation", "train"))
+    assert len(users) == 2
+    assert not np.isin(users, known).any()
+    for user in users:
+        validation, past = ((held.users[held.rows(split)] == user).sum() for split in ("validation", "history"))
+        assert abs(validation - past) <= 1
+        assert validation + past == (manifest.users[manifest.rows("train")] == user).sum()
+        assert build_histories(held).tag_counts(user).any()
+    np.testing.assert_array_equal(held.rows("test"), manifest.rows("test"))
+    np.testing.assert_array_equal(held.split, hold_out_users(manifest, 0.2, seed=1).split)
+    assert (held.split != hold_out_users(manifest, 0.2, seed=2).split).any()
+    assert hold_out_users(held, 0.5, seed=3) is held, "validation users that are there already stay"
+    pictures = hold_out(manifest, 0.1, seed=1)
+    assert len(hold_out_users(pictures, 0.1, seed=1).rows("history")), "held-out pictures of known users are no such"
+
+
+def test_held_out_users_leave_somebody_to_train_on(root: Path) -> None:
+    held = hold_out_users(read_manifest(root), 0.99, seed=1)
+    assert [held.rows(split).tolist() for split in ("train", "test")] == [[1], [3, 4]], "bob has one picture alone"
 
 
 def random_manifest(pictures: int, users: int, tags: int) -> Manifest:
@@ -120,11 +168,10 @@ def test_histories_are_those_of_counting_one_by_one() -> None:
         counts[manifest.users[row], manifest.tags[row]] += 1
     histories = build_histories(manifest)
     vectors = counts / np.maximum(counts.max(1, keepdims=True), 1)
-    np.testing.assert_array_equal([histories.dense_counts(user) for user in range(40)], counts)
-    np.testing.assert_allclose([histories.vector(user) for user in range(40)], vectors, rtol=1e-6)
+    np.testing.assert_array_equal([histories.tag_counts(user) for user in range(40)], counts)
     np.testing.assert_array_equal(histories.total(), counts.sum(0))
     used = np.flatnonzero(counts.sum(1))
-    np.testing.assert_allclose(histories.sample(8), vectors[used[:: len(used) // 8][:8]], rtol=1e-6)
+    np.testing.assert_array_equal(histories.sample(8), counts[used[:: len(used) // 8][:8]])
     cosines = vectors @ vectors.T / (np.linalg.norm(vectors, axis=1) * np.linalg.norm(vectors, axis=1)[:, None])
     least = [histories.least_similar(user) for user in range(40)]
     np.testing.assert_allclose(cosines[np.arange(40), least], cosines.min(1), atol=1e-12)
@@ -132,7 +179,8 @@ def test_histories_are_those_of_counting_one_by_one() -> None:
 
 def test_a_user_without_history_is_like_nobody() -> None:
     offsets = np.array([0, 0, 1, 2])
-    histories = Histories(tags=2, offsets=offsets, indices=np.array([0, 1], np.int32), counts=np.ones(2, np.int32))
+    ones, known = np.ones(2, np.int32), np.ones(3, np.bool_)
+    histories = Histories(tags=2, offsets=offsets, indices=np.array([0, 1], np.int32), counts=ones, known=known)
     assert histories.least_similar(1) == 2
     assert histories.least_similar(0) == 1
 
@@ -147,7 +195,7 @@ def test_histories_of_the_papers_size_are_sparse() -> None:
     assert len(histories.indices) == len(histories.counts) <= manifest.tags.lengths[train].sum()
     assert sum(array.nbytes for array in (histories.offsets, histories.indices, histories.counts)) < 10_000_000
     user = int(manifest.users[train[0]])
-    assert histories.vector(user)[manifest.tags[train[0]]].all()
+    assert histories.tag_counts(user)[manifest.tags[train[0]]].all()
     assert histories.least_similar(user) != user
 
 
@@ -159,14 +207,14 @@ def test_validation_pictures_are_not_counted(root: Path) -> None:
         ),
     )
     _, histories = manifest_and_histories(root)
-    assert histories.vector(0).tolist() == [1, 0, 0, 0, 0]
+    assert histories.tag_counts(0).tolist() == [1, 0, 0, 0, 0]
 
 
 def test_histories_count_training_pictures_only(root: Path) -> None:
     _, histories = manifest_and_histories(root)
-    assert histories.vector(0).tolist() == [1, 0, 0.5, 0, 0]
-    assert histories.vector(1).tolist() == [0, 0, 0, 1, 0]
-    assert histories.vector(2).tolist() == [0, 0, 0, 0, 0]
+    assert histories.tag_counts(0).tolist() == [2, 0, 1, 0, 0]
+    assert histories.tag_counts(1).tolist() == [0, 0, 0, 1, 0]
+    assert histories.tag_counts(2).tolist() == [0, 0, 0, 0, 0]
 
 
 def test_training_takes_the_query_picture_out_of_its_users_history(root: Path) -> None:
@@ -177,7 +225,7 @@ def test_training_takes_the_query_picture_out_of_its_users_history(root: Path) -
     _, only, *_ = TrainingPictures(manifest, histories, tiny_settings(), images=True)[0, 1]
     assert only.tolist() == [0, 0, 0, 0, 0], "bob's only picture leaves nothing"
     included = TrainingPictures(manifest, histories, tiny_settings(include_query_image=True), images=True)[0, 0][1]
-    assert included.tolist() == [1, 0, 0.5, 0, 0], "the paper's way"
+    assert included.tolist() == [2, 0, 1, 0, 0], "the paper's way"
 
 
 def test_evaluation_uses_the_whole_training_history(root: Path) -> None:
@@ -186,7 +234,7 @@ def test_evaluation_uses_the_whole_training_history(root: Path) -> None:
     image, history, tags, *_ = pictures[0]
     assert len(pictures) == 2
     assert image.shape == (224, 224, 3)
-    assert history.tolist() == [1, 0, 0.5, 0, 0]
+    assert history.tolist() == [2, 0, 1, 0, 0]
     assert tags.tolist() == [1, 1, 0, 0, 0]
 
 
@@ -214,7 +262,7 @@ def test_every_epoch_shows_every_picture_once_whatever_the_workers(root: Path) -
     assert len(alone) == len(parallel) == 4
     for one, other in zip(alone, parallel, strict=True):
         assert one.tags.sum() == 4
-        for name in ("image", "history", "tags"):
+        for name in ("image", "counts", "tags"):
             np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
 
 
@@ -245,12 +293,12 @@ def test_missing_column_is_named(root: Path, column: str) -> None:
 
 def test_no_parquet_file(root: Path) -> None:
     (root / "manifest.parquet").write_text(json.dumps(ROWS))
-    with pytest.raises(DataError, match="no Parquet file"):
+    with pytest.raises(DataError, match="not a Parquet file"):
         read_manifest(root)
 
 
 @pytest.mark.parametrize(
-    ("split", "message"), [("validate", "expected train, validation or test"), ("test", "no training")]
+    ("split", "message"), [("validate", "expected train, validation, test, history"), ("test", "no training")]
 )
 def test_splits_that_cannot_train(root: Path, split: str, message: str) -> None:
     write(root, pl.read_parquet(root / "manifest.parquet").with_columns(split=pl.lit(split)))

@@ -1,3 +1,4 @@
+import math
 import subprocess
 import sys
 from dataclasses import replace
@@ -8,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from altreco_client import Tag, Vocabulary, prepare
+from altreco_client import Reason, Tag, Vocabulary, prepare
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -92,9 +93,9 @@ def test_history_grows_from_none_to_all_of_it(model: ALTReco, manifest: Manifest
     assert [step.pictures for step in found.steps] == [0, 2, 3, 4, 5]
     ann = manifest.user_names.index("ann")
     check(found.steps[0].tags, model, manifest, np.zeros(TAGS, dtype=np.float32))
-    two_pictures = np.array([0.5, 1, 0.5] + [0] * (TAGS - 3), dtype=np.float32)
+    two_pictures = np.array([1, 2, 1] + [0] * (TAGS - 3), dtype=np.float32)
     check(found.steps[1].tags, model, manifest, two_pictures)
-    check(found.steps[-1].tags, model, manifest, histories.vector(ann))
+    check(found.steps[-1].tags, model, manifest, histories.tag_counts(ann))
     assert len({step.tags for step in found.steps}) > 1
 
 
@@ -126,7 +127,34 @@ def test_same_picture_for_the_owner_and_the_least_similar_user(model: ALTReco, m
         ("tag-6", "tag-7"),
     ]
     for answer in found.answers:
-        check(answer.tags, model, manifest, histories.vector(manifest.user_names.index(answer.user)))
+        check(
+            tuple(reason.tag for reason in answer.reasons),
+            model,
+            manifest,
+            histories.tag_counts(manifest.user_names.index(answer.user)),
+        )
+
+
+def test_reasons_are_the_score_without_history_and_what_the_history_does(model: ALTReco, manifest: Manifest) -> None:
+    found = explore(model, manifest, build_histories(manifest), ANNS, users=None, k=TAGS)
+    alone = {tag.name: tag.score for tag in found.steps[0].tags}
+    for reason in found.answers[0].reasons:
+        assert reason.picture == alone[reason.tag.name]
+    changed = [reason for reason in found.answers[0].reasons if 0.01 < reason.picture < 0.99]
+    assert changed
+    for reason in changed:
+        logits = [math.log(score / (1 - score)) for score in (reason.tag.score, reason.picture)]
+        assert math.log(reason.history) == pytest.approx(logits[0] - logits[1], abs=1e-3)
+
+
+def test_a_new_users_history_grows_from_its_own_pictures(
+    model: ALTReco, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    rows = [*ROWS, ("dan", [4], "test"), ("dan", [8, 9], "history"), ("dan", [8], "history")]
+    manifest = read_manifest(write_data(tmp_path_factory.mktemp("new") / "data", rows))
+    found = explore(model, manifest, build_histories(manifest), len(ROWS), users=None, k=5)
+    assert [step.pictures for step in found.steps] == [0, 1, 1, 2, 2]
+    assert found.answers[0].used == ("tag-8", "tag-9")
 
 
 EXPLORATION = Exploration(
@@ -144,8 +172,12 @@ EXPLORATION = Exploration(
         ),
     ),
     answers=(
-        Answer(user="ann", used=("sea", "sand"), tags=(Tag("sea", 0.9), Tag("sky", 0.5))),
-        Answer(user="bob", used=(), tags=(Tag("sky", 0.5), Tag("sun", 0.4))),
+        Answer(
+            user="ann",
+            used=("sea", "sand"),
+            reasons=(Reason(Tag("sea", 0.9), 0.3, 21.0), Reason(Tag("sky", 0.5), 0.5, 1.0)),
+        ),
+        Answer(user="bob", used=(), reasons=(Reason(Tag("sky", 0.5), 0.5, 1.0), Reason(Tag("sun", 0.4), 0.6, 0.44))),
     ),
 )
 
@@ -161,11 +193,11 @@ def test_tables_mark_own_tags_and_what_came_up() -> None:
         "tags       sky 0.50   +sea* 0.90",
         "           sun 0.40   sky 0.50",
         "",
-        "user         ann (owner)   bob",
-        "often used   sea           nothing",
+        "user         ann (owner)            bob",
+        "often used   sea                    nothing",
         "             sand",
-        "tags         sea* 0.90     sky 0.50",
-        "             sky 0.50      sun 0.40",
+        "tags         sea* 0.90 (0.30 x21)   sky 0.50 (0.50 x1)",
+        "             sky 0.50 (0.50 x1)     sun 0.40 (0.60 x0.44)",
     ]
 
 

@@ -16,12 +16,12 @@ class Judge(torch.nn.Module):
         return tags[:, 0] * 10
 
 
-LOGITS, TAGS, HISTORY = torch.tensor([[0.0, 2.0]]), torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 0.5]])
+LOGITS, TAGS, COUNTS = torch.tensor([[0.0, 2.0]]), torch.tensor([[1.0, 0.0]]), torch.tensor([[4.0, 2.0]])
 EVERYTHING = Prediction(LOGITS, LOGITS, LOGITS)
 
 
 def losses(prediction: Prediction = EVERYTHING, **settings: object) -> dict[str, torch.Tensor]:
-    return network_losses(prediction, TAGS, HISTORY, Judge(), LossSettings(**settings))
+    return network_losses(prediction, TAGS, COUNTS, Judge(), LossSettings(**settings))
 
 
 def sigmoid(x: float) -> float:

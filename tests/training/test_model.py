@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 
 import pytest
@@ -6,7 +7,7 @@ import torch
 from tests.tiny import tiny_model, tiny_settings
 from training.errors import SettingsError
 from training.model import ALTReco, PreferenceDecoder, PreferenceEncoder, VisualEncoder
-from training.presets import SIZES, VARIANTS, preset
+from training.presets import SERVED, SIZES, VARIANTS, preset
 from training.settings import BackboneSettings, from_json, to_json
 
 N = 40
@@ -128,6 +129,12 @@ def test_settings_survive_json() -> None:
         from_json('{"model": {}}')
 
 
+def test_settings_from_before_the_history_path_have_none() -> None:
+    settings = json.loads(to_json(tiny_settings()))
+    del settings["model"]["history_path"], settings["second_stage_steps"]
+    assert from_json(json.dumps(settings)) == tiny_settings()
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"), [({"epochs": 0}, "epochs"), ({"history_dropout": 1.0}, "history_dropout")]
 )
@@ -143,12 +150,14 @@ def test_unknown_preset_names_the_known() -> None:
 
 
 def test_a_preset_without_a_variant_is_the_full_model() -> None:
-    for size in SIZES:
+    for size in ("paper", "ablation"):
         full = preset(size)
         assert full.model.user_preference
         assert full.model.generator
         assert full.joint
+        assert full.model.history_path == "none"
         assert replace(preset(f"{size}/A6"), preset=size) == full
+    assert replace(preset(f"small/{SERVED}"), preset="small") == preset("small")
 
 
 def test_variants_change_what_the_paper_says() -> None:

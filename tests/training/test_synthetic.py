@@ -15,7 +15,9 @@ from training.data import synthetic
 from training.data.concepts import CONCEPTS, INTERESTS, MIN_TAGS, build_vocabulary
 from training.data.drawing import SETTINGS, Scene, compose_scene, draw
 from training.data.drawing.scene import Thing
-from training.data.synthetic import SyntheticSettings, generate, make_users, picture_counts, tag_picture
+from training.data.population import picture_counts, plan
+from training.data.synthetic import SyntheticSettings, generate
+from training.data.users import User, make_users, tag_picture
 from training.errors import DataError
 
 SMALL = SyntheticSettings(pictures=36, users=4, tags=200, seed=11)
@@ -39,7 +41,7 @@ def mean_colour(picture: Scene, seed: int = 0) -> NDArray[np.float64]:
     return np.asarray(draw(picture, np.random.default_rng(seed)), dtype=np.float64).mean((0, 1))
 
 
-def tag_counts(user: synthetic.User, picture: Scene, times: int = 200) -> Counter[str]:
+def tag_counts(user: User, picture: Scene, times: int = 200) -> Counter[str]:
     rng = np.random.default_rng(5)
     return Counter(tag for _ in range(times) for tag in tag_picture(user, picture, rng))
 
@@ -77,6 +79,40 @@ def test_every_user_has_training_and_test_pictures(data: Path) -> None:
     for _, own in manifest.group_by("user"):
         assert (own["split"] == "test").sum() == max(1, round(SMALL.test_share * len(own)))
         assert set(own["split"]) == {"train", "test"}
+
+
+def test_new_users_have_a_history_and_test_pictures_but_no_training_picture(data: Path, tmp_path: Path) -> None:
+    wider = replace(SMALL, new_users=3, validation_users=2, crowd=5, pool=30)
+    out = generate(tmp_path / "wider", wider, processes=1, quiet=True)
+    manifest, files = pl.read_parquet(out / "manifest.parquet"), contents(out)
+    assert manifest[: SMALL.pictures].equals(pl.read_parquet(data / "manifest.parquet"))
+    assert all(files[image] == contents(data)[image] for image in manifest["image"][: SMALL.pictures])
+    assert set(manifest["image"]) == {name for name in files if name.startswith("images/")}
+    splits = {user: set(own["split"]) for (user,), own in manifest.group_by("user")}
+    assert [splits.pop(f"user{i:03d}") for i in range(9)] == [
+        *[{"train", "test"}] * 4,
+        *[{"history", "test"}] * 3,
+        *[{"history", "validation"}] * 2,
+    ]
+    assert splits == {f"crowd{i:04d}": {"train"} for i in range(5)}
+
+
+def test_the_crowd_shares_pictures_and_tags_them_by_its_own_habits() -> None:
+    rows, drawings = plan(replace(SMALL, crowd=40, pool=60), build_vocabulary(SMALL.tags))
+    crowd = [row for row in rows if row.user.startswith("crowd")]
+    of_user = Counter(row.user for row in crowd)
+    assert 12 <= min(of_user.values()) < max(of_user.values()) <= 20
+    assert len({(row.user, row.image) for row in crowd}) == len(crowd), "nobody has a picture twice"
+    shared = {row.image for row in crowd}
+    assert len(shared) <= 60
+    assert {drawing.image for drawing in drawings} == {row.image for row in rows}
+    assert len(drawings) == SMALL.pictures + len(shared)
+    assert len({tuple(row.tags) for row in crowd}) > len(crowd) / 2
+
+
+def test_a_smaller_crowd_is_the_start_of_a_larger_one() -> None:
+    small, large = (plan(replace(SMALL, crowd=n, pool=60), build_vocabulary(SMALL.tags))[0] for n in (3, 9))
+    assert large[: len(small)] == small
 
 
 def test_settings_are_written_beside_the_data(data: Path) -> None:
@@ -131,7 +167,15 @@ def test_a_crash_leaves_no_data_set_and_the_next_run_recovers(
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"users": 0}, {"pictures": 7, "users": 4}, {"tags": MIN_TAGS - 1}, {"test_share": 1.0}, {"seed": -1}],
+    [
+        {"users": 0},
+        {"new_users": -1},
+        {"crowd": 1, "pool": 19},
+        {"pictures": 7, "users": 4},
+        {"tags": MIN_TAGS - 1},
+        {"test_share": 1.0},
+        {"seed": -1},
+    ],
     ids=",".join,
 )
 def test_impossible_settings_are_refused(wrong: dict[str, float]) -> None:
@@ -188,7 +232,7 @@ def test_a_user_resembles_their_own_past_more_than_other_users() -> None:
     users = make_users(12, build_vocabulary(1540), seed=4)
     pictures = [compose_scene(np.random.default_rng([8, index])) for index in range(60)]
 
-    def often(user: synthetic.User, seed: int) -> set[str]:
+    def often(user: User, seed: int) -> set[str]:
         rng = np.random.default_rng(seed)
         counts = Counter(tag for picture in pictures for tag in tag_picture(user, picture, rng))
         return {tag for tag, _ in counts.most_common(15)}

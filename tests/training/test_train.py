@@ -3,6 +3,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -11,12 +12,12 @@ from tests.tiny import tiny_settings
 from training.checkpoint import load_checkpoint
 from training.data.dataset import ShuffledEpochs, TrainingPictures, training_batches
 from training.data.histories import build_histories
-from training.data.manifest import read_manifest
+from training.data.manifest import SPLITS, hold_out_users, read_manifest
 from training.data.synthetic import SyntheticSettings, generate
 from training.distributed import processes
 from training.dry_run import plan
 from training.errors import DataError, SettingsError, TrainingError
-from training.evaluate import ANOTHER, FREQUENT, WITH, WITHOUT, evaluate
+from training.evaluate import ANOTHER, FREQUENT, FUSION, WITH, WITHOUT, evaluate
 from training.loop import Players, step
 from training.model import ALTReco, Discriminator, pretrained_backbone
 from training.presets import VARIANTS
@@ -48,7 +49,7 @@ def test_the_checkpoint_tells_what_training_found(data: Path, tmp_path: Path) ->
     loaded = load_checkpoint(out)
     assert loaded.settings == SETTINGS
     assert loaded.metrics == checkpoint.metrics
-    assert set(loaded.metrics) == {WITH, WITHOUT, ANOTHER, FREQUENT}
+    assert {WITH, WITHOUT, ANOTHER, FREQUENT, FUSION} <= set(loaded.metrics)
 
     manifest = read_manifest(data)
     again = evaluate(loaded.model, manifest, build_histories(manifest), workers=0, quiet=True)
@@ -65,7 +66,12 @@ def test_steps_fit_a_batch_by_its_pictures_and_users(data: Path) -> None:
     histories = build_histories(manifest)
     torch.manual_seed(0)
     network, discriminator = ALTReco(SETTINGS.model, TAGS), Discriminator(TAGS)
-    network.start_from(histories.total() / len(manifest.rows("train")), histories.sample())
+    network.start_from(
+        pictures=len(manifest.rows("train")),
+        total=histories.total(),
+        users=histories.users_per_tag(),
+        histories=histories.sample(),
+    )
     optimizers = tuple(torch.optim.AdamW(module.parameters(), lr=1e-3) for module in (network, discriminator))
     schedules = tuple(torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0) for optimizer in optimizers)
     players = Players(network, discriminator, discriminator, optimizers, schedules)
@@ -78,12 +84,12 @@ def test_steps_fit_a_batch_by_its_pictures_and_users(data: Path) -> None:
 
 @pytest.mark.parametrize("variant", [FIRST, *(pytest.param(variant, marks=pytest.mark.slow) for variant in OTHERS)])
 def test_every_variant_trains(data: Path, tmp_path: Path, variant: str) -> None:
-    settings = replace(VARIANTS[variant](SETTINGS), epochs=1, autoencoder_epochs=1)
+    settings = replace(VARIANTS[variant](SETTINGS), epochs=1, autoencoder_epochs=1, second_stage_steps=20)
     checkpoint = train(settings, data, tmp_path / "tiny.pt", options=QUIET)
     model = load_checkpoint(tmp_path / "tiny.pt").model
     assert 0 <= checkpoint.metrics[WITH]["precision@5"] <= 1
     personalizes = checkpoint.metrics[WITH] != checkpoint.metrics[ANOTHER]
-    assert personalizes == (model.preference_encoder is not None)
+    assert personalizes == model.personalized
 
 
 @pytest.mark.slow
@@ -114,6 +120,18 @@ def test_early_stopping_keeps_the_best_epoch(data: Path, tmp_path: Path) -> None
     until_best = replace(settings, epochs=best + 1, patience=30)
     expected = train(until_best, data, tmp_path / "until.pt", options=QUIET)
     assert checkpoint.metrics[WITH]["precision@5"] == pytest.approx(expected.metrics[WITH]["precision@5"], abs=0.02)
+
+
+@pytest.mark.slow
+def test_with_a_history_path_validation_users_are_kept_from_training(data: Path, tmp_path: Path) -> None:
+    settings = replace(VARIANTS["A1+path"](SETTINGS), epochs=2, patience=1, validation_share=0.4)
+    path = train(settings, data, tmp_path / "tiny.pt", options=QUIET).model.history_path
+    assert scalars(tmp_path / "tiny.log", "validation/precision@5")
+    held_out = hold_out_users(read_manifest(data), 0.4, settings.seed)
+    assert len(np.unique(held_out.users[held_out.rows("validation")])) == 3
+    assert path is not None
+    assert torch.equal(path.users, build_histories(held_out).users_per_tag())
+    assert path.users.max() <= 5 < build_histories(read_manifest(data)).users_per_tag().max()
 
 
 @pytest.mark.slow
@@ -174,7 +192,7 @@ def test_a_dry_run_tells_what_training_would_take(data: Path) -> None:
         p.numel() for m in (model, Discriminator(TAGS)) for p in m.parameters()
     )
     assert found.steps == {"train": 14}
-    assert found.pictures == {split: len(manifest.rows(split)) for split in ("train", "validation", "test")}
+    assert found.pictures == {split: len(manifest.rows(split)) for split in SPLITS}
     assert 1.9 < twice.activation_bytes / found.activation_bytes < 2.1
     assert "14  train" in str(found)
 

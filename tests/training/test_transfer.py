@@ -28,7 +28,7 @@ def checkpoint(model: ALTReco) -> Checkpoint:
 
 
 def test_another_vocabulary_keeps_the_weights_of_the_shared_tags() -> None:
-    source, target = network(4, seed=0), network(3, seed=1)
+    source, target = network(4, seed=0, history_path="hier"), network(3, seed=1, history_path="hier")
     before = {name: value.clone() for name, value in target.state_dict().items()}
     kept = start_from_checkpoint(target, NEW, checkpoint(source))
     assert (kept.shared_tags, kept.tensors) == (2, kept.of_tensors)
@@ -44,6 +44,20 @@ def test_another_vocabulary_keeps_the_weights_of_the_shared_tags() -> None:
     name = "preference_encoder.layers.0.weight"
     assert torch.equal(target.state_dict()[name][:, 2], source.state_dict()[name][:, 0])
     assert torch.equal(target.state_dict()[name][:, 1], before[name][:, 1])
+
+    old, new = source.history_path, target.history_path
+    for now, then, name in (
+        (new.a, old.a, "a"),
+        (new.b, old.b, "b"),
+        (new.population.decode.weight, old.population.decode.weight, "population.decode.weight"),
+        (new.population.encode.weight.T, old.population.encode.weight.T, "population.encode.weight"),
+    ):
+        was = before[f"history_path.{name}"]
+        assert torch.equal(now[[0, 2]], then[[3, 0]]), name
+        assert torch.equal(now[1], was[:, 1] if name.endswith("encode.weight") else was[1]), name
+    assert torch.equal(new.population.encode.bias, old.population.encode.bias)
+    assert new.shares.tolist() == pytest.approx([1 / 3] * 3), "the new data's"
+    assert new.users.tolist() == [0, 0, 0], "the new data's"
 
 
 def test_another_variant_keeps_what_fits() -> None:

@@ -1,31 +1,31 @@
 """Train and evaluate every preset and comparison method with several seeds, and report: `python -m training.ablation`.
 
-Finished runs are kept and used again, so an interrupted study goes on where it was. Without --data it generates its
-own pictures, and other ones of other users to pretrain the backbone on, as the paper starts from ImageNet.
+Finished runs are kept and used again, so an interrupted study continues. Without --data it generates its own pictures,
+and other ones of other users to pretrain the backbone on, as the paper starts from ImageNet.
 """
 
 import argparse
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from itertools import product
 from pathlib import Path
 
 from altreco_client.cli.pipe import quiet_pipe
 from tqdm import tqdm
 
 from measure.machine import describe_machine
+from training.ablation.parts import MAIN, NAMES, Part, all_parts, main_part, make_data
 from training.ablation.report import write_report
-from training.ablation.rows import METHODS, VARIANTS
+from training.ablation.rows import METHODS
 from training.ablation.study import Study, command
 from training.checkpoint import load_checkpoint
 from training.data.synthetic import SyntheticSettings, generate
-from training.errors import TrainingError
+from training.errors import SettingsError, TrainingError
 from training.presets import SIZES, preset
 from training.train import Options, train
 
-PICTURES = SyntheticSettings(pictures=3600, users=60, test_share=1 / 6, seed=7)
 PRETRAINING_PICTURES = SyntheticSettings(pictures=3600, users=60, test_share=0.05, seed=1007)
 PRETRAINING_EPOCHS = 4
 
@@ -35,9 +35,15 @@ def main() -> int:
     """Run the study; 0, or 1 with the reason on stderr."""
     arguments = _parser().parse_args()
     try:
-        study = _study(arguments)
-        carry_out(study, arguments.seeds, arguments.jobs)
-        print(f"wrote {write_report(study, arguments.seeds, arguments.out, arguments.machine)}")
+        parts = _parts(arguments)
+        names = arguments.only or [part.name for part in parts]
+        if arguments.data is None:
+            make_data(names, arguments.work)
+        carry_out([part for part in parts if part.name in names], arguments.seeds, arguments.jobs)
+        if not parts[0].is_done(arguments.seeds):
+            print(f"no report yet: it needs the part {parts[0].name}")
+        else:
+            print(f"wrote {write_report(parts, arguments.seeds, arguments.out, arguments.machine)}")
     except TrainingError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -47,23 +53,27 @@ def main() -> int:
     return 0
 
 
-def _study(arguments: argparse.Namespace) -> Study:
-    """With its data set and its backbone made, if it brings none."""
-    work: Path = arguments.work
-    data, backbone = arguments.data, arguments.backbone
-    if data is None:
-        data = generate(work / "data", PICTURES)
+def _parts(arguments: argparse.Namespace) -> list[Part]:
+    """All parts, or the main one alone if the data is given; with a backbone made unless it is given."""
+    work, data, backbone = arguments.work, arguments.data, arguments.backbone
+    if data is not None and set(arguments.only or ()) - {MAIN}:
+        raise SettingsError(f"--data takes the place of generated data: expected --only {MAIN} beside it, or no --only")
     if backbone is None:
         backbone = _pretrained(arguments.size, work, arguments.device)
-    return Study(
-        size=arguments.size,
-        data=str(data),
-        work=str(work / "runs"),
-        backbone=str(backbone),
-        epochs=arguments.epochs or SIZES[arguments.size]().epochs,
-        workers=arguments.workers,
-        device=arguments.device,
-    )
+
+    def study(folder: Path, epochs: int) -> Study:
+        return Study(
+            size=arguments.size,
+            data=str(folder),
+            work=str(work / "runs" / folder.name),
+            backbone=str(backbone),
+            epochs=epochs,
+            workers=arguments.workers,
+            device=arguments.device,
+        )
+
+    epochs = arguments.epochs or SIZES[arguments.size]().epochs
+    return all_parts(work, study, epochs) if data is None else [main_part(study(data, epochs))]
 
 
 def _pretrained(size: str, work: Path, device: str) -> Path:
@@ -81,16 +91,23 @@ def _pretrained(size: str, work: Path, device: str) -> Path:
     return folder
 
 
-def carry_out(study: Study, seeds: int, jobs: int) -> None:
-    """All runs that have no result yet, `jobs` at a time. Raises TrainingError when one fails; other results stay.
+def carry_out(parts: Sequence[Part], seeds: int, jobs: int) -> None:
+    """Do all runs that have no result yet, `jobs` at a time. Raises TrainingError if one fails; other results stay.
 
-    The first seed's come first, so that there is something to look at early.
+    The runs of the first seed come first.
     """
-    Path(study.work).mkdir(parents=True, exist_ok=True)
-    for runs in (VARIANTS, (METHODS,)):  # METHODS takes what the variants have trained
-        missing = [(run, seed) for seed, run in product(range(seeds), runs) if not study.is_done(run, seed)]
+    for methods in (False, True):  # METHODS uses what the variants have trained
+        runs = [
+            (study, run, seed)
+            for seed in range(seeds)
+            for part in parts
+            for study in part.studies
+            for run in part.runs
+            if (run == METHODS) is methods
+        ]
+        missing = [run for run in dict.fromkeys(runs) if not run[0].is_done(*run[1:])]
         with ThreadPoolExecutor(jobs) as pool:
-            futures = [pool.submit(_run, study, run, seed, jobs) for run, seed in missing]
+            futures = [pool.submit(_run, *run, jobs) for run in missing]
             try:
                 for future in tqdm(as_completed(futures), "runs", total=len(futures), unit="run"):
                     future.result()
@@ -102,6 +119,7 @@ def carry_out(study: Study, seeds: int, jobs: int) -> None:
 def _run(study: Study, run: str, seed: int, jobs: int) -> None:
     threads = str(max(1, (os.cpu_count() or 1) // jobs))
     log = study.result(run, seed).with_suffix(".txt")
+    log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as output:
         done = subprocess.run(
             command(study, run, seed),
@@ -119,6 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training.ablation", description=__doc__)
     parser.add_argument("--size", choices=tuple(SIZES), default="ablation", help="size preset (default: %(default)s)")
     parser.add_argument("--data", type=Path, help="data set folder, instead of generated pictures")
+    parser.add_argument("--only", choices=NAMES, nargs="+", help="parts to do (default: all; with --data: main)")
     parser.add_argument("--backbone", help='pretrained, by name or folder; "" for random weights')
     parser.add_argument("--epochs", type=int, help="instead of the size's")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each variant (default: %(default)s)")

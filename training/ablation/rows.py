@@ -1,9 +1,9 @@
-"""What the study compares: the rows of its tables."""
+"""What the study compares: runs, the rows of its tables, and the questions that differences of rows answer."""
 
 from dataclasses import dataclass
 
-from training.evaluate import ANOTHER, FREQUENT, WITH, WITHOUT
-from training.methods.compare import FASTTAG, FUSION, NEIGHBOURS, OWN
+from training.evaluate import ANOTHER, FREQUENT, WITHOUT, fused
+from training.methods.compare import FASTTAG, NEIGHBOURS, OWN
 
 METHODS = "methods"
 """The run, beside the variants', of what needs no training of a network of its own."""
@@ -11,65 +11,70 @@ METHODS = "methods"
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the report: the run that it comes from (a variant of `training/presets.py`, or METHODS), and which of
-    the run's results.
+    """A line of a table. `run`: a variant of `training/presets.py`, or METHODS.
+
+    `result`: the method that the row shows, whatever the column's history is. None: the column's history itself, or
+    its late fusion if `fuses`.
     """
 
     label: str
     run: str
-    result: str = WITH
+    result: str | None = None
+    fuses: bool = False
+
+    def method(self, history: str) -> str:
+        """The method of `evaluate` in the column of this history."""
+        return self.result or (fused(history) if self.fuses else history)
 
 
-FULL = Row("A6: the full model", "A6")
-COLD = Row("A4: A6 without history (cold start)", "A6", WITHOUT)
+A1, A2, A6 = Row("A1: visual net alone", "A1"), Row("A2: with U_E, joint", "A2"), Row("A6: the paper's model", "A6")
+LATE = Row("A1, late fusion", METHODS, fuses=True)
+A1_PATH, A6_PATH = Row("A1 + path", "A1+path"), Row("A6 + path", "A6+path")
+A1_HIER, A6_HIER = Row("A1 + hier", "A1+hier"), Row("A6 + hier", "A6+hier")
+COLD = Row("A4: A6 without history", "A6", WITHOUT)
+STRANGER = Row("A6, another user's history", "A6", ANOTHER)
+
+MODELS = (A1, LATE, A2, A6, A1_PATH, A6_PATH, A1_HIER, A6_HIER)
+"""Compared with every kind of history."""
 
 TABLES: dict[str, tuple[Row, ...]] = {
-    "Parts of the model (the paper's Tables VII and VIII)": (
-        Row("A1: visual net alone", "A1"),
-        Row("A2: with user preference, joint", "A2"),
-        Row("A3: A6, auto-encoder trained first, then frozen", "A3"),
+    "Parts (the paper's Tables VII and VIII)": (
+        A1,
+        A2,
+        Row("A3: auto-encoder trained first, then frozen", "A3"),
         COLD,
-        Row("A5: adversarial loss on the personalized tags", "A5"),
-        FULL,
+        Row("A5: D judges personalized tags", "A5"),
+        A6,
     ),
-    "The auto-encoder (Table IX)": (
+    "Auto-encoder (Table IX)": (
         Row("no skips, MSE", "no-skips-mse"),
         Row("skips, MSE", "skips-mse"),
         Row("no skips, Huber", "no-skips-huber"),
-        Row("skips, Huber (A6)", "A6"),
     ),
     "Integration of e and u_p (section IV b)": (
         Row("addition", "addition"),
         Row("multiplication", "multiplication"),
-        Row("concatenation (A6)", "A6"),
     ),
-    "The adversarial loss": (
-        Row("none: theta 0, G and L_g stay", "no-adversary"),
-        Row("-log D(G(e)), theta 1e-4 (A6)", "A6"),
-        Row("log(1 - D(G(e))), equation 3 as printed, theta 1e-4", "saturating"),
-        Row("-log D(G(e)), theta 1: the paper's equal weights", "equal-weights"),
+    "Adversarial loss": (
+        Row("theta 0", "no-adversary"),
+        Row("equation 3 as printed", "saturating"),
+        Row("theta 1: equal weights", "equal-weights"),
     ),
-    "The histories": (
-        Row("leave-one-out (A6)", "A6"),
-        Row("query picture included, as in the paper", "query-included"),
-        Row("A6, with another user's history", "A6", ANOTHER),
-        COLD,
+    "Histories": (
+        Row("query picture included", "query-included"),
+        STRANGER,
     ),
     "Comparison methods (Tables IV to VI)": (
         Row("most frequent tags", "A6", FREQUENT),
-        Row("user's own most frequent tags", METHODS, OWN),
-        Row("visual k-nearest-neighbour votes", METHODS, NEIGHBOURS),
+        Row("own most frequent tags", METHODS, OWN),
+        Row("visual neighbours", METHODS, NEIGHBOURS),
         Row("FastTag", METHODS, FASTTAG),
-        Row("Softmax loss, visual net", "softmax"),
-        Row("WARP loss, visual net", "warp"),
-        Row("cross-entropy, visual net (A1)", "A1"),
-        Row("A1 with late-fused user prior", METHODS, FUSION),
-        FULL,
+        Row("Softmax loss", "softmax"),
+        Row("WARP loss", "warp"),
+        LATE,
     ),
 }
-
-VARIANTS = tuple(dict.fromkeys(row.run for rows in TABLES.values() for row in rows if row.run != METHODS))
-"""To train; METHODS comes after them, as it takes the features of A1."""
+"""Each with the user's own history."""
 
 
 @dataclass(frozen=True)
@@ -81,25 +86,42 @@ class Question:
     over: Row
 
 
-A1, A2, NO_ADVERSARY = Row("A1", "A1"), Row("A2", "A2"), Row("theta 0", "no-adversary")
-FREQUENT_TAGS = Row("most frequent tags", "A6", FREQUENT)
-
 QUESTIONS = (
-    Question("Does the picture count? A1 over the most frequent tags", A1, FREQUENT_TAGS),
-    Question("Does personalization pay? A2 over A1", A2, A1),
-    Question(
-        "Is learned fusion better than late fusion? A2 over A1 with a late-fused prior", A2, Row("", METHODS, FUSION)
-    ),
-    Question("Does the generator with L_g help? theta 0 over A2", NO_ADVERSARY, A2),
-    Question("Does the adversarial loss help? A6 over theta 0", FULL, NO_ADVERSARY),
-    Question("Should D judge generalized tags? A6 over A5", FULL, Row("A5", "A5")),
-    Question("Is joint training better? A6 over A3", FULL, Row("A3", "A3")),
-    Question("Non-saturating over saturating", FULL, Row("", "saturating")),
-    Question("theta 1e-4 over equal weights", FULL, Row("", "equal-weights")),
-    Question("Skips: A6 over no skips with Huber", FULL, Row("", "no-skips-huber")),
-    Question("Huber: A6 over skips with MSE", FULL, Row("", "skips-mse")),
-    Question("Concatenation over addition", FULL, Row("", "addition")),
-    Question("Concatenation over multiplication", FULL, Row("", "multiplication")),
-    Question("Leave-one-out over histories with the query picture", FULL, Row("", "query-included")),
-    Question("Whose history it is: A6 over A6 with another user's", FULL, Row("", "A6", ANOTHER)),
+    Question("Does the picture count? A1, most frequent tags", A1, Row("", "A6", FREQUENT)),
+    Question("Does U_E pay? A2, A1", A2, A1),
+    Question("U_E or late fusion? A2, late fusion", A2, LATE),
+    Question("Path or late fusion? A6 + path, late fusion", A6_PATH, LATE),
+    Question("Hier or late fusion? A1 + hier, late fusion", A1_HIER, LATE),
+    Question("U_E beside the path: A6 + path, A1 + path", A6_PATH, A1_PATH),
+    Question("Population prior: A1 + hier, A1 + path", A1_HIER, A1_PATH),
+    Question("U_E beside it: A6 + hier, A1 + hier", A6_HIER, A1_HIER),
+    Question("G with L_g: theta 0, A2", Row("", "no-adversary"), A2),
+    Question("Adversarial loss: A6, theta 0", A6, Row("", "no-adversary")),
+    Question("D judges generalized tags: A6, A5", A6, Row("", "A5")),
+    Question("Joint training: A6, A3", A6, Row("", "A3")),
+    Question("Non-saturating, equation 3", A6, Row("", "saturating")),
+    Question("theta 1e-4, equal weights", A6, Row("", "equal-weights")),
+    Question("Skips: A6, no skips with Huber", A6, Row("", "no-skips-huber")),
+    Question("Huber: A6, skips with MSE", A6, Row("", "skips-mse")),
+    Question("Concatenation, addition", A6, Row("", "addition")),
+    Question("Concatenation, multiplication", A6, Row("", "multiplication")),
+    Question("Leave-one-out, query picture included", A6, Row("", "query-included")),
+    Question("Own history, another user's", A6, STRANGER),
 )
+"""Each text ends with the names of `row` and `over`."""
+
+FEW_PICTURES = (A1, LATE, A6, A6_PATH, A1_HIER)
+"""Compared on many users with few pictures."""
+POPULATION = (A1_PATH, A1_HIER)
+"""Compared on more and more training users."""
+
+
+def runs_of(rows: tuple[Row, ...]) -> tuple[str, ...]:
+    """The runs that these rows need, each once."""
+    return tuple(dict.fromkeys(row.run for row in rows))
+
+
+VARIANTS = tuple(
+    run for run in runs_of((*MODELS, *(row for rows in TABLES.values() for row in rows))) if run != METHODS
+)
+"""To train on the main data set."""

@@ -1,4 +1,4 @@
-"""One study and its runs; a run is a process of its own, whose result is a JSON file, so that a study can go on.
+"""The runs on one data set. A run is a process of its own with a JSON file as its result, so that a study can continue.
 
 `python -m training.ablation.study STUDY RUN SEED` does one run; `python -m training.ablation` all of them.
 """
@@ -15,6 +15,7 @@ from training.checkpoint import load_checkpoint
 from training.data.histories import build_histories
 from training.data.manifest import hold_out, read_manifest
 from training.errors import TrainingError
+from training.evaluate import Metrics
 from training.methods.compare import compare
 from training.model import pretrained_backbone
 from training.presets import preset
@@ -26,7 +27,10 @@ VISUAL_NET = "A1"
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """What all runs share. `backbone`: hub name or folder of pretrained weights; "" starts from random ones."""
+    """What all runs on one data set share.
+
+    `backbone`: hub name or folder of pretrained weights; "" starts from random ones. `work`: folder of the results.
+    """
 
     size: str
     data: str
@@ -37,7 +41,7 @@ class Study:
     device: str
 
     def settings(self, variant: str, seed: int) -> TrainSettings:
-        """Of one training run."""
+        """The settings of one training run."""
         settings = preset(f"{self.size}/{variant}", seed=seed, epochs=self.epochs)
         if self.backbone:
             model = replace(settings.model, backbone=pretrained_backbone(self.backbone))
@@ -49,9 +53,17 @@ class Study:
         return Path(self.work) / f"{run}-{seed}.json"
 
     def is_done(self, run: str, seed: int) -> bool:
-        """Whether the result of these very settings is there."""
+        """Whether there is a result of exactly these settings."""
         path = self.result(run, seed)
         return path.exists() and json.loads(path.read_text())["settings"] == self._described(run, seed)
+
+    def metrics(self, run: str, seed: int) -> Metrics:
+        """The result of a finished run."""
+        return json.loads(self.result(run, seed).read_text())["metrics"]
+
+    def seconds(self, run: str, seed: int) -> float:
+        """How long a finished run took."""
+        return json.loads(self.result(run, seed).read_text())["seconds"]
 
     def carry_out(self, run: str, seed: int) -> None:
         """Do the run and write its result; raises TrainingError."""
@@ -71,7 +83,7 @@ class Study:
         return self.result(variant, seed).with_suffix(".pt")
 
     def _described(self, run: str, seed: int) -> str:
-        """All that decides a result."""
+        """Everything that decides a result."""
         return f"{self.data} {run} {to_json(self.settings(VISUAL_NET if run == METHODS else run, seed))}"
 
 
@@ -87,7 +99,7 @@ def main() -> int:
 
 
 def command(study: Study, run: str, seed: int) -> list[str]:
-    """What `main` is called as."""
+    """The command line that `main` takes."""
     return [sys.executable, "-m", "training.ablation.study", json.dumps(asdict(study)), run, str(seed)]
 
 

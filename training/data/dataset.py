@@ -1,4 +1,4 @@
-"""From the manifest to batches of tensors."""
+"""Data sets and loaders: batches of tensors from the rows of a manifest."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
@@ -21,22 +21,23 @@ from training.settings import TrainSettings
 
 @dataclass(frozen=True)
 class Batch:
-    """`image` uint8 [batch, 224, 224, 3], `history` u_h float [batch, N], `tags` 0/1 float [batch, N], `user` int64
-    [batch]; in training, `noise` float [batch, N] uniform in [0, 1) for the jitter of equation 7, else [batch, 0].
+    """`image` uint8 [batch, 224, 224, 3]; `counts` float [batch, N], the users' histories as raw counts; `tags` 0/1
+    float [batch, N]; `user` int64 [batch]; in training, `noise` float [batch, N] uniform in [0, 1) for the jitter of
+    equation 7, else [batch, 0].
     """
 
     image: Tensor
-    history: Tensor
+    counts: Tensor
     tags: Tensor
     user: Tensor
     noise: Tensor
 
     def to(self, device: torch.device) -> "Batch":
-        """On the device."""
+        """Copy the tensors to a device."""
         return Batch(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))
 
     def pin_memory(self) -> "Batch":
-        """In memory that a GPU copies from by itself; DataLoader calls this."""
+        """Copy the tensors to pinned memory; DataLoader calls this."""
         return Batch(*(getattr(self, field.name).pin_memory() for field in fields(self)))
 
 
@@ -45,16 +46,18 @@ Item = tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32], np.int
 
 
 class TrainingPictures(Dataset):
-    """Training pictures, cropped and flipped at random; keyed by (epoch, row), so that what comes out depends on
-    nothing but seed, epoch and row: on any number of workers and processes, and after a resume.
+    """Training pictures, cropped and flipped at random.
+
+    An item depends only on seed, epoch and row, so it is the same with any number of workers and processes, and after
+    a resume.
     """
 
     def __init__(self, manifest: Manifest, histories: Histories, settings: TrainSettings, *, images: bool) -> None:
-        """Keep what a worker process needs; without `images`, the auto-encoder's training reads no files."""
+        """Keep what a worker process needs. Without `images`, as for the auto-encoder alone, no file is read."""
         self.manifest, self.histories, self.settings, self.images = manifest, histories, settings, images
 
     def __getitem__(self, key: tuple[int, int]) -> Item:
-        """One picture with its user's history, leave-one-out unless the settings include the query image."""
+        """Return one picture with its user's history, leave-one-out unless the settings say otherwise."""
         epoch, row = key
         rng = np.random.default_rng([self.settings.seed, epoch, row])
         x, y, flip, hidden = rng.random(4)
@@ -63,34 +66,34 @@ class TrainingPictures(Dataset):
             image = image[:, ::-1]
         user = self.manifest.users[row]
         without = None if self.settings.include_query_image else self.manifest.tags[row]
-        history = self.histories.vector(user, without)
+        counts = self.histories.tag_counts(user, without)
         if hidden < self.settings.history_dropout:
-            history = np.zeros_like(history)
-        noise = rng.random(len(history), dtype=np.float32)
-        return np.ascontiguousarray(image), history, self.manifest.multi_hot(row), user, noise
+            counts = np.zeros_like(counts)
+        noise = rng.random(len(counts), dtype=np.float32)
+        return np.ascontiguousarray(image), counts, self.manifest.multi_hot(row), user, noise
 
 
 class EvaluationPictures(Dataset):
-    """One split's pictures, centre crop, with their users' histories over the training pictures."""
+    """Pictures, centre crop, with the whole histories of their users."""
 
     def __init__(self, manifest: Manifest, histories: Histories, rows: NDArray[np.int64]) -> None:
         """`rows` of the manifest, none of them counted in `histories`."""
         self.manifest, self.histories, self.rows = manifest, histories, rows
 
     def __len__(self) -> int:
-        """How many pictures there are."""
+        """Return the number of pictures."""
         return len(self.rows)
 
     def __getitem__(self, index: int) -> Item:
-        """One picture."""
+        """Return one picture."""
         row = int(self.rows[index])
         user = self.manifest.users[row]
         nothing = np.empty(0, dtype=np.float32)
-        return _read(self.manifest, row), self.histories.vector(user), self.manifest.multi_hot(row), user, nothing
+        return _read(self.manifest, row), self.histories.tag_counts(user), self.manifest.multi_hot(row), user, nothing
 
 
 class ShuffledEpochs(Sampler[list[tuple[int, int]]]):
-    """Batches of (epoch, row) over all epochs from step `start` on; the last, smaller batch of an epoch is left out.
+    """Batches of (epoch, row) for all epochs, from step `start` on; an epoch's last, smaller batch is left out.
 
     With several processes, each gets every `processes`-th picture of each batch.
     """
@@ -105,11 +108,11 @@ class ShuffledEpochs(Sampler[list[tuple[int, int]]]):
         self.steps = settings.epochs * self.steps_per_epoch
 
     def __len__(self) -> int:
-        """Steps that are left."""
+        """Return the number of remaining steps."""
         return self.steps - self.start
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        """One list of keys a step."""
+        """Yield one list of keys per step."""
         first, skipped = divmod(self.start, self.steps_per_epoch)
         for epoch in range(first, self.settings.epochs):
             order = np.random.default_rng([self.settings.seed, epoch]).permutation(self.rows)
@@ -119,14 +122,14 @@ class ShuffledEpochs(Sampler[list[tuple[int, int]]]):
 
 
 def training_batches(pictures: TrainingPictures, sampler: ShuffledEpochs, workers: int) -> Iterator[Batch]:
-    """The steps of `sampler`; raises DataError for a picture that cannot be read."""
+    """Yield the batches of `sampler`; raises DataError for a picture that cannot be read."""
     return _batches(pictures, workers, batch_sampler=sampler)
 
 
 def evaluation_batches(
     manifest: Manifest, histories: Histories, rows: NDArray[np.int64], workers: int, batch_size: int = 50
 ) -> Iterator[Batch]:
-    """The rows in order; raises DataError for a picture that cannot be read."""
+    """Yield the rows in order; raises DataError for a picture that cannot be read."""
     return _batches(EvaluationPictures(manifest, histories, rows), workers, batch_size=batch_size)
 
 
@@ -143,7 +146,7 @@ def _batches(pictures: Dataset, workers: int, **options: object) -> Iterator[Bat
     try:
         yield from loader
     except DataError as error:
-        # From a worker process it comes with that process's traceback in its message, and its own words last.
+        # From a worker process, the message starts with that process's traceback.
         raise DataError(str(error).rstrip().rsplit("DataError: ", 1)[-1]) from None
 
 
@@ -159,5 +162,5 @@ def _read(manifest: Manifest, row: int, x: float = 0.5, y: float = 0.5) -> NDArr
 
 
 def image_path(manifest: Manifest, row: int) -> Path:
-    """Where the picture's file should be."""
+    """Return the path of the picture's file."""
     return manifest.root / manifest.images[row]

@@ -1,8 +1,8 @@
 """The manifest of a data set: its pictures, with user, tags and split.
 
 A data set is a folder with `manifest.parquet` (columns `image`: path under the folder, `user`, `tags`: list of
-strings, `split`: train, validation or test) and `vocabulary.txt` (one tag per line, in the order of the
-model's tensors). See docs/data.md.
+strings, `split`: one of SPLITS) and `vocabulary.txt` (one tag per line, in the order of the model's tensors). See
+docs/data.md.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,7 +20,8 @@ from training.errors import DataError
 MANIFEST_FILE = "manifest.parquet"
 VOCABULARY_FILE = "vocabulary.txt"
 SCHEMA = {"image": pl.String, "user": pl.String, "tags": pl.List(pl.String), "split": pl.String}
-SPLITS = ("train", "validation", "test")
+SPLITS = ("train", "validation", "test", "history")
+"""`history`: the past pictures of a user without training pictures. Only their tags are used."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +41,7 @@ class Manifest:
     split: NDArray[np.int8]
 
     def rows(self, split: str) -> NDArray[np.int64]:
-        """Find the rows of "train", "validation" or "test"."""
+        """The rows of one of SPLITS, in the order of the file."""
         return np.flatnonzero(self.split == SPLITS.index(split))
 
     def multi_hot(self, row: int) -> NDArray[np.float32]:
@@ -68,6 +69,32 @@ def hold_out(manifest: Manifest, share: float, seed: int) -> Manifest:
     return replace(manifest, split=split)
 
 
+def hold_out_users(manifest: Manifest, share: float, seed: int) -> Manifest:
+    """Hold out a random share of the training users for validation, unless the data set has validation users.
+
+    Half of each one's training pictures become validation pictures, the others their history. At least one user with
+    two pictures, never all users; raises DataError where that cannot be.
+    """
+    rows, validation = manifest.rows("train"), manifest.rows("validation")
+    users, pictures = np.unique(manifest.users[rows], return_counts=True)
+    if not np.isin(manifest.users[validation], users).all():
+        return manifest
+    several = users[pictures > 1]
+    if not 0 < share < 1 or len(users) < 2 or len(several) == 0:
+        raise DataError(
+            f"cannot hold out {share} of {len(users)} training users: expected 0 < share < 1 and at least 2 users, one "
+            "of them with 2 pictures"
+        )
+    rng = np.random.default_rng(seed)
+    count = min(len(users) - 1, len(several), max(1, round(share * len(users))))
+    held = rng.permutation(rows[np.isin(manifest.users[rows], rng.choice(several, count, replace=False))])
+    held = held[np.argsort(manifest.users[held], kind="stable")]
+    split = manifest.split.copy()
+    split[held[0::2]] = SPLITS.index("validation")
+    split[held[1::2]] = SPLITS.index("history")
+    return replace(manifest, split=split)
+
+
 def read_manifest(root: Path, *, rows_at_once: int = 1_000_000) -> Manifest:
     """Read a data set; raises DataError, which says what is missing. Tags outside the vocabulary are dropped.
 
@@ -89,6 +116,12 @@ def read_manifest(root: Path, *, rows_at_once: int = 1_000_000) -> Manifest:
     )
     if not manifest.tags.lengths[manifest.rows("train")].any():
         raise DataError(f"{root}: no training picture has a tag of {VOCABULARY_FILE}; is it from another data set?")
+    both = np.intersect1d(manifest.users[manifest.rows("train")], manifest.users[manifest.rows("history")])
+    if len(both):
+        raise DataError(
+            f"{path}: user {manifest.user_names[both[0]]!r} has pictures of the splits train and history: expected "
+            "history only for users without training pictures"
+        )
     return manifest
 
 
@@ -120,7 +153,7 @@ def _check(path: Path) -> None:
         raise DataError(f"{path}: {found[nameless[0]].item()} rows have no {nameless[0]}: expected one in each row")
     splits = set(pl.scan_parquet(path).select(pl.col("split").unique()).collect()["split"])
     if unknown := splits - set(SPLITS):
-        raise DataError(f"{path}: split {sorted(map(str, unknown))}: expected train, validation or test")
+        raise DataError(f"{path}: split {sorted(map(str, unknown))}: expected {', '.join(SPLITS)}")
     if "train" not in splits:
         raise DataError(f"{path} has no training pictures")
 

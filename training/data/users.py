@@ -16,10 +16,10 @@ DIALECTS = 4
 
 @dataclass(frozen=True, kw_only=True)
 class User:
-    """One person's habits; every value is a probability but for `words` and `rare`, which are in order of preference.
+    """One person's habits. `words` and `rare` are in order of preference; all other values are probabilities.
 
-    `words`: concept to synonyms; `notices`: concept to the chance that it is tagged where it can be seen; `habits`:
-    tag to the chance that it is given to any picture; `scenes`: setting to how often it is photographed.
+    `words`: concept to synonyms. `notices`: concept to the chance that it is tagged if it can be seen. `habits`: tag to
+    the chance that it is given to any picture. `scenes`: setting to how often it is photographed.
     """
 
     name: str
@@ -36,10 +36,11 @@ class User:
     """Expected number of rare tags on a picture."""
 
 
-def make_users(count: int, vocabulary: Sequence[str], seed: int) -> tuple[User, ...]:
-    """The users of a data set; they know no words outside the vocabulary."""
+def make_users(count: int, vocabulary: Sequence[str], seed: int, first: int = 0) -> tuple[User, ...]:
+    """The users `first`, `first` + 1, ... of a data set; they know no words outside the vocabulary."""
     dialects = [_dialect(np.random.default_rng([seed, 0, 1, d])) for d in range(DIALECTS)]
-    return tuple(_user(i, dialects, vocabulary, np.random.default_rng([seed, i, 2])) for i in range(count))
+    numbers = range(first, first + count)
+    return tuple(_user(i, dialects, vocabulary, np.random.default_rng([seed, i, 2])) for i in numbers)
 
 
 def tag_picture(user: User, scene: Scene, rng: np.random.Generator) -> list[str]:
@@ -73,7 +74,7 @@ def _rare(user: User, rng: np.random.Generator) -> str:
 
 
 def _on_second_thought(user: User, scene: Scene) -> list[str]:
-    """What someone adds who gave too few tags: what they notice most, then habits, then further words for the same."""
+    """What a user with too few tags adds: what they notice most, then habits, then synonyms, then rare tags."""
     noticed = sorted(scene.concepts, key=lambda concept: -user.notices[concept])
     words = [user.words[concept] for concept in noticed]
     habits = sorted(user.habits, key=lambda tag: -user.habits[tag])
@@ -107,7 +108,7 @@ def _user(
         notices=_notices(rng),
         habits={tag: chance for tag, chance in _habits(rng).items() if tag in vocabulary},
         scenes=dict(zip(SETTINGS, taste.tolist(), strict=True)),
-        rare=tuple(map(str, rng.permutation(tail))),
+        rare=tuple(tail[i] for i in rng.permutation(len(tail))),
         strays=float(rng.gamma(1.5, 0.3)),
     )
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from training.checkpoint import load_with_data
 from training.data.manifest import Manifest
+from training.data.past import past_pictures
 from training.errors import CheckpointError, DataError, SettingsError, TrainingError
 from training.explore.growth import Exploration, explore
 from training.explore.show import LEGEND, format_exploration, write_figure
@@ -37,7 +38,7 @@ def main(command_line: Sequence[str] | None = None) -> int:
 
 def _explore(arguments: argparse.Namespace) -> list[Exploration]:
     checkpoint, manifest, histories = load_with_data(arguments.checkpoint, arguments.data)
-    if checkpoint.model.preference_encoder is None:
+    if not checkpoint.model.personalized:
         raise CheckpointError(
             f"{arguments.checkpoint} is a visual-only model, which no history changes: "
             "expected one with user preference"
@@ -50,14 +51,14 @@ def _explore(arguments: argparse.Namespace) -> list[Exploration]:
 
 
 def _richest(manifest: Manifest, number: int) -> list[int]:
-    """Rows of test pictures with tags, each of another user, the users with most training pictures first."""
+    """Rows of test pictures with tags, each of another user, the users with the longest histories first."""
     if not 1 <= number <= MOST_PICTURES:
         raise SettingsError(f"{number} pictures: expected 1 to {MOST_PICTURES}")
     test = _test_rows(manifest)
     test = test[manifest.tags.lengths[test] > 0]
     users, first = np.unique(manifest.users[test], return_index=True)
-    training_pictures = np.bincount(manifest.users[manifest.rows("train")], minlength=len(manifest.user_names))
-    order = np.argsort(-training_pictures[users], kind="stable")
+    past = np.diff(past_pictures(manifest).offsets)
+    order = np.argsort(-past[users], kind="stable")
     return test[first[order]][:number].tolist()
 
 
@@ -94,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m training.explore",
         description="Show how the recommended tags follow the user's history: for some test pictures, the best tags as "
-        "their owner's history grows from 0 to 25, 50, 75 and 100 % of the owner's training pictures, and what two "
+        "their owner's history grows from 0 to 25, 50, 75 and 100 % of the owner's past pictures, and what two "
         "users get for the same picture. As tables on stdout, and as a PNG.",
     )
     parser.add_argument("checkpoint", type=Path, help="what `python -m training.train` wrote; with user preference")
@@ -106,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         default=4,
         metavar="N",
-        help="so many test pictures, of the users with most training pictures (default: %(default)s)",
+        help="so many test pictures, of the users with most past pictures (default: %(default)s)",
     )
     chosen.add_argument(
         "--picture", nargs="+", metavar="IMAGE", help="these test pictures instead, as the manifest names them"

@@ -6,22 +6,23 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from altreco_client import Tag
+from altreco_client import Reason, Tag
 from altreco_client.images import load_crop
-from altreco_client.vector import normalize
+from altreco_client.reasons import reason
 from numpy.typing import NDArray
 
 from training.data.histories import Histories
 from training.data.manifest import Manifest
+from training.data.past import past_pictures
 from training.model import ALTReco
 
 SHARES = (0, 25, 50, 75, 100)
-"""Per cent of a user's training pictures, in the manifest's order, that the history counts (Table XII)."""
+"""Per cent of a user's past pictures, in the manifest's order, that the history counts (Table XII)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """What is recommended when `share` per cent of the owner's training pictures, the first `pictures`, are counted.
+    """What is recommended when `share` per cent of the owner's past pictures, the first `pictures`, are counted.
 
     `added`: the tags that were not in the history of the step before, most used first. `tags`: best first.
     `came_up`: those of `tags` that were not recommended in the step before.
@@ -36,11 +37,11 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What is recommended to a user with all of the history, whose tags are `used`, most used first."""
+    """What is recommended to a user with the full history, and why; `used`: the history's tags, most used first."""
 
     user: str
     used: tuple[str, ...]
-    tags: tuple[Tag, ...]
+    reasons: tuple[Reason, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,20 +61,26 @@ def explore(
 ) -> Exploration:
     """The best k tags of a picture for its owner's growing history and for `users`.
 
-    None: the owner and the user with the least similar history. Raises InvalidImage.
+    Without `users`: for the owner and the user with the least similar history. Raises InvalidImage.
     """
     owner = int(manifest.users[row])
     shown = list(dict.fromkeys(users or (owner, histories.least_similar(owner))))
     pictures, grown = _grow(manifest, owner)
-    full = [histories.dense_counts(user) for user in shown]
-    tags = _recommend(model, manifest, row, [*grown, *full], k)
+    full = [histories.tag_counts(user) for user in shown]
+    scores = _scores(model, manifest, row, [*grown, *full])
+    tags = [_best(manifest, own, k) for own in scores]
+    alone = dict(zip(manifest.vocabulary.tags, scores[0].tolist(), strict=True))  # the first share is 0
     return Exploration(
         image=manifest.images[row],
         owner=manifest.user_names[owner],
         own_tags=tuple(manifest.vocabulary.tags[i] for i in manifest.tags[row]),
         steps=_steps(manifest, pictures, grown, tags[: len(SHARES)]),
         answers=tuple(
-            Answer(user=manifest.user_names[user], used=_most_used(manifest, counts), tags=best)
+            Answer(
+                user=manifest.user_names[user],
+                used=_most_used(manifest, counts),
+                reasons=tuple(reason(tag, alone[tag.name]) for tag in best),
+            )
             for user, counts, best in zip(shown, full, tags[len(SHARES) :], strict=True)
         ),
     )
@@ -81,27 +88,23 @@ def explore(
 
 def _grow(manifest: Manifest, user: int) -> tuple[list[int], list[NDArray[np.float32]]]:
     """For each share the number of pictures, rounded up, and their tags' counts, float32 [N]."""
-    train = manifest.rows("train")
-    rows = train[manifest.users[train] == user]
+    past = past_pictures(manifest)
+    rows = past.of(user)
     pictures = [math.ceil(len(rows) * share / 100) for share in SHARES]
-    grown = [np.zeros(len(manifest.vocabulary), dtype=np.float32) for _ in SHARES]
-    for number, counts in zip(pictures, grown, strict=True):
-        for row in rows[:number]:
-            counts[manifest.tags[row]] += 1
-    return pictures, grown
+    return pictures, [past.tag_counts(rows[:number]) for number in pictures]
 
 
-def _recommend(
-    model: ALTReco, manifest: Manifest, row: int, counts: Sequence[NDArray[np.float32]], k: int
-) -> list[tuple[Tag, ...]]:
-    """The best k for each of the histories; the picture is encoded once."""
+def _scores(model: ALTReco, manifest: Manifest, row: int, counts: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """T_p for each of the histories, float32 [histories, N]; the picture is encoded once."""
     image = load_crop(manifest.root / manifest.images[row])
     encoding = model.visual_encoder(torch.tensor(image)[None])
-    history = torch.from_numpy(normalize(np.stack(counts)))
-    scores = model.recommend_encoded(encoding.expand(len(history), -1, -1, -1), history).numpy()
-    best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    histories = torch.from_numpy(np.stack(counts))
+    return model.recommend_encoded(encoding.expand(len(histories), -1, -1, -1), histories).numpy()
+
+
+def _best(manifest: Manifest, scores: NDArray[np.float32], k: int) -> tuple[Tag, ...]:
     names = manifest.vocabulary.tags
-    return [tuple(Tag(names[i], float(own[i])) for i in order) for own, order in zip(scores, best, strict=True)]
+    return tuple(Tag(names[i], float(scores[i])) for i in np.argsort(-scores, kind="stable")[:k])
 
 
 def _steps(

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from itertools import zip_longest
 from pathlib import Path
 
-from altreco_client import Tag
+from altreco_client import Reason, Tag
 
 from measure.pictures import INK, LARGE, new_figure
 from training import figures
@@ -15,7 +15,7 @@ LISTED = 6
 """Tags of a history that are shown, the most used."""
 LINE = 38
 """Characters that fit above a column of the picture."""
-LEGEND = "* a tag that the owner gave, + not recommended in the step before"
+LEGEND = f"* a tag that the owner gave, + not recommended in the step before; {figures.REASONS}"
 
 
 def format_exploration(exploration: Exploration) -> str:
@@ -26,7 +26,7 @@ def format_exploration(exploration: Exploration) -> str:
         for step in exploration.steps
     ]
     users = [
-        ([_name(answer, exploration)], answer.used[:LISTED] or ["nothing"], _cells(answer.tags, own))
+        ([_name(answer, exploration)], answer.used[:LISTED] or ["nothing"], _reasons(answer.reasons, own))
         for answer in exploration.answers
     ]
     title = f"{exploration.image} of {exploration.owner}, own tags: {', '.join(own) or 'none'}"
@@ -48,7 +48,7 @@ def write_figure(explorations: Sequence[Exploration], root: Path, path: Path) ->
         "The owner's history grows (green: a tag that the owner gave; orange: not recommended in the step before)",
         **style,
     )
-    below.suptitle("The same photo, two users", **style)
+    below.suptitle(f"The same photo, two users ({figures.SHADES})", **style)
     grid = above.subplots(lines, 6, squeeze=False, width_ratios=[1.15, 1, 1, 1, 1, 1])
     for line, exploration in zip(grid, explorations, strict=True):
         figures.photo(line[0], root / exploration.image, _owner(exploration))
@@ -61,7 +61,8 @@ def write_figure(explorations: Sequence[Exploration], root: Path, path: Path) ->
         figures.photo(panel[0], root / exploration.image, _owner(exploration))
         for axis, answer in zip(panel[1:], exploration.answers, strict=False):
             used = figures.listed("often used", answer.used[:LISTED], LINE) if answer.used else "cold start"
-            figures.bars(axis, answer.tags, f"{_name(answer, exploration)}\n{used}", hits=exploration.own_tags)
+            title = f"{_name(answer, exploration)}\n{used}"
+            figures.reasons(axis, answer.reasons, title, hits=exploration.own_tags)
     figures.save(figure, path)
 
 
@@ -85,8 +86,12 @@ def _cells(tags: Sequence[Tag], own: Collection[str], came_up: Collection[str] =
     ]
 
 
+def _reasons(reasons: Sequence[Reason], own: Collection[str]) -> list[str]:
+    return [figures.reason(each, own) for each in reasons]
+
+
 def _table(names: Sequence[str], columns: Sequence[Sequence[Sequence[str]]]) -> str:
-    """Blocks of lines under each other, named on the left; a column holds one block of each name."""
+    """Blocks of lines below each other, with their names on the left; each column has one block for each name."""
     rows: list[tuple[str, ...]] = []
     for name, *blocks in zip(names, *columns, strict=True):
         rows += zip_longest([name], *blocks, fillvalue="")

@@ -9,18 +9,29 @@ from torch import Tensor
 
 from training.data.histories import Histories
 from training.data.manifest import Manifest
-from training.evaluate import Metrics, encoded_batches, recommend
+from training.evaluate import (
+    FUSION,
+    WITHOUT,
+    Metrics,
+    encoded_batches,
+    evaluate,
+    fused,
+    groups,
+    rank_by_group,
+    recommend,
+    summarize_all,
+)
 from training.methods.fasttag import FastTagSettings, fit
-from training.methods.late_fusion import choose_weight, fuse
+from training.methods.late_fusion import choose_weight
 from training.methods.neighbours import neighbour_votes
 from training.methods.popularity import own_most_frequent
-from training.metrics import tagging_metrics
 from training.model import ALTReco
 
-OWN, NEIGHBOURS, FASTTAG, FUSION = "own most frequent tags", "visual neighbours", "FastTag", "late fusion"
+OWN, NEIGHBOURS, FASTTAG = "own most frequent tags", "visual neighbours", "FastTag"
 K_NEIGHBOURS = 50
 MAX_TRAINING_PICTURES = 50_000
-"""So many, at random, are looked at for neighbours and FastTag, which hold their tags dense in memory."""
+"""At most so many random training pictures are used for neighbours and FastTag, which hold their tags dense in memory.
+"""
 
 
 @dataclass(frozen=True)
@@ -37,8 +48,9 @@ class _Seen:
 
 
 def compare(visual_net: ALTReco, manifest: Manifest, histories: Histories, *, workers: int) -> Metrics:
-    """Metrics of the methods on the test split. Late fusion's weight is chosen on the validation split, so the visual
-    net must not have been trained on it.
+    """Metrics of the methods on the test split, of known and new users apart; late fusion with each kind of history.
+
+    Late fusion's weight is chosen on the validation split, so the visual net must not have been trained on it.
     """
     train = np.random.default_rng(0).permutation(manifest.rows("train"))[:MAX_TRAINING_PICTURES]
     known, validation, test = (
@@ -47,24 +59,25 @@ def compare(visual_net: ALTReco, manifest: Manifest, histories: Histories, *, wo
     )
     total = histories.total()
     weight = choose_weight(validation.scores, validation.counts, total, validation.tags)
+    measured = evaluate(visual_net, manifest, histories, workers=workers, quiet=True, fusion_weight=weight)
     scores = {
         OWN: own_most_frequent(test.counts, total),
         NEIGHBOURS: neighbour_votes(test.features, known.features, known.tags, min(K_NEIGHBOURS, len(train))),
         FASTTAG: fit(known.features, known.tags, FastTagSettings()).scores(test.features),
-        FUSION: fuse(test.scores, test.counts, total, weight),
     }
-    return {method: tagging_metrics(of_method, test.tags, users=test.users) for method, of_method in scores.items()}
+    fusions = {method: of_method for method, of_method in measured.items() if FUSION in method}
+    fusions |= {f"{group}{fused(WITHOUT)}": measured[f"{group}{WITHOUT}"] for group in groups(measured)}
+    return {**summarize_all(rank_by_group(scores, test.tags, test.users, histories)), **fusions}
 
 
 def _look(
     visual_net: ALTReco, manifest: Manifest, histories: Histories, rows: NDArray[np.int64], workers: int
 ) -> _Seen:
-    features, scores, tags, users = [], [], [], []
+    features, scores, tags, counts, users = [], [], [], [], []
     for encoding, batch in encoded_batches(visual_net, manifest, histories, rows, workers):
         features.append(encoding.float().mean((2, 3)).cpu())
-        scores.append(recommend(visual_net, encoding, batch.history))
+        scores.append(recommend(visual_net, encoding, batch.counts))
         tags.append(batch.tags.cpu())
+        counts.append(batch.counts.cpu())
         users.append(batch.user.cpu())
-    owners = torch.cat(users)
-    counts = torch.from_numpy(np.stack([histories.dense_counts(user) for user in owners.tolist()]))
-    return _Seen(torch.cat(features), torch.cat(scores), torch.cat(tags), counts, owners)
+    return _Seen(*map(torch.cat, (features, scores, tags, counts, users)))

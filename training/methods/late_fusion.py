@@ -1,17 +1,18 @@
-"""The visual net with a user prior, fused late: after the net, by Bayes' rule, without training it.
+"""Late fusion: the scores of a trained visual net combined with a user prior by Bayes' rule.
 
-With tags that depend on picture and user independently of each other, p(tag | picture, user) is in proportion to
-p(tag | picture) p(tag | user) / p(tag). As they are not quite independent, and the net not quite calibrated, the user's
-part gets a weight:
+If picture and user were independent given the tag, p(tag | picture, user) would be proportional to
+p(tag | picture) p(tag | user) / p(tag). They are not quite independent, and the net is not quite calibrated, so the
+user's part has a weight:
 
     score = log p_visual + weight (log prior_user - log prior_all)
 
-With a user's counts h and everybody's counts t over N tags, both priors are smoothed, so that no tag is ruled out:
+Both priors are smoothed, so that no tag is ruled out. With a user's counts h and all users' counts t of the N tags:
 
     prior_all  = (t + 1) / (sum t + N)
     prior_user = (h + s prior_all) / (sum h + s),  s = PRIOR_COUNTS
 
-Without a history prior_user is prior_all, and the visual net decides alone.
+Without a history, prior_user is prior_all, and the visual net decides alone. `training/model/history_path.py` has the
+same prior with learned weights.
 """
 
 import torch
@@ -20,16 +21,16 @@ from torch import Tensor
 from training.metrics import tagging_metrics
 
 PRIOR_COUNTS = 10.0
-"""s: prior_all weighs as much as so many tags of the user's own."""
+"""s: prior_all weighs as much as this many tags of the user's own."""
+
+BAYES = 1.0
+"""The weight of Bayes' rule."""
 
 WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.4, 2.0)
 
 
 def fuse(visual: Tensor, histories: Tensor, total: Tensor, weight: float) -> Tensor:
-    """Scores [pictures, N] of probabilities `visual` [pictures, N] and counts `histories` [pictures, N], `total` [N].
-
-    Counts, not u_h: u_h after one picture looks as sure as after a thousand.
-    """
+    """Scores [pictures, N], from probabilities `visual` and counts `histories`, [pictures, N], and `total`, [N]."""
     prior_all = (total + 1) / (total.sum() + len(total))
     prior_user = (histories + PRIOR_COUNTS * prior_all) / (histories.sum(1, keepdim=True) + PRIOR_COUNTS)
     certain = visual.clamp(min=torch.finfo(visual.dtype).tiny)  # a probability of 0 has no logarithm
@@ -39,10 +40,10 @@ def fuse(visual: Tensor, histories: Tensor, total: Tensor, weight: float) -> Ten
 def choose_weight(
     visual: Tensor, histories: Tensor, total: Tensor, tags: Tensor, weights: tuple[float, ...] = WEIGHTS
 ) -> float:
-    """The weight of the best precision@5 on validation pictures of `tags` 0/1 [pictures, N]; of equals the first.
+    """The weight with the best precision@5 on validation pictures with `tags` 0/1 [pictures, N]; of equals, the first.
 
-    `histories` must not count these pictures' own tags (leave-one-out), nor may the visual net have trained on them:
-    either would choose a weight that suits known answers. Raises DataError with fewer than 5 tags or none used.
+    `histories` must not count these pictures' own tags, and the visual net must not have been trained on them: the
+    weight would suit answers that are known. Raises DataError with fewer than 5 tags or without a tagged picture.
     """
 
     def precision(weight: float) -> float:

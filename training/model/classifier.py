@@ -3,6 +3,7 @@
 import torch
 from altreco_client.contract import ENCODING_SHAPE, PREFERENCE_DIM
 from torch import Tensor, nn
+from torch.nn import functional
 
 from training.settings import ModelSettings
 
@@ -30,16 +31,29 @@ class Classifier(nn.Module):
         self.fc2 = nn.Linear(HIDDEN, tags)
 
     def forward(self, encoding: Tensor, preference: Tensor | None) -> Tensor:
-        """Logits; `preference` is None exactly for a model without user preference."""
+        """Return the logits; `preference` is None for a model without user preference."""
         return self.tail(self.conv1(self._integrate(encoding, preference)))
 
+    def image_part(self, encoding: Tensor) -> Tensor:
+        """Return e's part of the first convolution and the bias, float [batch, 64, 7, 7]; not for multiplication."""
+        return functional.conv2d(encoding, self.conv1.weight[:, : self.channels], self.conv1.bias, padding=1)
+
+    def preference_map(self) -> Tensor:
+        """Return M, float [128, 64 * 7 * 7]: u_p M is u_p's part of the first convolution; not for multiplication."""
+        units = torch.eye(PREFERENCE_DIM, device=self.conv1.weight.device)
+        weight = self.conv1.weight[:, -PREFERENCE_DIM:]
+        if self.project is not None:
+            units, weight = self.project(units), self.conv1.weight
+        tiled = units[:, :, None, None].expand(-1, -1, *ENCODING_SHAPE[1:])
+        return functional.conv2d(tiled, weight, padding=1).flatten(1)
+
     def tail(self, convolved: Tensor) -> Tensor:
-        """All that follows the first convolution; the folded split of the export joins here."""
+        """Return the logits from the output of the first convolution; the folded split of the export joins here."""
         x = torch.relu(self.conv2(torch.relu(convolved)))
         return self.fc2(torch.relu(self.fc1(x.flatten(1))))
 
     def _integrate(self, encoding: Tensor, preference: Tensor | None) -> Tensor:
-        """u_p is tiled over the h x w positions of e and concatenated to its channels, added, or multiplied."""
+        """Tile u_p over the 7 x 7 positions of e, and concatenate it to e's channels, add or multiply it."""
         if preference is None:
             return encoding
         if self.project is not None:

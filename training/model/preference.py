@@ -9,26 +9,42 @@ from torch import Tensor, nn
 WIDTHS = (1024, 512, 256, PREFERENCE_DIM)
 """The encoder's widths; the decoder has them in reverse (paper, section IV a)."""
 
+MAX_COUNT = 1e6
+"""Larger counts are taken for this, so that sums over the tags stay finite."""
+
+
+def bounded(counts: Tensor) -> Tensor:
+    """Limit counts, float [batch, N], to [0, MAX_COUNT]; negative ones and NaN become 0."""
+    return torch.where(counts > 0, counts, 0.0).clamp(max=MAX_COUNT)
+
+
+def normalized(counts: Tensor) -> Tensor:
+    """Divide each row of counts, float [batch, N], by its largest: u_h (paper, section IV a). Zeros stay zeros."""
+    counts = bounded(counts)
+    largest = counts.amax(1, keepdim=True)
+    return counts / torch.where(largest > 0, largest, 1.0)
+
 
 class PreferenceEncoder(nn.Module):
-    """U_E: u_h, float [batch, N], to u_p, float [batch, 128]; relu, and tanh on u_p."""
+    """U_E: raw counts, float [batch, N], to u_p, float [batch, 128]; relu, and tanh on u_p."""
 
     def __init__(self, tags: int) -> None:
         """`tags` is N."""
         super().__init__()
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise((tags, *WIDTHS)))
 
-    def forward(self, history: Tensor) -> Tensor:
-        """u_p alone, as serving needs it."""
-        return self.activations(history)[-1]
+    def forward(self, counts: Tensor) -> Tensor:
+        """Return u_p alone, as serving needs it."""
+        return self.activations(counts)[-1]
 
-    def activations(self, history: Tensor) -> list[Tensor]:
-        """The activations of all four layers; the last is u_p."""
+    def activations(self, counts: Tensor) -> list[Tensor]:
+        """Return the activations of all four layers; the last is u_p."""
+        x = normalized(counts)
         activations = []
         for layer in self.layers[:-1]:
-            history = torch.relu(layer(history))
-            activations.append(history)
-        return [*activations, torch.tanh(self.layers[-1](history))]
+            x = torch.relu(layer(x))
+            activations.append(x)
+        return [*activations, torch.tanh(self.layers[-1](x))]
 
 
 class PreferenceDecoder(nn.Module):

@@ -29,8 +29,8 @@ async def predict(request: Request) -> JSONResponse:
 
 @torch.inference_mode()
 def _answer(body: bytes) -> Answer:
-    image, history = map(torch.from_numpy, read_bodies([body], contract.IMAGE.dims))
+    image, counts = map(torch.from_numpy, read_bodies([body], contract.IMAGE.dims))
     encoding = modules[contract.VISUAL_ENCODER.name](image)
-    preference = modules[contract.PREFERENCE_ENCODER.name](history)
-    scores = modules[contract.CLASSIFIER.name](encoding, preference)
+    preference, prior = modules[contract.PREFERENCE_ENCODER.name](counts)
+    scores = modules[contract.CLASSIFIER.name](encoding, preference, prior)
     return best(scores[0].numpy(), tags)

@@ -11,7 +11,7 @@ import os
 import uuid
 from collections import OrderedDict
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -21,8 +21,10 @@ from altreco_client import (
     InvalidImage,
     InvalidRequest,
     PreparedImage,
+    Recommendation,
     ServerError,
     TagHistory,
+    explain,
     prepare,
 )
 from fastapi import Body, Depends, FastAPI, HTTPException, Request
@@ -50,10 +52,11 @@ class Choice(BaseModel):
 
 
 class SuggestedTag(BaseModel):
-    """A tag with the model's score, 0 to 1."""
+    """A tag with the model's score, 0 to 1. `photo`: the score for the photo without a history, if it is known."""
 
     name: str
     score: float
+    photo: float | None = None
 
 
 class Suggestions(BaseModel):
@@ -161,14 +164,26 @@ async def suggest(name: str, choice: Choice, service: Serving) -> Suggestions:
     history = service.history(choice.user).add(choice.tags)
     k = SUGGESTIONS + len(choice.tags)
     answer = await service.recommender.recommend(service.picture(name), history, k, fallback="history")
-    tags = [tag for tag in answer.tags if tag.name not in choice.tags][:SUGGESTIONS]
+    suggested = await _suggested(answer, service.picture(name), service)
+    tags = [tag for tag in suggested if tag.name not in choice.tags][:SUGGESTIONS]
     if answer.fallback and not tags:
         raise answer.fallback
     return Suggestions(
-        tags=[SuggestedTag(name=tag.name, score=tag.score) for tag in tags],
+        tags=tags,
         release=answer.model_version,
         fallback=str(answer.fallback) if answer.fallback else None,
     )
+
+
+async def _suggested(answer: Recommendation, picture: PreparedImage, service: Service) -> list[SuggestedTag]:
+    """The tags, each with its score for the photo alone, which a second request without a history tells."""
+    photo: dict[str, float] = {}
+    if not answer.fallback:
+        with suppress(ServerError, InvalidRequest):  # suggestions without reasons are better than none
+            every_tag = len(await service.recommender.vocabulary)
+            alone = await service.recommender.recommend(picture, None, every_tag)
+            photo = {reason.tag.name: reason.picture for reason in explain(answer, alone)}
+    return [SuggestedTag(name=tag.name, score=tag.score, photo=photo.get(tag.name)) for tag in answer.tags]
 
 
 @app.post("/api/pictures/{name}/save")

@@ -25,10 +25,11 @@ from .errors import (
 )
 from .history import TagHistory
 from .images import PreparedImage, prepare
+from .reasons import Reason, explain
 from .results import Recommendation, Tag
 from .settings import ClientSettings, Options
 from .sync import TagRecommender
-from .vector import history_vector
+from .vector import tag_counts
 from .vocabulary import Vocabulary
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "Options",
     "Overloaded",
     "PreparedImage",
+    "Reason",
     "Recommendation",
     "ServerError",
     "ServerFailed",
@@ -57,6 +59,7 @@ __all__ = [
     "Unavailable",
     "UnknownTag",
     "Vocabulary",
-    "history_vector",
+    "explain",
     "prepare",
+    "tag_counts",
 ]

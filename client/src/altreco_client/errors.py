@@ -3,7 +3,7 @@
 AltrecoError
 |- InvalidRequest (ValueError)      a mistake in the arguments or in the use of the client; nothing was sent
 |  |- InvalidImage                  not an image, truncated, too large
-|  `- InvalidHistory                not a history, or a count that is negative or not finite
+|  `- InvalidHistory                not a history, or a count that is negative, not finite or beyond float32
 |     `- UnknownTag                 a tag outside the server's vocabulary
 `- ServerError                      the server could not answer
    |- Unavailable (ConnectionError) no server, or it is shutting down: try again later
@@ -12,7 +12,7 @@ AltrecoError
    |- Overloaded                   the server has too much to do: ask again later, or add replicas
    |- ServerFailed                  the server failed while answering: look at its log
    |- ServerRejected                the server refused the request
-   `- ContractMismatch              the server's models do not fit this version of the client
+   `- ContractMismatch              the server speaks another version of the contract than the client
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class InvalidImage(InvalidRequest):
 
 
 class InvalidHistory(InvalidRequest):
-    """The history is not a mapping of tags to finite counts of zero or more."""
+    """The history is not a mapping of tags to finite counts of zero or more that fit float32."""
 
 
 class UnknownTag(InvalidHistory):

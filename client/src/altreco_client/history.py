@@ -23,11 +23,11 @@ class TagHistory(Mapping[str, float]):
     """Tag -> count over a user's past pictures (paper, section IV a). It is immutable, so threads may share it.
 
     White space around a tag is removed. A tag with a count of zero is not in the history. Tags that the server does not
-    know are kept but left out of the vector: a later release may know them.
+    know are kept but not sent: a later release may know them.
 
     A tag is a str of 1 to 1,000 characters on one line, without control characters or lone surrogates. A count is a
-    finite int or float of zero or more, or one of numpy's. A history has at most 1,000,000 tags. Raises InvalidHistory
-    for anything else.
+    finite int or float of zero or more, or one of numpy's, and fits float32. A history has at most 1,000,000 tags.
+    Raises InvalidHistory for anything else.
 
     >>> history = TagHistory({"sea": 2}).add(["sea", "beach"])
     >>> history
@@ -124,7 +124,7 @@ class TagHistory(Mapping[str, float]):
         return tuple(tag for tag in self._counts if tag in vocabulary.index)
 
     def unknown(self, vocabulary: Vocabulary) -> tuple[str, ...]:
-        """The tags that the server does not know. They are left out of the vector.
+        """The tags that the server does not know. They are not sent.
 
         >>> from altreco_client.vocabulary import Vocabulary
         >>> TagHistory({"sea": 3, "zeppelin": 1}).unknown(Vocabulary(("sea", "sky")))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import reprlib
-import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,11 +14,12 @@ from .errors import InvalidHistory
 MAX_TAG_LENGTH = 1_000
 """Most characters in one tag."""
 
-_LARGEST = sys.float_info.max
+_LARGEST = float(np.finfo(np.float32).max)
+"""Largest count: counts are sent as float32."""
 
 
 def checked_count(tag: object, count: object) -> float:
-    """Return the count as int or float; raises InvalidHistory if it is negative or not finite, or the tag no str."""
+    """Return the count as int or float; raises InvalidHistory if it is not one, or if the tag is no str."""
     if not isinstance(tag, str):
         raise _no_str(tag)
     if (type(count) is int or type(count) is float) and 0 <= count <= _LARGEST:  # the usual case; False for a NaN
@@ -28,7 +28,9 @@ def checked_count(tag: object, count: object) -> float:
         return int(count)
     if isinstance(count, (float, np.floating)) and 0 <= float(count) <= _LARGEST:
         return float(count)
-    raise InvalidHistory(f"count of {shown(tag)} is {shown(count)}: expected a finite number of zero or more")
+    raise InvalidHistory(
+        f"count of {shown(tag)} is {shown(count)}: expected a finite number of zero or more, at most 3.4e38"
+    )
 
 
 _UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")

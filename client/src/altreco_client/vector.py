@@ -1,4 +1,4 @@
-"""The vector u_h of a user's tag history, which is the input of the preference encoder."""
+"""The counts of a user's tags in the order of the vocabulary, which is the input of the preference encoder."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Literal, TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from .errors import InvalidHistory, UnknownTag
 from .history import TagHistory
@@ -18,73 +18,62 @@ UnknownTags: TypeAlias = Literal["error", "ignore"]
 """How to handle history tags outside the vocabulary."""
 
 
-def normalize(counts: ArrayLike) -> NDArray[np.float32]:
-    """Divide counts [..., N] by the largest of each row to get u_h (paper, section IV a). A zero row stays zero."""
-    array = np.asarray(counts, dtype=np.float32)
-    largest = array.max(axis=-1, keepdims=True)
-    return np.divide(array, largest, out=np.zeros_like(array), where=largest > 0)
-
-
-def history_vector(
+def tag_counts(
     history: Mapping[str, float] | None,
     vocabulary: Vocabulary,
     *,
     unknown_tags: UnknownTags | None = None,
 ) -> NDArray[np.float32]:
-    """Convert a history (tag -> count over the user's past pictures) to u_h, float32 [N].
+    """Return the raw counts of a history (tag -> count over the user's past pictures), float32 [N], as they are sent.
 
-    None or {} is a user without history: the vector is zero. With `unknown_tags` "error", tags outside the vocabulary
+    None or {} is a user without history: all counts are zero. With `unknown_tags` "error", tags outside the vocabulary
     raise UnknownTag; with "ignore", they are left out. The default is "ignore" for a TagHistory, whose tags may be
     older than the vocabulary, and "error" for any other mapping, where such a tag is probably a typing error.
 
-    Raises InvalidHistory if the history is not a mapping of str to finite counts of zero or more.
+    Raises InvalidHistory if the history is not a mapping of str to finite counts of zero or more that fit float32.
 
     >>> vocabulary = Vocabulary(("sea", "beach", "sky"))
-    >>> history_vector({"beach": 1, "sea": 4}, vocabulary)
-    array([1.  , 0.25, 0.  ], dtype=float32)
-    >>> history_vector(TagHistory({"sky": 2, "zeppelin": 1}), vocabulary)
-    array([0., 0., 1.], dtype=float32)
+    >>> tag_counts({"beach": 1, "sea": 4}, vocabulary)
+    array([4., 1., 0.], dtype=float32)
+    >>> tag_counts(TagHistory({"sky": 2, "zeppelin": 1}), vocabulary)
+    array([0., 0., 2.], dtype=float32)
     """
-    return history_vector_and_unknown(history, vocabulary, unknown_tags=unknown_tags)[0]
+    return tag_counts_and_unknown(history, vocabulary, unknown_tags=unknown_tags)[0]
 
 
-def history_vector_and_unknown(
+def tag_counts_and_unknown(
     history: Mapping[str, float] | None,
     vocabulary: Vocabulary,
     *,
     unknown_tags: UnknownTags | None = None,
 ) -> tuple[NDArray[np.float32], tuple[str, ...]]:
-    """Return `history_vector`, and the history's tags outside the vocabulary."""
-    vector = np.zeros(len(vocabulary), dtype=np.float32)
-    return vector, fill_history_vector(vector, history, vocabulary, unknown_tags)
+    """Return `tag_counts`, and the history's tags outside the vocabulary."""
+    counts = np.zeros(len(vocabulary), dtype=np.float32)
+    return counts, fill_tag_counts(counts, history, vocabulary, unknown_tags)
 
 
-def fill_history_vector(
-    vector: NDArray[np.float32],
+def fill_tag_counts(
+    counts: NDArray[np.float32],
     history: Mapping[str, float] | None,
     vocabulary: Vocabulary,
     unknown_tags: UnknownTags | None,
 ) -> tuple[str, ...]:
-    """Write `history_vector` into zeros [N], such as a row of a batch. Return the tags outside the vocabulary."""
+    """Write `tag_counts` into zeros [N], such as a row of a batch. Return the tags outside the vocabulary."""
     if history is None:
         return ()
     kept = type(history) is TagHistory  # its counts were checked when it was made
     if not isinstance(history, Mapping):
         raise InvalidHistory(f"history is {shown(history)}: expected a TagHistory, or a mapping of tags to counts")
     find = vocabulary.index.get
-    places, counts, unknown = [], [], []
+    unknown = []
     for tag, count in history.items():
         number = count if kept else checked_count(tag, count)
         if (place := find(tag)) is None:
             unknown.append(tag)
         else:
-            places.append(place)
-            counts.append(number)
+            counts[place] = number
     if unknown and (unknown_tags or ("ignore" if kept else "error")) != "ignore":
         raise _unknown(tuple(unknown), vocabulary)
-    if largest := max(counts, default=0):
-        for place, number in zip(places, counts, strict=True):
-            vector[place] = number / largest  # in double precision: a count may be too large for float32
     return tuple(unknown)
 
 

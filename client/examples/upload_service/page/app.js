@@ -145,6 +145,7 @@ function renderSuggestions() {
   const create = (name) => make("li", {}, button("", `Pick ${name}`, () => pick(name), "bar"));
   arrange($("suggestions"), tags.map((tag) => tag.name), create, (entry, name, place) => {
     fillBar(entry.firstChild, name, tags[place].score, movement(name, place), tags[place].score.toFixed(2));
+    explain(entry.firstChild, tags[place]);
   });
   $("suggestions-hint").textContent = suggestionsHint();
   $("suggestions-hint").title = state.answer.fallback ?? "";
@@ -158,7 +159,13 @@ function suggestionsHint() {
   if (!answer.tags.length) return photo ? "None." : "Choose a photo to get suggestions.";
   const moved = answer.tags.some((tag, place) => movement(tag.name, place));
   const arrows = moved ? " Arrows show what your last change did." : "";
-  return `Click one to use it. Best first, from release ${answer.release}.${arrows}`;
+  return `Click one to use it. Best first, from release ${answer.release}. Dark: from the photo, light: from the history.${arrows}`;
+}
+
+// How much of a bar comes from the photo; the rest, in a lighter colour, is what the history adds.
+function explain(bar, { score, photo }) {
+  bar.style.setProperty("--photo", photo === null ? score : Math.min(photo, score));
+  bar.title = photo === null ? "" : `${photo.toFixed(2)} for the photo alone, ${score.toFixed(2)} with the history`;
 }
 
 // How a suggestion moved when a tag was picked or removed.

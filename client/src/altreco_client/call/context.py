@@ -163,7 +163,7 @@ def learn(context: Context) -> Flow[Vocabulary]:
     n = vocabulary_size(model, metadata)
     blank = inputs(
         (contract.IMAGE, np.zeros((1, *contract.IMAGE.dims), dtype=np.uint8)),
-        (contract.USER_HISTORY, np.zeros((1, n), dtype=np.float32)),
+        (contract.USER_TAG_COUNTS, np.zeros((1, n), dtype=np.float32)),
     )
     result = yield from infer(context, model, blank, outputs=ranked(n))
     return context.client.vocabulary.learn(read_answer(result, 1))

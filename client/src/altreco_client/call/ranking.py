@@ -1,4 +1,4 @@
-"""Ranking by the server. No answer is used whose history vector was in the order of another vocabulary."""
+"""Ranking by the server. No answer is used whose counts were in the order of another vocabulary."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from .. import contract
 from ..errors import ContractMismatch, InvalidRequest, ServerRejected
 from ..results import Recommendation, Tag
-from ..vector import fill_history_vector
+from ..vector import fill_tag_counts
 from ..vocabulary import Vocabulary
 from .context import Context, ask, infer, known_vocabulary, learn
 from .flow import Flow
@@ -27,10 +27,10 @@ def rank_pairs(context: Context, images: NDArray[np.uint8], histories: Histories
     """Rank for pairs of an image [224, 224, 3] and a history, with the ensemble."""
     model = context.settings.model_name
 
-    def send(vectors: NDArray[np.float32], k: int) -> Flow[Answer]:
-        tensors = inputs((contract.IMAGE, images), (contract.USER_HISTORY, vectors))
+    def send(counts: NDArray[np.float32], k: int) -> Flow[Answer]:
+        tensors = inputs((contract.IMAGE, images), (contract.USER_TAG_COUNTS, counts))
         result = yield from infer(context, model, tensors, outputs=ranked(k))
-        return read_answer(result, len(vectors))
+        return read_answer(result, len(counts))
 
     return _aligned(context, histories, send)
 
@@ -42,7 +42,7 @@ def rank_users(context: Context, image: NDArray[np.uint8], histories: Histories)
     pinned to.
     """
 
-    def send(vectors: NDArray[np.float32], k: int) -> Flow[Answer]:
+    def send(counts: NDArray[np.float32], k: int) -> Flow[Answer]:
         metadata = yield from ask(context, "get_model_metadata", model_name=context.settings.model_name)
         release = metadata.versions[-1]
         result = yield from infer(
@@ -50,8 +50,8 @@ def rank_users(context: Context, image: NDArray[np.uint8], histories: Histories)
         )
         encoding = read_tensor(result, contract.VISUAL_ENCODING)
         rows: list[Row] = []
-        for start in range(0, len(vectors), context.settings.max_batch_size):
-            batch = vectors[start : start + context.settings.max_batch_size]
+        for start in range(0, len(counts), context.settings.max_batch_size):
+            batch = counts[start : start + context.settings.max_batch_size]
             rows += yield from _classify(context, encoding, batch, k, release)
         return Answer(tuple(rows), release)
 
@@ -59,32 +59,32 @@ def rank_users(context: Context, image: NDArray[np.uint8], histories: Histories)
 
 
 def _classify(
-    context: Context, encoding: NDArray[np.float32], vectors: NDArray[np.float32], k: int, release: str
+    context: Context, encoding: NDArray[np.float32], counts: NDArray[np.float32], k: int, release: str
 ) -> Flow[list[Row]]:
-    """Rank one encoded image [1, 64, 7, 7] for a batch of users, with their vectors [batch, N]."""
-    history = inputs((contract.USER_HISTORY, vectors))
+    """Rank one encoded image [1, 64, 7, 7] for a batch of users, with their counts [batch, N]."""
+    history = inputs((contract.USER_TAG_COUNTS, counts))
     result = yield from infer(context, contract.PREFERENCE_ENCODER.name, history, version=release)
-    preference = read_tensor(result, contract.USER_PREFERENCE)
     tensors = inputs(
-        (contract.VISUAL_ENCODING, encoding.repeat(len(vectors), 0)), (contract.USER_PREFERENCE, preference)
+        (contract.VISUAL_ENCODING, encoding.repeat(len(counts), 0)),
+        *((tensor, read_tensor(result, tensor)) for tensor in contract.PREFERENCE_ENCODER.outputs),
     )
     result = yield from infer(context, contract.CLASSIFIER.name, tensors, outputs=ranked(k), version=release)
-    return list(read_answer(result, len(vectors)).rows)
+    return list(read_answer(result, len(counts)).rows)
 
 
 def _aligned(
     context: Context, histories: Histories, send: Callable[[NDArray[np.float32], int], Flow[Answer]]
 ) -> Flow[list[Recommendation]]:
-    """Call `send` with the histories' vectors [batch, N] and k, again if the vocabulary has changed."""
+    """Call `send` with the histories' counts [batch, N] and k, again if the vocabulary has changed."""
     cache, k = context.client.vocabulary, context.request.k
     vocabulary = yield from known_vocabulary(context)
     all_labels, rejected = cache.is_due(), False
     for _ in range(ATTEMPTS):
         if k > len(vocabulary):
             raise InvalidRequest(f"k is {k}: expected 1 to {len(vocabulary)}, the size of the vocabulary")
-        vectors, unknown = _vectors(context, histories, vocabulary)
+        counts, unknown = _counts(context, histories, vocabulary)
         try:
-            answer = yield from send(vectors, len(vocabulary) if all_labels else k)
+            answer = yield from send(counts, len(vocabulary) if all_labels else k)
         except ServerRejected:
             # The server may have another N by now, or may have unloaded the release.
             if rejected:
@@ -105,11 +105,11 @@ def _aligned(
     )
 
 
-def _vectors(
+def _counts(
     context: Context, histories: Histories, vocabulary: Vocabulary
 ) -> tuple[NDArray[np.float32], list[tuple[str, ...]]]:
-    vectors, how = np.zeros((len(histories), len(vocabulary)), dtype=np.float32), context.request.unknown_tags
-    return vectors, [fill_history_vector(vectors[i], one, vocabulary, how) for i, one in enumerate(histories)]
+    counts, how = np.zeros((len(histories), len(vocabulary)), dtype=np.float32), context.request.unknown_tags
+    return counts, [fill_tag_counts(counts[i], one, vocabulary, how) for i, one in enumerate(histories)]
 
 
 def _recommendations(context: Context, answer: Answer, unknown: list[tuple[str, ...]]) -> list[Recommendation]:

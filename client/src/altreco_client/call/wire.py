@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -56,7 +56,9 @@ def read_answer(result: triton.InferResult, rows: int) -> Answer:
 def read_tensor(result: triton.InferResult, tensor: contract.Tensor) -> NDArray[np.float32]:
     """Read a component's output [batch, *dims]; raises ContractMismatch."""
     array: NDArray[np.float32] | None = result.as_numpy(tensor.name)
-    if array is None or array.shape[1:] != tensor.dims or array.dtype != np.float32:
+    dims = () if array is None else array.shape[1:]
+    fits = len(dims) == len(tensor.dims) and all(dim in (-1, size) for dim, size in zip(tensor.dims, dims, strict=True))
+    if array is None or not fits or array.dtype != np.float32:
         raise ContractMismatch(f"the server's answer has no {tensor.name} {tensor.dtype} {list(tensor.dims)}")
     return array
 
@@ -77,12 +79,26 @@ def _read_row(entries: Sequence[bytes]) -> tuple[RankedClass, ...]:
 def vocabulary_size(model: str, metadata: Any) -> int:
     """N from the ensemble's metadata; raises ContractMismatch if its tensors are not those of the contract."""
     served = {t.name: (t.datatype, list(t.shape)[1:]) for t in [*metadata.inputs, *metadata.outputs]}
+    _check_version(model, served)
     n = served.get(contract.TAGS.name, ("", [0]))[1][-1]
     for tensor in (*contract.TAG_RECOMMENDER.inputs, *contract.TAG_RECOMMENDER.outputs):
         expected = (tensor.dtype, [n if dim == -1 else dim for dim in tensor.dims])
         if served.get(tensor.name) != expected or n < 1:
             raise ContractMismatch(
-                f"model {model!r} serves {served}, but this client expects {tensor.name} {expected[0]} {expected[1]}; "
-                "use the altreco-client version that fits the server's release"
+                f"model {model!r} serves {served}, but this client, which speaks contract {contract.VERSION}, expects "
+                f"{tensor.name} {expected[0]} {expected[1]}: is it the ensemble? If its contract is newer, upgrade "
+                "altreco-client"
             )
     return int(n)
+
+
+def _check_version(model: str, served: Container[str]) -> None:
+    """Raise ContractMismatch if the tensors are those of another version of the contract."""
+    ours = contract.VERSION
+    for name, version in contract.HISTORY_INPUTS.items():
+        if name in served and version != ours:
+            raise ContractMismatch(
+                f"model {model!r} speaks contract {version} ({name}), this client speaks contract {ours} "
+                f"({contract.USER_TAG_COUNTS.name}): upgrade the server to a release of contract {ours}, or install an "
+                f"altreco-client of contract {version}"
+            )

@@ -18,7 +18,7 @@ from ..call.wire import inputs, ranked, vocabulary_size
 from ..errors import AltrecoError, Unavailable
 from ..images import ImageLike, PreparedImage, prepare
 from ..sync import TagRecommender
-from ..vector import history_vector
+from ..vector import tag_counts
 from .wording import in_options
 
 T = TypeVar("T")
@@ -64,7 +64,10 @@ def _server(recommender: TagRecommender, state: dict[str, str]) -> Iterator[Chec
     vocabulary_size(settings.model_name, model)
     state["release"] = model.versions[-1]
     yield Check(
-        "release", True, f"{settings.model_name} {state['release']} has the tensors that this client expects", ms
+        "release",
+        True,
+        f"{settings.model_name} {state['release']} speaks contract {contract.VERSION}, as this client does",
+        ms,
     )
 
 
@@ -84,9 +87,9 @@ def _latency(recommender: TagRecommender, image: ImageLike | None, state: dict[s
     if image is not None:
         given, ms = _timed(lambda: prepare(image, max_pixels=recommender._state.settings.max_pixels))
         yield Check("prepare", True, "decoding and scaling the picture, in this process", ms)
-    vector, ms = _repeated(lambda: history_vector(history, vocabulary))
-    yield Check("vector", True, f"the vector of a history of {HISTORY_TAGS} tags, in this process", ms)
-    for model, call in _parts(recommender, vector, state["release"]):
+    counts, ms = _repeated(lambda: tag_counts(history, vocabulary))
+    yield Check("counts", True, f"the counts of a history of {HISTORY_TAGS} tags, in this process", ms)
+    for model, call in _parts(recommender, counts, state["release"]):
         _, ms = _repeated(call)
         yield Check(model.name, True, "this model alone, one row", ms)
     _, ms = _repeated(lambda: recommender.recommend(_noise(), history))
@@ -98,7 +101,7 @@ def _latency(recommender: TagRecommender, image: ImageLike | None, state: dict[s
 
 
 def _parts(
-    recommender: TagRecommender, vector: NDArray[np.float32], release: str
+    recommender: TagRecommender, counts: NDArray[np.float32], release: str
 ) -> Iterator[tuple[contract.Model, Callable[[], object]]]:
     """Each component with a call that sends it one row."""
     encoding = np.zeros((1, *contract.ENCODING_SHAPE), dtype=np.float32)
@@ -112,10 +115,14 @@ def _parts(
         contract.VISUAL_ENCODER,
         lambda: send(contract.VISUAL_ENCODER, inputs((contract.IMAGE, _noise().tensor[np.newaxis]))),
     )
-    history = inputs((contract.USER_HISTORY, vector[np.newaxis]))
+    history = inputs((contract.USER_TAG_COUNTS, counts[np.newaxis]))
     yield contract.PREFERENCE_ENCODER, lambda: send(contract.PREFERENCE_ENCODER, history)
-    both = inputs((contract.VISUAL_ENCODING, encoding), (contract.USER_PREFERENCE, preference))
-    yield contract.CLASSIFIER, lambda: send(contract.CLASSIFIER, both, 5)
+    joined = inputs(
+        (contract.VISUAL_ENCODING, encoding),
+        (contract.USER_PREFERENCE, preference),
+        (contract.USER_PRIOR, np.zeros_like(counts[np.newaxis])),
+    )
+    yield contract.CLASSIFIER, lambda: send(contract.CLASSIFIER, joined, 5)
 
 
 def _noise() -> PreparedImage:

@@ -1,0 +1,85 @@
+"""The parts of the study, each with its data sets."""
+
+import os
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from measure.files import write_bytes
+from training.ablation.rows import FEW_PICTURES, METHODS, POPULATION, VARIANTS, runs_of
+from training.ablation.study import Study
+from training.data.manifest import MANIFEST_FILE, VOCABULARY_FILE
+from training.data.synthetic import SyntheticSettings, generate
+
+MAIN, FEW, POPULATIONS = "main", "few-pictures", "population"
+NAMES = (MAIN, FEW, POPULATIONS)
+
+CROWDS = (0, 300, 2000)
+"""Users beside the 60 whose training pictures are added, for the population study."""
+PEOPLE = SyntheticSettings(
+    pictures=3600, users=60, new_users=60, validation_users=40, crowd=max(CROWDS), pool=5000, test_share=1 / 6
+)
+MANY_USERS = SyntheticSettings(pictures=3600, users=300, new_users=300, validation_users=100, test_share=1 / 6)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Runs to do on each of some data sets."""
+
+    name: str
+    studies: tuple[Study, ...]
+    runs: tuple[str, ...]
+
+    def is_done(self, seeds: int) -> bool:
+        """Whether all results are there."""
+        return all(s.is_done(run, seed) for s in self.studies for run in self.runs for seed in range(seeds))
+
+
+def all_parts(work: Path, study: Callable[[Path, int], Study], epochs: int) -> list[Part]:
+    """The parts with their data sets below `work`; `study` makes one of a data set and a number of epochs.
+
+    The main study is the smallest of the population study, so that they share their runs. The largest has twelve times
+    as many training pictures, and is trained for half the epochs.
+    """
+    *smaller, largest = (users_folder(work, PEOPLE.users + crowd) for crowd in CROWDS)
+    studies = [*(study(folder, epochs) for folder in smaller), study(largest, max(1, epochs // 2))]
+    return [
+        main_part(studies[0]),
+        Part(FEW, (study(users_folder(work, MANY_USERS.users), epochs),), runs_of(FEW_PICTURES)),
+        Part(POPULATIONS, tuple(studies), runs_of(POPULATION)),
+    ]
+
+
+def users_folder(work: Path, users: int) -> Path:
+    """The data set with so many training users."""
+    return work / f"users-{users}"
+
+
+def make_data(names: Collection[str], work: Path) -> None:
+    """Generate the data sets of the named parts below `work`."""
+    if FEW in names:
+        generate(users_folder(work, MANY_USERS.users), MANY_USERS)
+    if {MAIN, POPULATIONS} & set(names):
+        people = generate(work / "people", PEOPLE)
+        for crowd in CROWDS:
+            with_crowd(people, users_folder(work, PEOPLE.users + crowd), crowd)
+
+
+def main_part(study: Study) -> Part:
+    """All variants and comparison methods on one data set."""
+    return Part(MAIN, (study,), (*VARIANTS, METHODS))
+
+
+def with_crowd(people: Path, out: Path, crowd: int) -> Path:
+    """Write a data set with only the first `crowd` users of the crowd, whose pictures stay in the folder `people`."""
+    user, image = pl.col("user"), pl.col("image")
+    in_crowd = user.str.starts_with("crowd")
+    number = user.str.strip_prefix("crowd").cast(pl.Int64, strict=False)
+    table = pl.read_parquet(people / MANIFEST_FILE).filter(~in_crowd | (number < crowd))
+    out.mkdir(parents=True, exist_ok=True)
+    write_bytes(out / VOCABULARY_FILE, (people / VOCABULARY_FILE).read_bytes())
+    pictures = os.path.relpath(people, out)
+    table.with_columns(image=pl.lit(f"{pictures}/") + image).write_parquet(out / MANIFEST_FILE)
+    return out
