@@ -1,5 +1,6 @@
 """Data sets and loaders: batches of tensors from the rows of a manifest."""
 
+import multiprocessing
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -134,6 +135,7 @@ def evaluation_batches(
 
 
 def _batches(pictures: Dataset, workers: int, **options: object) -> Iterator[Batch]:
+    multiprocessing.set_forkserver_preload(["torch"])  # imported once, not by each worker
     loader = DataLoader(
         pictures,
         num_workers=workers,
