@@ -1,5 +1,7 @@
 # Every target makes what it needs; `make help` lists them.
-PYTHON ?= python3.11
+
+# The newest supported Python that runs: a version manager's shim may be on the PATH without one.
+PYTHON ?= $(shell for version in 3.13 3.12 3.11; do python$$version --version >/dev/null 2>&1 && echo python$$version && break; done)
 BIN := .venv/bin
 CHECKED := client measure training export benchmark deploy loadtest reliability demo tests
 
@@ -13,7 +15,16 @@ OPTIONS ?=
 # Of `make gpu`. 0 runs the same stages at tiny size on a CPU, into build/.
 GPU ?= 1
 
-.PHONY: help demo serve loadtest reliability ablation bench gpu gpu-ablation test test-slow test-all test-client docs lint format clean
+.PHONY: help demo serve loadtest reliability ablation bench gpu gpu-ablation test test-slow test-all test-end-to-end test-client docs lint format clean
+
+# Checks what environments are made with.
+define python
+@[ -n "$(PYTHON)" ] || { echo "error: no Python 3.13, 3.12 or 3.11 is on the PATH: install one (Debian, Ubuntu:" \
+	"apt install python3-venv libpython3-dev), or name it: make PYTHON=/path/to/python3.13" >&2; exit 1; }
+@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null || { \
+	echo "error: $(PYTHON) is $$($(PYTHON) --version 2>&1 | head -1); needed is Python 3.11, 3.12 or 3.13:" \
+	"make PYTHON=/path/to/python3.13" >&2; exit 1; }
+endef
 
 # Tests of a tier: those that may share the machine, then those with a clock, alone. Both parts run; either fails it.
 define tier
@@ -58,6 +69,9 @@ test-slow: .venv/.installed ## the tests that install, download or measure for l
 
 test-all: test test-slow ## every test
 
+test-end-to-end: .venv/.installed ## the end-to-end tests of the fast tier, without those that have a clock
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not timing" tests/end_to_end
+
 test-client: .venv-client/.installed ## the client alone, on numpy 2, with none of this repository's other packages
 	.venv-client/bin/python -m pytest tests/client
 
@@ -76,18 +90,22 @@ format: .venv/.installed ## let ruff fix what it can
 clean: ## remove environments, caches and everything built
 	rm -rf .venv .venv-client build .pytest_cache .mypy_cache .ruff_cache
 
-# torch goes first: alone, pip takes the CPU build wherever it is offered the choice.
+# torch goes first: alone, pip takes the CPU build wherever it is offered the choice. Triton's wheel wants numpy 1 for
+# its Python package, which nothing here imports.
 .venv/.installed: pyproject.toml client/pyproject.toml constraints.txt
+	$(python)
 	@echo "== environment"; start=$$(date +%s) && \
-	$(PYTHON) -m venv .venv && \
+	{ [ "$$($(BIN)/python --version 2>&1)" = "$$($(PYTHON) --version)" ] || $(PYTHON) -m venv --clear .venv; } && \
 	$(BIN)/pip install --quiet --constraint constraints.txt torch && \
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable client --editable '.[dev]' && \
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps nvidia-pytriton && \
 	touch $@ && echo "   environment: $$(( $$(date +%s) - start )) s"
 
 build/full_size: $(wildcard model_repository/*/config.pbtxt) .venv/.installed
 	$(BIN)/python -m export random $@
 
 .venv-client/.installed: client/pyproject.toml
-	$(PYTHON) -m venv .venv-client
+	$(python)
+	$(PYTHON) -m venv --clear .venv-client
 	.venv-client/bin/pip install --quiet 'numpy>=2' pytest hypothesis --editable client
 	touch $@

@@ -10,7 +10,7 @@ import os
 import shutil
 import sys
 import sysconfig
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,8 @@ from deploy.local.errors import MissingDependency
 
 BACKEND_SOURCES = Path(__file__).parent / "backend"
 INSTALL = "pip install '.[serving]' in the root of this repository"
+INSTALL_TRITON = "pip install --no-deps nvidia-pytriton==0.7.0"
+ONNXRUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,11 +36,13 @@ class Installation:
 
 def find_installation() -> Installation:
     """Find the Triton of this Python environment; raises MissingDependency, which says what to install."""
-    triton = find_package("pytriton", distribution="nvidia-pytriton") / "tritonserver"
+    triton = find_package("pytriton", distribution="nvidia-pytriton", how=INSTALL_TRITON) / "tritonserver"
     executable = triton / "bin" / "tritonserver"
     if not executable.is_file():
-        raise MissingDependency(f"nvidia-pytriton is installed without {executable}: {INSTALL}")
-    check_numpy(importlib.metadata.version("numpy"))
+        raise MissingDependency(
+            f"the installed pytriton lacks {executable}, needed is NVIDIA's wheel for Linux on x86-64: {INSTALL_TRITON}"
+        )
+    check_onnxruntime(sys.path)
     return Installation(
         executable=executable,
         caches=triton / "caches",
@@ -77,15 +81,6 @@ def server_environment(installation: Installation) -> dict[str, str]:
     return environment
 
 
-def check_numpy(version: str) -> None:
-    """Raise MissingDependency for numpy 2, with which Triton's Python stub silently returns empty tensors."""
-    if int(version.partition(".")[0]) >= 2:
-        raise MissingDependency(
-            f"numpy {version} is installed, Triton's Python backend needs numpy 1.x and returns empty tensors "
-            f"with a newer one: pip install 'numpy<2'"
-        )
-
-
 def find_stub(stubs: Path, *, version: str) -> Path:
     """Find the Python backend's stub for a version of Python; raises MissingDependency."""
     stub = stubs / version / "triton_python_backend_stub"
@@ -93,7 +88,7 @@ def find_stub(stubs: Path, *, version: str) -> Path:
         known = ", ".join(sorted((path.name for path in stubs.glob("*")), key=lambda name: int(name.split(".")[1])))
         raise MissingDependency(
             f"nvidia-pytriton has no Python backend for Python {version}, only for {known}: "
-            f"create the environment with one of these"
+            f"create the environment with one of these, as in make PYTHON=python3.13"
         )
     return stub
 
@@ -113,12 +108,27 @@ def find_libpython(folders: Iterable[Path], *, version: str) -> list[Path]:
     )
 
 
-def find_package(package: str, *, distribution: str) -> Path:
+def find_package(package: str, *, distribution: str, how: str) -> Path:
     """Find the folder of an installed package without importing it; raises MissingDependency."""
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
-        raise MissingDependency(f"{distribution} is not installed in {sys.prefix}: {INSTALL}")
+        raise MissingDependency(f"{distribution} is not installed in {sys.prefix}: {how}")
     return Path(spec.origin).parent
+
+
+def check_onnxruntime(path: Sequence[str]) -> None:
+    """Raise MissingDependency if several builds of ONNX Runtime lie on the path: they own the same files."""
+    found = {
+        f"{name} {distribution.version}"
+        for name in ONNXRUNTIMES
+        for distribution in importlib.metadata.distributions(name=name, path=list(path))
+    }
+    if len(found) > 1:
+        raise MissingDependency(
+            f"{' and '.join(sorted(found))} are installed and own the same files, needed is one of them: "
+            f"pip uninstall {' '.join(sorted(name.split()[0] for name in found))}, then {INSTALL} "
+            f"(for a GPU '.[serving-gpu]')"
+        )
 
 
 def _python_version() -> str:
@@ -133,7 +143,7 @@ def _libpython_folders() -> list[Path]:
 
 
 def _has_cuda_provider() -> bool:
-    find_package("onnxruntime", distribution="onnxruntime")
+    find_package("onnxruntime", distribution="onnxruntime", how=INSTALL)
     import onnxruntime  # noqa: PLC0415 - only once it is known to be installed
 
     return "CUDAExecutionProvider" in onnxruntime.get_available_providers()

@@ -7,13 +7,16 @@ import pytest
 from deploy.local import MissingDependency
 from deploy.local.diagnose import start_error
 from deploy.local.environment import (
-    check_numpy,
+    INSTALL_TRITON,
+    check_onnxruntime,
     find_installation,
     find_libpython,
     find_package,
     find_stub,
     server_environment,
 )
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_this_environment_has_everything() -> None:
@@ -23,16 +26,6 @@ def test_this_environment_has_everything() -> None:
     assert all(folder.is_dir() for folder in installation.library_folders)
     path = server_environment(installation)["PATH"].split(":")[0]
     assert (Path(path) / "python3").exists()
-
-
-@pytest.mark.parametrize("version", ["2.0.0", "2.3.1", "10.0"])
-def test_numpy_2_is_refused(version: str) -> None:
-    with pytest.raises(MissingDependency, match=f"numpy {version} is installed.*pip install 'numpy<2'"):
-        check_numpy(version)
-
-
-def test_numpy_1_is_taken() -> None:
-    check_numpy("1.26.4")
 
 
 def test_a_python_without_a_stub_is_told_which_have_one(tmp_path: Path) -> None:
@@ -53,8 +46,25 @@ def test_libpython_is_found_where_it_lies(tmp_path: Path) -> None:
 
 
 def test_a_missing_package_says_how_to_get_it() -> None:
-    with pytest.raises(MissingDependency, match=r"nothing-at-all is not installed.*pip install '\.\[serving\]'"):
-        find_package("nothing_at_all", distribution="nothing-at-all")
+    with pytest.raises(MissingDependency, match=r"nothing-at-all is not installed.*: pip install it"):
+        find_package("nothing_at_all", distribution="nothing-at-all", how="pip install it")
+
+
+def test_the_wheel_of_triton_is_the_one_that_was_tested() -> None:
+    pinned = INSTALL_TRITON.split()[-1]
+    assert pinned in (ROOT / "constraints.txt").read_text().splitlines()
+
+
+@pytest.mark.parametrize("other", ["onnxruntime-gpu", "onnxruntime-openvino"])
+def test_two_builds_of_onnx_runtime_are_refused(tmp_path: Path, other: str) -> None:
+    for name in ("onnxruntime", other):
+        folder = tmp_path / f"{name.replace('-', '_')}-1.32.0.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.32.0\n")
+        if name == "onnxruntime":
+            check_onnxruntime([str(tmp_path)])
+    with pytest.raises(MissingDependency, match=rf"onnxruntime 1\.32\.0 and {other} 1\.32\.0 are installed"):
+        check_onnxruntime([str(tmp_path)])
 
 
 def test_a_machine_without_a_gpu_is_no_reason() -> None:

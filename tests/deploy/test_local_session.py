@@ -1,12 +1,14 @@
 """How the backend reads a config, without a server: what cannot be seen from outside of it."""
 
 import importlib
+from pathlib import Path
 from typing import Any
 
 import onnxruntime
 import pytest
 
 from deploy.local.environment import BACKEND_SOURCES
+from tests.deploy.models import double
 
 
 @pytest.fixture
@@ -56,3 +58,13 @@ def test_a_gpu_instance_is_refused_without_cuda(onnx_session: Any, monkeypatch: 
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
     with pytest.raises(ValueError, match="KIND_GPU instance needs the CUDAExecutionProvider"):
         onnx_session.providers({}, kind="GPU", device_id=0)
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider 'CUDAExecutionProvider' is not in available")
+def test_a_gpu_instance_never_runs_on_the_cpu(
+    onnx_session: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "model.onnx").write_bytes(double().SerializeToString())
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    with pytest.raises(ValueError, match="cannot use its CUDAExecutionProvider"):
+        onnx_session.open_session({}, tmp_path, kind="GPU", device_id=0)

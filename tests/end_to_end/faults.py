@@ -21,6 +21,7 @@ from altreco_client import AsyncTagRecommender, PreparedImage, Recommendation, S
 from google.protobuf import text_format
 
 from deploy.local import Server
+from deploy.local.environment import BACKEND_SOURCES
 from export.config import CONFIG_FILE, parse_config
 from measure.callers import Caller, Calls, calling
 from measure.requests import new_pictures
@@ -73,6 +74,7 @@ def slow_repository(source: Path, destination: Path, *, queue_timeout_s: float |
     shutil.rmtree(folder)
     folder.mkdir()
     shutil.copy(ENCODER, folder / "model.py")
+    shutil.copy(BACKEND_SOURCES / "triton_tensors.py", folder)
     (folder / "executed").touch()
     model = SlowModel(destination)
     model.take(0)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb
+from triton_tensors import from_triton, to_triton
 
 POLL_S = 0.002
 
@@ -30,7 +31,7 @@ class TritonPythonModel:
 
 def _answer(request: Any) -> Any:
     """Some of the picture's pixels, [batch, 64, 7, 7]."""
-    image = pb.get_input_tensor_by_name(request, "IMAGE").as_numpy()
+    image = from_triton(pb.get_input_tensor_by_name(request, "IMAGE"))
     pixels = image.reshape(len(image), -1)[:, : 64 * 7 * 7]
     encoding = (pixels / np.float32(255)).reshape(-1, 64, 7, 7)
-    return pb.InferenceResponse([pb.Tensor("VISUAL_ENCODING", encoding)])
+    return pb.InferenceResponse([to_triton("VISUAL_ENCODING", encoding)])

@@ -1,5 +1,6 @@
 """Data sets and loaders: batches of tensors from the rows of a manifest."""
 
+import multiprocessing
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -134,8 +135,16 @@ def evaluation_batches(
 
 
 def _batches(pictures: Dataset, workers: int, **options: object) -> Iterator[Batch]:
-    pin = torch.cuda.is_available()
-    loader = DataLoader(pictures, num_workers=workers, collate_fn=_collate, pin_memory=pin, **options)  # type: ignore[arg-type]
+    multiprocessing.set_forkserver_preload(["torch"])  # imported once, not by each worker
+    loader = DataLoader(
+        pictures,
+        num_workers=workers,
+        collate_fn=_collate,
+        pin_memory=torch.cuda.is_available(),
+        # A fork of a process with threads, as torch has, may deadlock.
+        multiprocessing_context="forkserver" if workers else None,
+        **options,  # type: ignore[arg-type]
+    )
     try:
         yield from loader
     except DataError as error:

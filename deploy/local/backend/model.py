@@ -12,6 +12,7 @@ import numpy as np
 import triton_python_backend_utils as pb
 from onnx_session import HONOURED_PARAMETERS, model_path, open_for_reading, open_session
 from onnx_signature import check_config, complete_config, read_signature
+from triton_tensors import from_triton, to_triton
 
 Arrays = dict[str, np.ndarray]
 
@@ -36,10 +37,8 @@ class TritonPythonModel:
             kind=args["model_instance_kind"],
             device_id=int(args["model_instance_device_id"]),
         )
-        signature = read_signature(self._session)
-        check_config(config, signature)
+        check_config(config, read_signature(self._session))
         self._batched = int(config["max_batch_size"]) > 0
-        self._text_inputs = {tensor.name for tensor in signature.inputs if tensor.data_type == "TYPE_STRING"}
         for name in sorted(config.get("parameters", {}).keys() - HONOURED_PARAMETERS):
             pb.Logger.log_warn(f"model '{args['model_name']}': parameter '{name}' has no effect in the local backend")
 
@@ -60,7 +59,7 @@ class TritonPythonModel:
 
     def _run(self, requests: Sequence[Any]) -> list[Any]:
         wanted = sorted({name for request in requests for name in request.requested_output_names()})
-        inputs = [self._inputs(request) for request in requests]
+        inputs = [_arrays(request) for request in requests]
         # Triton's batcher joins only requests whose shapes are equal but for the batch dimension.
         feeds = {name: _joined([arrays[name] for arrays in inputs]) for name in inputs[0]}
         outputs = dict(zip(wanted, self._session.run(wanted, feeds), strict=True))
@@ -74,9 +73,9 @@ class TritonPythonModel:
             for request, size, end in zip(requests, sizes, ends, strict=True)
         ]
 
-    def _inputs(self, request: Any) -> Arrays:
-        arrays = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
-        return {name: _decoded(array) if name in self._text_inputs else array for name, array in arrays.items()}
+
+def _arrays(request: Any) -> Arrays:
+    return {tensor.name(): from_triton(tensor) for tensor in request.inputs()}
 
 
 def _check_batch(outputs: Arrays, size: int) -> None:
@@ -86,14 +85,9 @@ def _check_batch(outputs: Arrays, size: int) -> None:
 
 
 def _response(request: Any, outputs: Arrays) -> Any:
-    tensors = [pb.Tensor(name, outputs[name]) for name in request.requested_output_names()]
+    tensors = [to_triton(name, outputs[name]) for name in request.requested_output_names()]
     return pb.InferenceResponse(output_tensors=tensors)
 
 
 def _joined(arrays: Sequence[np.ndarray]) -> np.ndarray:
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
-
-
-def _decoded(array: np.ndarray) -> np.ndarray:
-    texts = [value.decode() for value in array.ravel()]
-    return np.array(texts, dtype=np.object_).reshape(array.shape)

@@ -62,7 +62,10 @@ def providers(config: dict[str, Any], *, kind: str, device_id: int) -> list[Any]
     unsupported += [accelerator for accelerator in gpu if kind != "GPU" or accelerator["name"] != "cuda"]
     if unsupported:
         names = ", ".join(f"'{accelerator['name']}'" for accelerator in unsupported)
-        raise InvalidModel(f"execution accelerator {names} is not available in the local backend on a {kind} instance")
+        raise InvalidModel(
+            f"execution accelerator {names} is not available in the local backend on a {kind} instance, which has only "
+            f"'cuda' on GPU instances: remove it from config.pbtxt, or serve the model with NVIDIA's container"
+        )
     if kind != "GPU":
         return ["CPUExecutionProvider"]
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
@@ -79,9 +82,17 @@ def _open(path: Path, options: onnxruntime.SessionOptions, providers: list[Any])
     if not path.is_file():
         raise InvalidModel(f"there is no ONNX file {path}")
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=providers)
+        session = onnxruntime.InferenceSession(str(path), options, providers=providers)
     except Exception as error:  # ONNX Runtime's errors have no common base
         raise InvalidModel(f"ONNX Runtime cannot load {path}: {error}") from error
+    # What it cannot use, ONNX Runtime leaves out with a line in its log.
+    wanted = {provider if isinstance(provider, str) else provider[0] for provider in providers}
+    if missing := wanted.difference(session.get_providers()):
+        raise InvalidModel(
+            f"ONNX Runtime {onnxruntime.__version__} cannot use its {', '.join(missing)}; the log says what it lacks, "
+            f"a GPU or a release of CUDA or cuDNN: install that, or use KIND_CPU"
+        )
+    return session
 
 
 def _number(config: dict[str, Any], name: str) -> int:

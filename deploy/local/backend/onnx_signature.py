@@ -23,7 +23,6 @@ DATA_TYPES = {
     "tensor(float16)": "TYPE_FP16",
     "tensor(float)": "TYPE_FP32",
     "tensor(double)": "TYPE_FP64",
-    "tensor(string)": "TYPE_STRING",
 }
 
 
@@ -57,6 +56,11 @@ def read_signature(session: Any) -> Signature:
 
 
 def _tensor(node: Any) -> Tensor:
+    if node.type == "tensor(string)":
+        raise InvalidModel(
+            f"'{node.name}' is a tensor(string), which ends Triton's Python stub under numpy 2: make it a number, "
+            f"or serve the model with NVIDIA's native onnxruntime backend"
+        )
     if node.type not in DATA_TYPES:
         raise InvalidModel(f"'{node.name}' is a {node.type}, expected one of {', '.join(DATA_TYPES)}")
     shape = tuple(size if isinstance(size, int) else -1 for size in node.shape)
