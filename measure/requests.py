@@ -40,7 +40,7 @@ def new_pictures(seed: Seed = None) -> Iterator[NDArray[np.uint8]]:
 def history(tags: Sequence[str], seed: Seed = None) -> dict[str, float]:
     """Draw a user's history: TAGS_IN_HISTORY of the tags, or all of fewer, with raw counts that fall as 1 / rank."""
     row = history_row(len(tags), seed)[0]
-    return {tags[i]: float(row[i]) for i in np.flatnonzero(row)}
+    return {tags[i]: float(row[i]) for i in np.flatnonzero(row).tolist()}
 
 
 def history_row(tags: int, seed: Seed = None) -> NDArray[np.float32]:

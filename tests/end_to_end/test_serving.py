@@ -120,7 +120,7 @@ def test_vocabulary_comes_from_the_server_in_the_models_order(recommender: TagRe
 def test_every_configured_model_is_served_as_the_contract_says(client: triton.InferenceServerClient) -> None:
     config = client.get_model_config("visual_encoder", as_json=True)["config"]
     assert config["response_cache"]["enable"]
-    assert int(config["dynamic_batching"]["max_queue_delay_microseconds"]) > 0
+    assert config["dynamic_batching"]["preferred_batch_size"] == [4]
     ensemble = client.get_model_config("tag_recommender", as_json=True)["config"]
     versions = {step["model_version"] for step in ensemble["ensemble_scheduling"]["step"]}
     assert versions == {"1"}, json.dumps(ensemble)

@@ -95,7 +95,7 @@ def _user(
     index: int, dialects: Sequence[Mapping[str, tuple[str, ...]]], known: Sequence[str], rng: np.random.Generator
 ) -> User:
     vocabulary = frozenset(known)
-    dialect = dialects[rng.integers(len(dialects))]
+    dialect = dialects[int(rng.integers(len(dialects)))]
     words = {concept: _own_order(dialect[concept], vocabulary, rng) for concept in CONCEPTS}
     common = set().union(*CONCEPTS.values())
     tail = [tag for tag in known if tag not in common]
