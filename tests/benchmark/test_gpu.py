@@ -67,7 +67,7 @@ def test_every_stage_has_a_measurement_and_a_table() -> None:
 
 def test_make_runs_the_stages_on_a_gpu_or_with_gpu_0_on_a_cpu() -> None:
     for given, option in (("GPU=0", "--cpu"), ("GPU=1", "")):
-        command = ["make", "--dry-run", "gpu", given]
+        command = ["make", "--no-print-directory", "--dry-run", "gpu", given]
         printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
         assert printed.splitlines()[-1].split("benchmark.gpu")[1].strip() == option
 
