@@ -10,7 +10,7 @@ import pytest
 import torch
 from altreco_client import Vocabulary
 
-from tests.tiny import tiny_model, tiny_settings
+from tests.tiny import served_settings, tiny_model, tiny_settings
 from training.checkpoint import Checkpoint, save_checkpoint
 from training.data.histories import build_histories
 from training.data.manifest import SPLITS, Manifest, read_manifest
@@ -142,7 +142,7 @@ def test_a_stranger_without_past_pictures_has_an_empty_history(manifest: Manifes
 def test_command_prints_the_table_and_writes_every_metric(manifest: Manifest, model: ALTReco, tmp_path: Path) -> None:
     path = tmp_path / "tiny.pt"
     vocabulary = Vocabulary(manifest.vocabulary.tags)
-    save_checkpoint(path, Checkpoint(model=model, settings=tiny_settings(), vocabulary=vocabulary, metrics={}))
+    save_checkpoint(path, Checkpoint(model=model, settings=served_settings(), vocabulary=vocabulary, metrics={}))
     options = ["--data", str(manifest.root), "--workers", "0", "--json", str(tmp_path / "all.json")]
     command = [sys.executable, "-m", "training.evaluate", str(path), *options]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
