@@ -70,7 +70,7 @@ def test_verify(secured: Deployed) -> None:
     assert_refused(run(secured, *command, security=()), 1, "Socket closed", "--ca, --certificate, --key")
     assert_refused(run(secured, *command, security=TLS[:2]), 1, "Socket closed", "--certificate")
     wrong_ca = ("--ca", "other-ca.pem", *TLS[2:])
-    assert_refused(run(secured, *command, security=wrong_ca), 1, "CERTIFICATE_VERIFY_FAILED", "is --ca its authority?")
+    assert_refused(run(secured, *command, security=wrong_ca), 1, "CERTIFICATE_VERIFY_FAILED", "the CA that signed it?")
     assert_refused(run(secured, *command, security=("--ca", "nowhere.pem")), 1, "cannot read", "nowhere.pem")
     done = run(secured, *command, security=WITH_KEY)
     assert done.returncode == 0, done.stderr
