@@ -19,10 +19,10 @@ def fill(limit: InFlight) -> int:
     return taken
 
 
-def free(limit: InFlight, count: int, *, took_s: float) -> None:
+def free(limit: InFlight, count: int, *, took_s: float, answered: bool = True) -> None:
     started = time.monotonic() - took_s
     for _ in range(count):
-        limit.leave(started, DEADLINE_S)
+        limit.leave(started, DEADLINE_S, answered=answered)
 
 
 def test_it_starts_with_room_for_a_burst() -> None:
@@ -47,6 +47,13 @@ def test_it_does_not_grow_when_it_is_not_used() -> None:
     assert limit.limit == START
 
 
+def test_requests_that_fail_at_once_change_nothing() -> None:
+    limit = InFlight("adaptive")
+    for _ in range(20):
+        free(limit, fill(limit), took_s=0.0, answered=False)
+    assert limit.limit == START
+
+
 def test_late_requests_of_one_round_trip_shrink_it_once() -> None:
     limit = InFlight("adaptive")
     free(limit, fill(limit), took_s=4.0)
@@ -58,7 +65,7 @@ def test_it_never_shrinks_below_one_and_recovers() -> None:
     for _ in range(40):
         assert limit.enter() is None
         started = time.monotonic()
-        limit.leave(started, deadline_s=1e-9)
+        limit.leave(started, deadline_s=1e-9, answered=True)
     assert limit.limit == 1
     for _ in range(4):
         assert limit.enter() is None

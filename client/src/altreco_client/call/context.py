@@ -59,9 +59,13 @@ def ask(context: Context, method: str, **arguments: Any) -> Flow[Any]:
     """Call a method of tritonclient, and retry it where that is safe; raises ServerError."""
     retries, attempt = context.client.retries, 1
     while True:
-        left, sent = context.deadline.left(), time.monotonic()
+        if method == "infer":
+            yield from _slot(context)
+        sent, answered = time.monotonic(), False
         try:
+            left = context.deadline.left()
             result = yield Call(method, {**arguments, "client_timeout": left, "headers": context.headers})
+            answered = True
         except InferenceServerException as error:
             failure = from_triton(
                 error,
@@ -74,11 +78,15 @@ def ask(context: Context, method: str, **arguments: Any) -> Flow[Any]:
             if pause_s is None or pause_s >= context.deadline.left():
                 raise failure from error
             LOGGER.info("attempt %d failed, next one in %.3f s: %s", attempt, pause_s, failure)
-            yield Pause(pause_s)
-            attempt += 1
         else:
             retries.answered()
             return result
+        finally:
+            if method == "infer":
+                _leave(context, sent, answered=answered)
+        # Without a slot, so that calls that wait for a server that is gone do not keep others waiting.
+        yield Pause(pause_s)
+        attempt += 1
 
 
 def infer(
@@ -90,23 +98,15 @@ def infer(
     version: str = "",
 ) -> Flow[triton.InferResult]:
     """Run one inference, when this client's limit of requests in flight has room for it. Raises ServerError."""
-    yield from _slot(context)
-    limit, started = context.client.in_flight, time.monotonic()
-    try:
-        return (
-            yield from ask(
-                context,
-                "infer",
-                model_name=model,
-                model_version=version,
-                inputs=tensors,
-                outputs=outputs,
-                request_id=context.request.id,
-            )
-        )
-    finally:
-        limit.leave(started, context.deadline.seconds)
-        context.observation.in_flight_limit = limit.limit
+    return ask(
+        context,
+        "infer",
+        model_name=model,
+        model_version=version,
+        inputs=tensors,
+        outputs=outputs,
+        request_id=context.request.id,
+    )
 
 
 def _slot(context: Context) -> Flow[None]:
@@ -129,6 +129,13 @@ def _slot(context: Context) -> Flow[None]:
             f"limit, and none of them made room within {waited_s:.2g} s; ask again later, or add replicas "
             f"[request id: {context.request.id}]"
         )
+
+
+def _leave(context: Context, sent: float, *, answered: bool) -> None:
+    """Free the slot of a request that was sent at `sent` (time.monotonic)."""
+    limit = context.client.in_flight
+    limit.leave(sent, context.deadline.seconds, answered=answered)
+    context.observation.in_flight_limit = limit.limit
 
 
 def internal_context(client: ClientState) -> Context:

@@ -65,19 +65,22 @@ class InFlight:
             given = self._given()
         _wake(given)
 
-    def leave(self, started: float, deadline_s: float) -> None:
-        """Free the slot of a request that started at `started` (time.monotonic) with this deadline, and adapt."""
+    def leave(self, started: float, deadline_s: float, *, answered: bool) -> None:
+        """Free the slot of a request that started at `started` (time.monotonic) with this deadline, and adapt.
+
+        A request that failed at once, because the server is gone, says nothing about the server's load.
+        """
         now = time.monotonic()
         with self._lock:
             if self._adaptive:
-                self._adapt(started, now, late=now - started > LATE_SHARE * deadline_s)
+                self._adapt(started, now, answered=answered, late=now - started > LATE_SHARE * deadline_s)
             self._used -= 1
             given = self._given()
         _wake(given)
 
-    def _adapt(self, started: float, now: float, *, late: bool) -> None:
+    def _adapt(self, started: float, now: float, *, answered: bool, late: bool) -> None:
         if not late:
-            if self._used >= self._room():
+            if answered and self._used >= self._room():
                 self._limit += 1 / self._limit
         elif started >= self._shrunk_at:  # what was sent before the limit shrank says nothing about the smaller one
             self._limit = max(1.0, self._limit * SHRINK)
