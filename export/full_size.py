@@ -3,7 +3,6 @@
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -22,6 +21,8 @@ VERSION = 1
 DAMPING = 0.2
 """Factor on the last normalization of each bottleneck of the random model."""
 STATISTICS_BATCHES, STATISTICS_BATCH = 3, 8
+VARIANT = "A6+hier"
+"""Every part that a served model may have."""
 
 
 def random_repository(folder: Path, configs: Path, preset_name: str) -> None:
@@ -39,8 +40,7 @@ def random_repository(folder: Path, configs: Path, preset_name: str) -> None:
 def random_model(preset_name: str, tags: int) -> ALTReco:
     """The preset's model with random weights and N = `tags`, in evaluation mode."""
     torch.manual_seed(0)
-    # With the history path in its largest form, also for the paper's presets, which have none.
-    model = ALTReco(replace(preset(preset_name).model, history_path="hier"), tags)
+    model = ALTReco(preset(f"{preset_name}/{VARIANT}").model, tags)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = None  # the mean over all batches

@@ -13,7 +13,7 @@ from altreco_client import contract
 
 from deploy.local.tied import tied
 from export.config import CONFIG_FILE, released_version
-from export.full_size import random_model
+from export.full_size import VARIANT, random_model
 from export.manifest import MANIFEST_FILE
 from export.release import Options, release
 from export.repository import LOCK_FILE, golden_file, labels_file, manifest_file, model_files, sha256
@@ -176,7 +176,7 @@ def prepared(folder: Path) -> Start:
         for path in (folder / "served.pt", *start.checkpoints):
             with torch.no_grad():
                 model.classifier.fc2.bias.add_(0.1)  # so that each model answers differently
-            settings = preset(PRESET)
+            settings = preset(f"{PRESET}/{VARIANT}")
             save_checkpoint(
                 path, Checkpoint(model=model, settings=settings, vocabulary=vocabulary, metrics={}, data=data)
             )

@@ -15,8 +15,10 @@ import pytest
 import tritonclient.grpc as triton
 from altreco_client import contract
 from altreco_client.call.wire import inputs
+from google.protobuf import text_format
 from tritonclient.utils import InferenceServerException
 
+from export.config import CONFIG_FILE, parse_config
 from measure.callers import Caller, Calls, calling, shared
 from measure.requests import Request, history_row, known, mixed, new_pictures, new_requests
 from measure.waiting import wait_until
@@ -99,6 +101,16 @@ def as_release_2(repository: Path, destination: Path) -> Path:
     return destination
 
 
+def with_queue_timeout(repository: Path, destination: Path) -> Path:
+    """The same repository, whose visual encoder refuses what waits longer than a request allows."""
+    shutil.copytree(repository, destination)
+    config = parse_config(destination / "visual_encoder" / CONFIG_FILE)
+    policy = config.dynamic_batching.default_queue_policy
+    policy.default_timeout_microseconds, policy.allow_timeout_override = 30_000_000, True
+    (destination / "visual_encoder" / CONFIG_FILE).write_text(text_format.MessageToString(config))
+    return destination
+
+
 @pytest.fixture(scope="module")
 def watched(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     require("prometheus")
@@ -106,14 +118,15 @@ def watched(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     folder = tmp_path_factory.mktemp("watched")
     second = as_release_2(served.repository, folder / "release-2")
     more: dict[str, Any] = {"extra_args": (SUMMARIES,)}
-    with serving(served.repository, **more) as one, serving(second, **more) as two:
+    first = with_queue_timeout(served.repository, folder / "queue-timeout")
+    with serving(first, **more) as one, serving(second, **more) as two:
         targets = [server.metrics_url.removeprefix("http://").removesuffix("/metrics") for server in (one, two)]
         with prometheus(folder, {JOB: targets, ALONE: targets[:1]}) as running:
             # A rate needs a sample from before.
             wait_until(lambda: len(running.query("up == 1")) == 3, "three targets", seconds=WAIT_S)
-            with asking(one.grpc_url) as first, asking(two.grpc_url) as other:
+            with asking(one.grpc_url) as calm, asking(two.grpc_url) as other:
                 yield Watched(running, burst(one.grpc_url, BURST))
-            for calls in (first, other):
+            for calls in (calm, other):
                 assert calls.answered
                 assert calls.failed == []
 
