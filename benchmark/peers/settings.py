@@ -18,6 +18,8 @@ class PeerSettings:
     """Numbers of concurrent clients; the last saturates every contestant."""
     tuning_s: float = 3.0
     """Measured time of each tuning, with the last of `clients`."""
+    ways: int | None = None
+    """Number of each contestant's tunings that are tried; None: all."""
     compared_pictures: int = 4
     """Pictures for which all contestants must return the same tags."""
     environments: Path = Path("build/peers")

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from statistics import median
 from typing import Any, TypeVar
@@ -35,7 +35,7 @@ def measure_peers(
     tunings = {RAW: label}
     turns: dict[str, Callable[[], Turn]] = {RAW: partial(take_raw_turn, alone, saturated, files, settings)}
     for contestant in contestants(cores):
-        name, ways = contestant.name, contestant.ways
+        name, ways = contestant.name, dict(islice(contestant.ways.items(), settings.ways))
         if len(ways) > 1:
             tried[name] = {way: try_way(contestant, run, files, settings) for way, run in _shown(name, ways)}
         tunings[name] = max(ways, key=tried[name].__getitem__) if name in tried else next(iter(ways))
