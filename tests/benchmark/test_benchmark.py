@@ -101,15 +101,15 @@ def test_no_results_to_render(
 
 def test_bars_are_drawn_longest_first_and_ours_apart(committed: dict[str, Any]) -> None:
     for name in (RAW, ENSEMBLE, "BentoML"):
-        for clients in (4, 16):
+        for clients in (4, 16, 32):
             rates = {RAW: [2.0, 9.0, 8.0], ENSEMBLE: [7.0, 1.0, 6.0]}.get(name, [5.0, 5.0, 9.0])
             committed["peers"]["load"][name][f"new picture, {clients} clients"]["requests_per_s"] = rates
     load = {name: committed["peers"]["load"][name] for name in ("BentoML", ENSEMBLE, RAW)}
     drawn = bars(load)
-    names = [f"new picture, {clients} clients, {name}" for clients in (4, 16) for name in (RAW, ENSEMBLE, "BentoML")]
+    names = [f"new picture, {clients} clients, {name}" for clients in (4, 16, 32) for name in (RAW, ENSEMBLE, "BentoML")]
     assert [bar.label for bar in drawn] == names
-    assert [bar.ours for bar in drawn] == [False, True, False] * 2
-    assert [bar.place for bar in drawn] == [0, 1, 2, 3.5, 4.5, 5.5]
+    assert [bar.ours for bar in drawn] == [False, True, False] * 3
+    assert [bar.place for bar in drawn] == [0, 1, 2, 3.5, 4.5, 5.5, 7, 8, 9]
     phases = bars(committed["cache"]["load"])
     assert [bar.ours for bar in phases] == [False, True, True, True]
     assert [bar.place for bar in phases] == [0, 1, 2, 3]
@@ -132,13 +132,13 @@ def test_the_peers_ratios_are_taken_round_by_round(committed: dict[str, Any]) ->
     changed = committed["peers"]
     rates = {RAW: [20.0, 40.0, 50.0], ENSEMBLE: [20.0, 20.0, 40.0]}
     for name, of in changed["load"].items():
-        of["new picture, 16 clients"] |= {"requests_per_s": rates.get(name, [10.0, 20.0, 40.0]), "all_p99_ms": 1234.0}
+        of["new picture, 32 clients"] |= {"requests_per_s": rates.get(name, [10.0, 20.0, 40.0]), "all_p99_ms": 1234.0}
         of["new picture, 1 client"] |= {"all_p50_ms": 98.76}
     changed["memory"] = {name: {"pss": [1e6, 2e6, 4e6]} for name in changed["load"]}
     changed["tunings"] |= {ENSEMBLE: "as committed"}
     lines = render_peers(changed)
     text = "\n".join(lines)
-    assert "Saturated (16 clients), the ensemble reaches 0.8 (0.5 to 1) of the rate of raw ONNX Runtime" in text
+    assert "Saturated (32 clients), the ensemble reaches 0.8 (0.5 to 1) of the rate of raw ONNX Runtime" in text
     assert "1 (1 to 2) of LitServe" in text
     assert f"| {ENSEMBLE} | 98.8 | 20 (20 to 40) | 1,234 | 2 | as committed |" in lines
     assert any(line.startswith(f"| {RAW} | 98.8 | 40 (20 to 50) | 1,234 | 2 |") for line in lines)
