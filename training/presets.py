@@ -10,8 +10,11 @@ from training.settings import LossSettings, ModelSettings, TrainSettings, resnet
 FULL = "A6"
 """The paper's full model."""
 
-SERVED = "A6"
-"""The variant of `small` without a slash: what the demo trains and serves."""
+SERVED = "A1+hier"
+"""The variant of `small` without a slash: what the demo trains and serves.
+
+On the demo's data its precision@5 is 0.645 for known and 0.660 for new users; A6 has 0.559 and 0.443 (one seed).
+"""
 
 
 def paper() -> TrainSettings:
