@@ -106,7 +106,8 @@ def test_bars_are_drawn_longest_first_and_ours_apart(committed: dict[str, Any]) 
             committed["peers"]["load"][name][f"new picture, {clients} clients"]["requests_per_s"] = rates
     load = {name: committed["peers"]["load"][name] for name in ("BentoML", ENSEMBLE, RAW)}
     drawn = bars(load)
-    names = [f"new picture, {clients} clients, {name}" for clients in (4, 16, 32) for name in (RAW, ENSEMBLE, "BentoML")]
+    ranked = (RAW, ENSEMBLE, "BentoML")
+    names = [f"new picture, {clients} clients, {name}" for clients in (4, 16, 32) for name in ranked]
     assert [bar.label for bar in drawn] == names
     assert [bar.ours for bar in drawn] == [False, True, False] * 3
     assert [bar.place for bar in drawn] == [0, 1, 2, 3.5, 4.5, 5.5, 7, 8, 9]
