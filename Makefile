@@ -5,14 +5,14 @@ PYTHON ?= $(shell for version in 3.13 3.12 3.11; do python$$version --version >/
 BIN := .venv/bin
 CHECKED := client measure training export benchmark deploy loadtest reliability demo tests
 
-# Of `make loadtest`. The default repository has the paper's size with random weights, which take as long as trained ones.
+# Settings of `make loadtest`. The default repository has the paper's size with random weights, which take as long as trained ones.
 REPOSITORY ?= build/full_size
 PROFILE ?= steady
 SLOS ?= loadtest/slos/cpu.toml
 WORKERS ?= 1
 OPTIONS ?=
 
-# Of `make gpu`. 0 runs the same stages at tiny size on a CPU, into build/.
+# Setting of `make gpu`: 0 runs the same stages at tiny size on a CPU, into build/.
 GPU ?= 1
 
 .PHONY: help demo serve loadtest reliability ablation bench gpu gpu-ablation test test-slow test-all test-end-to-end test-client docs lint format clean

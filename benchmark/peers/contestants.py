@@ -128,17 +128,22 @@ def arriving(cores: int) -> dict[str, tuple[Connect, Serve]]:
     }
 
 
+def add_queue_timeout(repository: Path) -> None:
+    """Give every component's queue a timeout, which a request may shorten, in its `config.pbtxt`."""
+    for model in contract.COMPONENTS:
+        config = read_config(repository, model.name)
+        policy = config.dynamic_batching.default_queue_policy
+        policy.default_timeout_microseconds, policy.allow_timeout_override = 30_000_000, True
+        (repository / model.name / CONFIG_FILE).write_text(text_format.MessageToString(config), encoding="utf-8")
+
+
 @contextmanager
 def _with_queue_timeout(files: Files) -> Iterator[Served]:
     """Serve with a timeout in every queue, which turns Triton's prefetching off."""
     with TemporaryDirectory(dir=files.folder) as folder:
         repository = Path(folder, "repository")
         copytree(files.repository, repository)
-        for model in contract.COMPONENTS:
-            config = read_config(repository, model.name)
-            policy = config.dynamic_batching.default_queue_policy
-            policy.default_timeout_microseconds, policy.allow_timeout_override = 30_000_000, True
-            (repository / model.name / CONFIG_FILE).write_text(text_format.MessageToString(config), encoding="utf-8")
+        add_queue_timeout(repository)
         with _triton(replace(files, repository=repository)) as served:
             yield served
 

@@ -81,11 +81,7 @@ def _fold(classifier: Classifier) -> Tensor:
     """
     if classifier.integration is None:
         return torch.zeros(PREFERENCE_DIM, math.prod(ENCODING_SHAPE))
-    units, weight = torch.eye(PREFERENCE_DIM), classifier.conv1.weight[:, -PREFERENCE_DIM:]
-    if classifier.project is not None:
-        units, weight = classifier.project(units), classifier.conv1.weight
-    tiled = units[:, :, None, None].expand(-1, -1, *ENCODING_SHAPE[1:])
-    return functional.conv2d(tiled, weight, padding=1).flatten(1).detach()
+    return classifier.preference_map().detach()
 
 
 def split(model: ALTReco) -> dict[str, nn.Module]:

@@ -161,7 +161,7 @@ def _lengths(workload: Workload, tags: int, rng: np.random.Generator) -> NDArray
 def _histories(
     workload: Workload, tags: Sequence[str], lengths: NDArray[np.int64], rng: np.random.Generator
 ) -> list[dict[str, float]]:
-    """Of every user, tag to count; which tags are the popular ones is drawn, too."""
+    """Draw the history of every user, as counts by tag; which tags are popular is drawn too."""
     history = workload.history
     counted = np.cumsum(zipf_shares(LARGEST_COUNT, history.count_exponent))
     popular = rng.permutation(len(tags))

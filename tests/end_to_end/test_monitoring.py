@@ -15,10 +15,9 @@ import pytest
 import tritonclient.grpc as triton
 from altreco_client import contract
 from altreco_client.call.wire import inputs
-from google.protobuf import text_format
 from tritonclient.utils import InferenceServerException
 
-from export.config import CONFIG_FILE, parse_config
+from benchmark.peers.contestants import add_queue_timeout
 from measure.callers import Caller, Calls, calling, shared
 from measure.requests import Request, history_row, known, mixed, new_pictures, new_requests
 from measure.waiting import wait_until
@@ -101,16 +100,6 @@ def as_release_2(repository: Path, destination: Path) -> Path:
     return destination
 
 
-def with_queue_timeout(repository: Path, destination: Path) -> Path:
-    """The same repository, whose visual encoder refuses what waits longer than a request allows."""
-    shutil.copytree(repository, destination)
-    config = parse_config(destination / "visual_encoder" / CONFIG_FILE)
-    policy = config.dynamic_batching.default_queue_policy
-    policy.default_timeout_microseconds, policy.allow_timeout_override = 30_000_000, True
-    (destination / "visual_encoder" / CONFIG_FILE).write_text(text_format.MessageToString(config))
-    return destination
-
-
 @pytest.fixture(scope="module")
 def watched(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     require("prometheus")
@@ -118,7 +107,8 @@ def watched(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     folder = tmp_path_factory.mktemp("watched")
     second = as_release_2(served.repository, folder / "release-2")
     more: dict[str, Any] = {"extra_args": (SUMMARIES,)}
-    first = with_queue_timeout(served.repository, folder / "queue-timeout")
+    first = shutil.copytree(served.repository, folder / "queue-timeout")  # which refuses what waits too long
+    add_queue_timeout(first)
     with serving(first, **more) as one, serving(second, **more) as two:
         targets = [server.metrics_url.removeprefix("http://").removesuffix("/metrics") for server in (one, two)]
         with prometheus(folder, {JOB: targets, ALONE: targets[:1]}) as running:

@@ -78,7 +78,7 @@ def names(page: Page) -> list[str]:
 
 
 def shares(page: Page) -> list[tuple[float, float]]:
-    """Of each suggestion, the score for the photo alone and the score with the history."""
+    """Return each suggestion's score for the photo alone and its score with the history."""
     titles = [suggestion.get_attribute("title") or "" for suggestion in suggestions(page).all()]
     found = [re.fullmatch(r"(\S+) for the photo alone, (\S+) with the history", title) for title in titles]
     assert all(found), titles
