@@ -1,4 +1,4 @@
-"""Errors of the load test itself. A failed request is no such error: it is an entry in the run's records."""
+"""Errors of the load test itself. A failed request is not one of them: it is recorded in the run."""
 
 
 class LoadtestError(Exception):

@@ -94,7 +94,7 @@ def curve(capacity: Capacity, slos: SLOs) -> Figure:
 
 
 def _missed(capacity: Capacity, slos: SLOs) -> tuple[list[Point], list[Point]]:
-    """Points of failed runs: each latency above its limit; and the p99 of runs that missed only other objectives."""
+    """Find the points of failed runs: latencies above their limit, and the p99 of runs that missed other objectives."""
     limits, above, other = given(slos.all), list[Point](), list[Point]()
     for step in capacity.steps:
         missed = [

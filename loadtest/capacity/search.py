@@ -86,7 +86,7 @@ class Capacity:
         return any(not step.valid and step.rate_per_s == self.fails_per_s for step in self.steps)
 
     def votes(self) -> Mapping[float, Sequence[bool]]:
-        """Whether each rate held, run by run."""
+        """Return whether each rate held, run by run."""
         votes: dict[float, list[bool]] = {}
         for step in self.steps:
             votes.setdefault(step.rate_per_s, []).append(step.held)
@@ -115,7 +115,7 @@ def search(measured: Callable[[float], Step], settings: Search, keep: Callable[[
     steps: list[Step] = []
 
     def holds(rate: float, *, repeated: bool) -> bool:
-        """Whether the rate holds: in its first run, or by majority if that failed or `repeated` is set."""
+        """Return whether the rate holds: in its first run, or by majority if that failed or `repeated` is set."""
         while True:
             steps.append(measured(rate))
             keep(Capacity(search=settings, steps=tuple(steps), finished=False))
@@ -140,7 +140,7 @@ def search(measured: Callable[[float], Step], settings: Search, keep: Callable[[
 
 
 def _next(below: float | None, above: float | None, sure: bool, settings: Search) -> float | None:
-    """Next rate to measure; None if the search is over."""
+    """Choose the next rate to measure; None if the search is over."""
     if below is None and above is None:
         return settings.start_per_s
     if below is None:
@@ -178,16 +178,16 @@ def judged(run: Run, slos: SLOs, rate_per_s: float) -> Step:
 
 
 def without_throughput(slos: SLOs) -> SLOs:
-    """Remove the limits of throughput, which a low rate cannot meet."""
+    """Remove the throughput limits, which a low rate cannot meet."""
     limits = {group: replace(of, requests_per_s=None) for group, of in slos.limits().items()}
     return SLOs(name=slos.name, generator=slos.generator, **limits)
 
 
 def step_s(slos: SLOs, rate_per_s: float, precision: float, least_s: float) -> float:
-    """Duration of a step, long enough for its percentiles and for an overload to show.
+    """Compute the duration of a step, long enough for its percentiles and for an overload to show.
 
-    At a rate above capacity by the share `precision`, the queue grows by that share of the time. The step lasts until
-    that reaches the longest limit.
+    If the rate exceeds the capacity by the share `precision`, the wait in the queue grows by that share of the elapsed
+    time. The step lasts until the wait reaches the longest limit.
     """
     limits = given(slos.all)
     needed = max((requests_needed(metric, limit) for metric, limit in limits.items()), default=1)

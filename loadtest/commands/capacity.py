@@ -21,6 +21,7 @@ from loadtest.run.one import run_load
 from measure.markdown import number
 
 CAPACITY = "capacity.json"
+FOLDER = Path("build/loadtest/capacity")
 DEFAULTS = Search()
 
 Load = Callable[[float, float, Path], Run]
@@ -36,22 +37,36 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     option = parser.add_argument
-    option("--slos", type=Path, required=True, metavar="FILE", help="objectives, TOML; throughput is ignored")
-    option("--out", type=Path, default=Path("build/loadtest/capacity"), help="output folder (%(default)s)")
-    option("--start", type=float, default=DEFAULTS.start_per_s, metavar="RATE", help="first rate (%(default)g)")
-    option("--most", type=float, default=DEFAULTS.most_per_s, metavar="RATE", help="highest rate (%(default)g)")
-    option("--growth", type=float, default=DEFAULTS.growth, metavar="X", help="factor from step to step (%(default)g)")
+    option("--slos", type=Path, required=True, metavar="FILE", help="objectives (SLOs), TOML; throughput is ignored")
+    option("--out", type=Path, default=FOLDER, metavar="FOLDER", help="output folder (%(default)s)")
     option(
-        "--precision", type=float, default=DEFAULTS.precision, metavar="X", help="final gap as a share (%(default)g)"
+        "--start", type=float, default=DEFAULTS.start_per_s, metavar="RATE", help="first rate, requests/s (%(default)g)"
     )
-    option("--repeats", type=int, default=DEFAULTS.repeats, metavar="N", help="runs at the border, odd (%(default)s)")
-    option("--step-seconds", type=float, default=15, metavar="S", help="shortest run; SLOs may need more (%(default)g)")
+    option("--most", type=float, default=DEFAULTS.most_per_s, metavar="RATE", help="highest rate to try (%(default)g)")
+    option("--growth", type=float, default=DEFAULTS.growth, metavar="X", help="factor between rates (%(default)g)")
+    option(
+        "--precision",
+        type=float,
+        default=DEFAULTS.precision,
+        metavar="X",
+        help="gap that ends the search, as a share of the rate (%(default)g)",
+    )
+    option(
+        "--repeats",
+        type=int,
+        default=DEFAULTS.repeats,
+        metavar="N",
+        help="runs per rate at the border, odd (%(default)s)",
+    )
+    option(
+        "--step-seconds", type=float, default=15, metavar="S", help="shortest run; a p99 may need longer (%(default)g)"
+    )
     add_load_options(parser)
     return parser
 
 
 def run(arguments: argparse.Namespace, load: Load) -> int:
-    """Search and keep every step; return 0, or 1 if no rate holds or the generator was the limit.
+    """Search and keep every step; return 0, or 1 if no rate held or the generator was the limit.
 
     Raises LoadtestError.
     """

@@ -14,13 +14,21 @@ from loadtest.judge.slo import load_slos
 from loadtest.judge.verdict import check
 from loadtest.records import load_run
 from loadtest.report.write import write_report
+from loadtest.second_opinion.compare import kept_opinion
 
 
 def add_report_parser(commands: Any) -> argparse.ArgumentParser:
     """Add the `report` command."""
-    parser: argparse.ArgumentParser = commands.add_parser("report", help="judge a run again and write its report")
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "report",
+        help="judge a run again and write its report",
+        description="Judge a finished run and write its report. The exit code is 0; 1 if an objective was not shown to "
+        "hold, or a metric is worse than in the baseline; 2 if a file is missing or unusable.",
+    )
     parser.add_argument("folder", type=Path, help="folder of the run")
-    parser.add_argument("--slos", type=Path, required=True, metavar="FILE", help="objectives to judge it against")
+    parser.add_argument(
+        "--slos", type=Path, required=True, metavar="FILE", help="objectives (SLOs) to judge it against"
+    )
     parser.add_argument("--baseline", type=Path, metavar="FILE", help="saved runs to compare it with")
     parser.add_argument(
         "--repeats", type=Path, nargs="+", default=[], metavar="FOLDER", help="more runs of this load, to measure noise"
@@ -39,7 +47,7 @@ def add_baseline_parser(commands: Any) -> argparse.ArgumentParser:
 
 
 def report(arguments: argparse.Namespace) -> int:
-    """Judge and render; return 0, or 1 if an objective did not hold or a metric got worse. Raises LoadtestError."""
+    """Judge and report; return 0, or 1 if an objective did not hold or a metric got worse. Raises LoadtestError."""
     if arguments.repeats and not arguments.baseline:
         raise LoadtestError("--repeats needs a --baseline to compare with")
     slos, run, comparison = load_slos(arguments.slos), load_run(arguments.folder), None
@@ -51,7 +59,7 @@ def report(arguments: argparse.Namespace) -> int:
     worse = comparison.worse if comparison else ()
     for change in worse:
         print(f"{change.name}: {change.statement}")
-    print(f"wrote {write_report(run, verdict, comparison)}")
+    print(f"wrote {write_report(run, verdict, comparison, kept_opinion(run))}")
     return int(bool(worse) or not verdict.ok)
 
 

@@ -24,7 +24,7 @@ from loadtest.load.workload import load_workload
 from loadtest.records import Records, Run, load_run
 from loadtest.report.write import write_report
 from loadtest.run.one import run_load
-from loadtest.second_opinion.compare import second_opinion
+from loadtest.second_opinion.compare import SecondOpinion, second_opinion
 from loadtest.second_opinion.perf_analyzer import check_load, fetch
 from measure.callers import percentile
 from measure.markdown import number
@@ -53,7 +53,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     load.add_argument("--users", type=int, metavar="N", help="closed load: N users, each waits for its answer")
     option("--duration", type=float, metavar="S", help="seconds; scales the stages of the profile")
     option("--second-opinion", action="store_true", help="repeat the run with NVIDIA's perf_analyzer and compare")
-    option("--slos", type=Path, metavar="FILE", help="judge the run against these objectives and write a report")
+    option("--slos", type=Path, metavar="FILE", help="judge the run against these objectives (SLOs) and write a report")
     option("--out", type=Path, metavar="FOLDER", help=f"output folder (default: {FOLDER}/PROFILE-TIME)")
     add_load_options(parser)
     return parser
@@ -84,8 +84,8 @@ def run(arguments: argparse.Namespace) -> int:
             return 130
         progress.end()
         print(summary(made), flush=True)
-        heard = not arguments.second_opinion or _hear(made, target.url)
-    return max(_judge(made, slos), int(not heard))
+        opinion = _second_opinion(made, target.url) if arguments.second_opinion else None
+    return max(_judge(made, slos, opinion), int(arguments.second_opinion and opinion is None))
 
 
 class Progress:
@@ -130,7 +130,7 @@ def summary(run: Run) -> str:
 
 
 def _latencies(answered: Records, *, failed: int) -> str:
-    """Percentiles of the answered requests, where these are enough."""
+    """Format the percentiles for which enough requests were answered."""
     needed = {key: requests_needed(key, 0) for key in PRINTED}
     few = [f"{METRICS[key]} {needed[key]:,}" for key in PRINTED if len(answered) < needed[key]]
     latency_ms = answered.latency_ms()
@@ -144,21 +144,22 @@ def _latencies(answered: Records, *, failed: int) -> str:
     return line + (f" (answered requests needed: {', '.join(few)})" if few else "")
 
 
-def _hear(run: Run, url: str) -> bool:
-    """Print perf_analyzer's figures beside the run's; a failure is reported, and False."""
+def _second_opinion(run: Run, url: str) -> SecondOpinion | None:
+    """Print perf_analyzer's figures beside the run's; if that fails, print why and return None."""
     print(f"repeating the run with perf_analyzer: {run.settings.duration_s:.0f} s", flush=True)
     try:
         opinion = second_opinion(run, url)
     except LoadtestError as error:
         print(f"no second opinion: {error}", file=sys.stderr)
-        return False
+        return None
     print(
-        "\n".join(f"{name:<28}{locust:>12}{other:>16}" for name, locust, other in (opinion.table[0], *opinion.table[1]))
+        "\n".join(f"{name:<32}{locust:>12}{other:>16}" for name, locust, other in (opinion.table[0], *opinion.table[1]))
     )
-    return True
+    return opinion
 
 
-def _judge(run: Run, slos: SLOs | None) -> int:
+def _judge(run: Run, slos: SLOs | None, opinion: SecondOpinion | None) -> int:
+    """Print the verdict and write the report, if there are SLOs; return the exit code."""
     verdict = check(run, slos or SLOs())
     limits = [of for of in verdict.objectives if of.group == GENERATOR and of.outcome is Outcome.MISSED]
     if limits:
@@ -169,7 +170,7 @@ def _judge(run: Run, slos: SLOs | None) -> int:
     if slos is None:
         failed = bool(run.settings.ended_early or limits or (run.records.error >= 0).any())
         return int(failed or not len(run.records))
-    print(f"{verdict.word}: {verdict.reason}\nwrote {write_report(run, verdict)}")
+    print(f"{verdict.word}: {verdict.reason}\nwrote {write_report(run, verdict, opinion=opinion)}")
     return verdict.exit_code
 
 

@@ -1,4 +1,7 @@
-"""Find the config settings that serve a workload best, one setting at a time."""
+"""Find the config settings that serve a workload best, one setting at a time.
+
+It needs no running server: it starts one for each value, on this machine.
+"""
 
 import argparse
 from dataclasses import asdict
@@ -15,6 +18,7 @@ from measure.files import write_text
 from measure.markdown import number
 
 RESULTS, REPORT = "sweep.json", "sweep.md"
+FOLDER = Path("build/loadtest/sweep")
 PLANS = Path(__file__).parents[1] / "sweeps"
 
 
@@ -24,13 +28,25 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         "sweep", help="find the config settings that serve a workload best", description=__doc__
     )
     option = parser.add_argument
-    option("--repository", type=Path, default=Path("model_repository"), help="model repository (%(default)s)")
-    option("--plan", type=Path, default=PLANS / "cpu.toml", help="settings to try, TOML (%(default)s)")
-    option("--workload", type=Path, default=DEFAULT, help="requests to send, TOML (%(default)s)")
-    option("--out", type=Path, default=Path("build/loadtest/sweep"), help="output folder (%(default)s)")
-    option("--rounds", type=int, default=5, help="times that each value is measured (%(default)s)")
-    option("--requests", type=int, default=80, help="requests per measurement (%(default)s)")
-    option("--clients", type=int, default=8, help="concurrent clients (%(default)s)")
+    option(
+        "--repository",
+        type=Path,
+        default=Path("model_repository"),
+        metavar="FOLDER",
+        help="model repository with the settings to improve (%(default)s)",
+    )
+    option("--plan", type=Path, default=PLANS / "cpu.toml", metavar="FILE", help="settings to try, TOML (cpu.toml)")
+    option("--workload", type=Path, default=DEFAULT, metavar="FILE", help=f"requests to send, TOML ({DEFAULT.name})")
+    option("--out", type=Path, default=FOLDER, metavar="FOLDER", help="output folder (%(default)s)")
+    option(
+        "--rounds",
+        type=int,
+        default=5,
+        metavar="N",
+        help="rounds, in each of which every value is measured (%(default)s)",
+    )
+    option("--requests", type=int, default=80, metavar="N", help="requests per measurement (%(default)s)")
+    option("--clients", type=int, default=8, metavar="N", help="concurrent clients (%(default)s)")
     return parser
 
 
@@ -65,7 +81,7 @@ def run(arguments: argparse.Namespace, measure: Measure | None = None, serve: Se
 
 
 def _progress(trial: Any) -> str:
-    """Latest values of each candidate."""
+    """Format the latest values of each candidate."""
     return "; ".join(
         f"{candidate.label} " + (", ".join(map(number, candidate.rounds[-1].values())) if candidate.rounds else "...")
         for candidate in trial.candidates

@@ -31,7 +31,8 @@ def add_load_options(parser: argparse.ArgumentParser) -> None:
         "--repository",
         type=Path,
         default=Path("model_repository"),
-        help="served if there is no --url (%(default)s)",
+        metavar="FOLDER",
+        help="model repository to serve if there is no --url (%(default)s)",
     )
     option("--model", default=contract.TAG_RECOMMENDER.name, help="name of the ensemble (%(default)s)")
     option("--workload", type=Path, default=DEFAULT, metavar="FILE", help=f"requests to send, TOML ({DEFAULT.name})")
@@ -56,7 +57,8 @@ def target_of(arguments: argparse.Namespace) -> Iterator[Target]:
     repository: Path = arguments.repository
     if not any(repository.glob(f"{contract.VISUAL_ENCODER.name}/*/model.onnx")):
         raise LoadtestError(
-            f"{repository} has no release to serve: `make demo` makes one; or give the --url of a server"
+            f"{repository} has no release to serve: make one with `make demo` (model_repository) or "
+            "`make build/full_size`, or give the --url of a running server"
         )
     _say(f"starting Triton over {repository}")
     try:

@@ -41,7 +41,7 @@ class Baseline:
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """Change of one metric, in % or for error shares in percentage points. Intervals are None for a single run."""
+    """Change of one metric in %, or for error shares in percentage points. Intervals are None for a single run."""
 
     metric: str
     before: float
@@ -136,7 +136,7 @@ def compare(baseline: Baseline, runs: Sequence[Run]) -> Comparison:
 
 
 def interval(values: Sequence[float]) -> Interval | None:
-    """95 % interval of the mean, by Student's t; None for a single value."""
+    """Compute the 95 % interval of the mean, by Student's t; None for a single value."""
     if len(values) < 2:
         return None
     half = _t(len(values) - 1) * math.sqrt(variance(values) / len(values))
@@ -163,7 +163,7 @@ def _baseline(runs: Sequence[Run]) -> Baseline:
 
 
 def _values(run: Run) -> dict[str, float]:
-    """Values by `GROUP.METRIC`, without groups that got no answer and percentiles of too few requests."""
+    """Compute values by `GROUP.METRIC`, without groups that got no answer and percentiles of too few requests."""
     answered = {group: records.where(records.error < 0) for group, records in grouped(run.records).items()}
     if not len(answered["all"]):
         raise LoadtestError(f"{run.folder}: no request was answered, so there is nothing to compare")
@@ -203,7 +203,7 @@ def _change(metric: str, before: Sequence[float], now: Sequence[float]) -> Chang
 
 
 def _welch(before: Sequence[float], now: Sequence[float]) -> tuple[float, Interval | None]:
-    """Difference of the means and its interval, with Welch's degrees of freedom rounded down."""
+    """Compute the difference of the means and its interval, with Welch's degrees of freedom rounded down."""
     difference = fmean(now) - fmean(before)
     if min(len(before), len(now)) < 2:
         return difference, None

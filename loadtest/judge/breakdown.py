@@ -14,8 +14,8 @@ from measure.markdown import number
 
 PARTS = {
     "queue_ns": "queue",
-    "cache_hit_ns": "cache, found",
-    "cache_miss_ns": "cache, not found",
+    "cache_hit_ns": "cache hit",
+    "cache_miss_ns": "cache miss",
     "compute_input_ns": "compute input",
     "compute_infer_ns": "infer",
     "compute_output_ns": "compute output",
@@ -31,7 +31,7 @@ NONE = "-"
 ENSEMBLE = contract.TAG_RECOMMENDER.name
 
 FEW_FAILED = 0.01
-"""Share of failed requests above which Triton's means and the clients' are of different requests."""
+"""Share of failed requests above which the means of Triton and of the clients cover different requests."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,7 +182,7 @@ def _mean(values: Any) -> float | None:
 
 
 def rows(table: Breakdown) -> tuple[list[str], list[list[str]]]:
-    """Table in ms per request: the clients, the models, and the remaining parts if they are comparable."""
+    """Make the table, in ms per request: the clients, the models, and the remaining parts if they are comparable."""
     heads = ["", "requests", "mean batch", "cache hits", *PARTS.values(), "sum", "p50", "p99"]
     client, counted = table.client, table.client.requests
     percentiles = {

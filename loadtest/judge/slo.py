@@ -18,7 +18,7 @@ GROUPS = {
     "repeat": "repeat pictures",
     "new": "new pictures",
 }
-"""Requests that each table of the file limits."""
+"""Requests that each table of an SLO file applies to."""
 
 BEYOND = 5
 """Requests that must lie beyond a percentile: a p50 needs 10 requests, a p99 500, a p99.9 5,000."""
@@ -27,7 +27,7 @@ BUSY_S = 10
 """Seconds over which the CPU use of a generator is averaged; shorter peaks are allowed."""
 
 LATE_MS = 100.0
-"""A request sent more than this after it was due is late."""
+"""A request is late if it was sent more than this after it was due."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +88,7 @@ class SLOs:
     generator: GeneratorLimits = field(default_factory=GeneratorLimits)
 
     def limits(self) -> Mapping[str, Limits]:
-        """Limits of each group, in the order of GROUPS."""
+        """Return the limits of each group, in the order of GROUPS."""
         return {group: getattr(self, group) for group in GROUPS}
 
 
@@ -103,13 +103,13 @@ def load_slos(path: Path) -> SLOs:
 
 
 def given(limits: Limits | GeneratorLimits) -> dict[str, float]:
-    """Limit of each key that has one."""
+    """Return the limit of each key that has one."""
     values = {key.name: getattr(limits, key.name) for key in fields(limits)}
     return {key: value for key, value in values.items() if value is not None}
 
 
 def requests_needed(metric: str, limit: float) -> int:
-    """Requests needed to judge a metric. An error share needs as many as allow one of them to fail."""
+    """Compute the requests needed to judge a metric. An error share needs enough for one of them to fail."""
     if metric in PERCENTILES:
         return math.ceil(round(100 * BEYOND / (100 - PERCENTILES[metric]), 6))
     if metric == "error_share" and limit > 0:

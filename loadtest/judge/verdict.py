@@ -136,7 +136,7 @@ def check(run: Run, slos: SLOs) -> Verdict:
 
 
 def grouped(records: Records) -> dict[str, Records]:
-    """Requests of each group in GROUPS."""
+    """Select the requests of each group in GROUPS."""
     masks = {
         "all": np.ones(len(records), dtype=bool),
         "cold": records.cold,
@@ -161,7 +161,7 @@ def measure(records: Records, duration_s: float) -> dict[str, float]:
 
 
 def busiest(cpu_share: Sequence[Sequence[float]]) -> float | None:
-    """Highest share of a core averaged over BUSY_S seconds; `cpu_share` holds pairs of a time and a share."""
+    """Compute the highest share of a core over BUSY_S seconds; `cpu_share` holds pairs of a time and a share."""
     shares = np.array([share for _, share in cpu_share])
     window = min(BUSY_S, len(shares))
     return float(np.convolve(shares, np.ones(window) / window, mode="valid").max()) if window else None
@@ -192,7 +192,7 @@ def to_json(verdict: Verdict) -> dict[str, Any]:
 
 
 def metric_name(metric: str, group: str) -> str:
-    """Name such as `p99 of new pictures`."""
+    """Return a name such as `p99 of new pictures`."""
     return f"{METRICS[metric]} of {'the load generator' if group == GENERATOR else GROUPS[group]}"
 
 
@@ -202,7 +202,7 @@ def in_units(metric: str, value: float) -> str:
 
 
 def late_share(run: Run) -> float:
-    """Share of requests sent more than LATE_MS late because the generator was too busy.
+    """Compute the share of requests sent more than LATE_MS late because the generator was too busy.
 
     It is 0 if requests waited because too many were in flight.
     """

@@ -1,7 +1,7 @@
 """Requests drawn from a workload, with pictures and histories prepared before the load.
 
-A picture is a copy of one of a few base pictures with its number and the run's number in the first pixels. Making it
-costs a copy of 150 KB, and no cache holds it before this run has sent it.
+A picture is a copy of one of a few base pictures, with its number and the run's number in the first pixels. Making one
+takes a copy of 150 KB, and no cache holds it before this run has sent it.
 """
 
 import io
@@ -23,7 +23,7 @@ DRAWN = 8
 """Number of base pictures if there are no photos to decode."""
 SUFFIXES = (".jpg", ".jpeg", ".png")
 MOST_FILES = 64
-"""Files used of a folder: more would take memory and make no difference to the server."""
+"""Most files read from a folder: more would take memory and make no difference to the server."""
 NEW_PICTURES = 2**40
 """First number of the new pictures, and the size of the range for each stream."""
 LARGEST_COUNT = 1000
@@ -78,7 +78,7 @@ class Payloads:
             )
 
     def _history(self, kind: float, user: float, activity: NDArray[np.float64]) -> dict[str, float]:
-        """The history of a user; `kind` and `user` are drawn from 0 to 1."""
+        """Choose the history of a user; `kind` and `user` are drawn from 0 to 1."""
         users = self.workload.users
         if kind < users.cold_share:
             return {}
@@ -152,7 +152,7 @@ def _photo(size: tuple[int, int], rng: np.random.Generator) -> bytes:
 
 
 def _lengths(workload: Workload, tags: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Number of different tags of every user, int64 [users]."""
+    """Draw the number of different tags of every user, int64 [users]."""
     users, history = workload.users, workload.history
     lengths = np.exp(rng.normal(np.log(history.median_tags), history.sigma, users.count))
     return lengths.round().clip(1, tags).astype(np.int64)

@@ -36,7 +36,7 @@ class Plan:
     """Path of its records without suffix."""
 
     def environment(self) -> dict[str, str]:
-        """Environment variables for the process that follows this plan."""
+        """Return the environment variables for the process that follows this plan."""
         return {**os.environ, VARIABLE: json.dumps(asdict(self))}
 
     def for_worker(self, number: int, folder: Path) -> "Plan":

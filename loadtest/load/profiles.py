@@ -90,7 +90,7 @@ class Profile:
         return None if self.rate is None else self.rate * sum(stage.mean * stage.duration_s for stage in self.stages)
 
     def level(self, t_s: float) -> float | None:
-        """Level at a time; None after the end."""
+        """Compute the level at a time; None after the end."""
         for begin_s, stage in self.begins():
             if t_s < begin_s + stage.duration_s:
                 return stage.level + (stage.end - stage.level) * (t_s - begin_s) / stage.duration_s
@@ -104,16 +104,16 @@ class Profile:
             begin_s += stage.duration_s
 
     def phases(self, t_s: NDArray[np.float64]) -> NDArray[np.int16]:
-        """Index of the stage at each time [n]; times after the end belong to the last stage."""
+        """Find the index of the stage at each time [n]; times after the end belong to the last stage."""
         begins = [begin_s for begin_s, _ in self.begins()]
         return (np.searchsorted(begins, t_s, side="right") - 1).clip(0).astype(np.int16)
 
     def arrivals(self, rng: np.random.Generator, *, share: float = 1.0) -> NDArray[np.float64]:
         """Draw the times, in seconds and in order, at which requests of an open load are due: a Poisson process.
 
-        `share` is the share of one of several generators whose processes sum to it. The number of requests in a stage
-        is Poisson distributed. Given the number, their times are independent with the rate as density, so they are
-        drawn by inverting its integral.
+        `share` is the share of this generator, if several send the load together. The number of requests in a stage has
+        a Poisson distribution. Given the number, their times are independent, with a density proportional to the rate,
+        so they are drawn by inverting its integral.
         """
         assert self.rate is not None
         times = [np.empty(0)]

@@ -125,7 +125,7 @@ def load_workload(path: Path) -> Workload:
 
 
 def zipf_shares(count: int, exponent: float) -> NDArray[np.float64]:
-    """Shares [count] by Zipf's law, the most popular first; they sum to 1."""
+    """Compute shares [count] by Zipf's law, the most popular first; they sum to 1."""
     weights = np.arange(1, count + 1, dtype=np.float64) ** -exponent
     return weights / weights.sum()
 

@@ -13,7 +13,7 @@ from loadtest.judge.breakdown import Breakdown, breakdown
 from loadtest.judge.slo import GROUPS, PERCENTILES, requests_needed
 from loadtest.judge.verdict import GENERATOR, METRICS, Objective, Outcome, Verdict, grouped, in_units, measure
 from loadtest.records import Run
-from loadtest.second_opinion.compare import SecondOpinion, kept_opinion
+from loadtest.second_opinion.compare import SecondOpinion
 from measure.markdown import Table, mib, number
 
 NAMES = GROUPS | {GENERATOR: "load generator"}
@@ -31,7 +31,7 @@ class Content:
     opinion: SecondOpinion | None
 
 
-def content_of(run: Run, verdict: Verdict, comparison: Comparison | None) -> Content:
+def content_of(run: Run, verdict: Verdict, comparison: Comparison | None, opinion: SecondOpinion | None) -> Content:
     """Gather the content of page and summary."""
     try:
         table, note = breakdown(run), ""
@@ -45,23 +45,23 @@ def content_of(run: Run, verdict: Verdict, comparison: Comparison | None) -> Con
         breakdown=table,
         breakdown_note=note,
         comparison=comparison,
-        opinion=kept_opinion(run),
+        opinion=opinion,
     )
 
 
 def title(run: Run) -> str:
-    """Title of page and summary."""
+    """Return the title of page and summary."""
     return f"Load test: {run.settings.profile.name or run.folder.name}"
 
 
 def subtitle(run: Run) -> str:
-    """Start, duration, kind of load and server."""
+    """Format start, duration, kind of load and server."""
     settings = run.settings
     return f"{settings.started}, {settings.duration_s:g} s, {settings.generator.load} load against {settings.url}"
 
 
 def tiles(content: Content) -> dict[str, str]:
-    """Headline figures by label; a percentile of too few answered requests is left out."""
+    """Format the headline figures by label, without percentiles of too few answered requests."""
     run = content.run
     measured = measure(run.records, run.settings.duration_s)
     answered = int(np.count_nonzero(run.records.error < 0))
@@ -83,7 +83,7 @@ def tiles(content: Content) -> dict[str, str]:
 
 
 def group_rows(run: Run) -> Table:
-    """Table of latencies by group of requests."""
+    """Make the table of latencies by group of requests."""
     heads = ["", "requests", "failed", "answers per second", "mean, ms", "p50", "p95", "p99", "p99.9", "slowest"]
     lines = []
     for group, records in grouped(run.records).items():
@@ -105,7 +105,7 @@ def group_rows(run: Run) -> Table:
 
 
 def error_rows(run: Run) -> Table:
-    """Table of errors by message, the most frequent first."""
+    """Make the table of errors by message, the most frequent first."""
     records = run.records
     lines = []
     for index in np.unique(records.error[records.error >= 0]):
@@ -120,7 +120,7 @@ def error_rows(run: Run) -> Table:
 
 
 def settings_of(run: Run) -> dict[str, list[tuple[str, str]]]:
-    """Settings by section, as pairs of name and value."""
+    """List the settings by section, as pairs of name and value."""
     settings = run.settings.plain()
     named = {name: settings[name] for name in ("environment", "profile", "workload", "server_config")}
     generator = {key: value for key, value in settings["generator"].items() if key != "cpu_share"}
@@ -129,7 +129,7 @@ def settings_of(run: Run) -> dict[str, list[tuple[str, str]]]:
 
 
 def settings_lines(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Dotted name and value of every setting, nested ones included."""
+    """List the dotted name and value of every setting, nested ones included."""
     lines = []
     for key, value in values.items():
         if isinstance(value, Mapping) and value:
@@ -144,8 +144,8 @@ def comparison_note(comparison: Comparison) -> str:
     before, now = comparison.runs
     return (
         f"{before} runs before, {now} now. Means are geometric, except for error shares. Intervals are over runs: "
-        f"Student's t, and Welch's for a change. Each has a 5 % chance to miss the true value, so of these "
-        f"{len(comparison.changes)} metrics one may differ by chance."
+        f"Student's t, and Welch's for a change. Each misses the true value with a chance of 5 %, so one of "
+        f"these {len(comparison.changes)} metrics may differ by chance."
     )
 
 
@@ -162,7 +162,7 @@ def interval_cell(mean: float, interval: Interval | None) -> str:
 
 
 def breakdown_caption(table: Breakdown | None) -> str:
-    """Caption of the picture of a breakdown."""
+    """Return the caption for the picture of a breakdown."""
     if table is None or table.incomparable:
         return "Means of each model."
     return "Means. The upper bar is the clients' latency, its parts in the order in which they happen."

@@ -40,8 +40,8 @@ PERCENTILE_COLOURS = {50.0: GREEN, 95.0: BLUE, 99.0: ORANGE}
 GROUP_COLOURS = {"all": INK, "new": BLUE, "repeat": GREEN, "cold": ORANGE}
 PART_COLOURS = {
     "queue": YELLOW,
-    "cache, found": GREEN,
-    "cache, not found": GREEN,
+    "cache hit": GREEN,
+    "cache miss": GREEN,
     "compute input": SKY,
     "infer": BLUE,
     "compute output": VIOLET,
@@ -50,7 +50,7 @@ NINES = {0: "0", 1: "90", 2: "99", 3: "99.9", 4: "99.99", 5: "99.999"}
 
 
 def window_s(run: Run) -> float:
-    """Length of a window: one second, or more in a long run."""
+    """Compute the length of a window: one second, or more in a long run."""
     return float(max(1, np.ceil(run.settings.duration_s / WINDOWS)))
 
 
@@ -255,7 +255,7 @@ def _stages(run: Run, axes: Sequence[Axes]) -> None:
 
 
 def _curves(windows: Sequence[NDArray[np.float64]]) -> Iterator[tuple[str, float, str]]:
-    """Label, percentile and colour of each curve; a percentile that is mostly the slowest request is drawn as that."""
+    """Yield label, percentile and colour of each curve; a percentile that is mostly the slowest request is named so."""
     usual = float(np.median([len(window) for window in windows if len(window)] or [0]))
     drawn = {percent: colour for percent, colour in PERCENTILE_COLOURS.items() if usual * (100 - percent) >= 100}
     yield from ((f"p{percent:g}", percent, colour) for percent, colour in ({50.0: GREEN} | drawn).items())

@@ -1,4 +1,4 @@
-"""Writing of a judged run's report: four files in its folder."""
+"""The report of a judged run: four files in its folder."""
 
 import json
 from pathlib import Path
@@ -10,14 +10,17 @@ from loadtest.report.content import content_of
 from loadtest.report.junit import to_junit
 from loadtest.report.page import to_page
 from loadtest.report.summary import to_markdown
+from loadtest.second_opinion.compare import SecondOpinion
 from measure.files import write_text
 
 REPORT, SUMMARY, VERDICT, JUNIT = "report.html", "summary.md", "verdict.json", "junit.xml"
 
 
-def write_report(run: Run, verdict: Verdict, comparison: Comparison | None = None) -> Path:
-    """Write the four files of a report and return the path of the page."""
-    content, folder = content_of(run, verdict, comparison), run.folder
+def write_report(
+    run: Run, verdict: Verdict, comparison: Comparison | None = None, opinion: SecondOpinion | None = None
+) -> Path:
+    """Write the four files of a report, without reading any, and return the path of the page."""
+    content, folder = content_of(run, verdict, comparison, opinion), run.folder
     write_text(folder / VERDICT, json.dumps(to_json(verdict), indent=1) + "\n")
     write_text(folder / JUNIT, to_junit(verdict, duration_s=run.settings.duration_s))
     write_text(folder / SUMMARY, to_markdown(content))

@@ -117,7 +117,7 @@ class Watch:
     """Watch the generators, and end the run if the server is gone."""
 
     def __init__(self, profile: Profile, folder: Path, say: Say) -> None:
-        """`folder` has the records of the generators."""
+        """Watch the generators that write their records to `folder`."""
         self.profile, self.folder = profile, folder
         self.cpu_share: list[tuple[float, float]] = []
         self.ended_early: str | None = None

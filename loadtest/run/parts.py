@@ -28,7 +28,7 @@ class Recorder:
     """Writer of the files of one process."""
 
     def __init__(self, part: Path, started: float) -> None:
-        """`started` is on the machine's monotonic clock, which all processes share."""
+        """Create the files; `started` is on the machine's monotonic clock, which all processes share."""
         self._part, self._errors = part, dict[str, int]()
         # File descriptors, open until the process ends.
         self._requests, self._pictures = (
@@ -66,12 +66,12 @@ class Recorder:
 
 
 def started(folder: Path) -> float | None:
-    """Start of the first process on the machine's monotonic clock; None if none has started."""
+    """Read the start of the first process on the machine's monotonic clock; None if none has started."""
     return min(_starts(folder).values(), default=None)
 
 
 def bound_reached(folder: Path) -> bool:
-    """Whether a request waited in one of the processes."""
+    """Return whether a request waited in one of the processes."""
     return any(folder.glob(f"*{BOUND}"))
 
 
@@ -131,5 +131,5 @@ def _mark_repeats(parts: Sequence[Records], pictures: Sequence[NDArray[np.int64]
 
 
 def _starts(folder: Path) -> dict[Path, float]:
-    """Start time of each part."""
+    """Read the start time of each part."""
     return {file.with_suffix(""): json.loads(file.read_text()) for file in sorted(folder.glob(f"*{START}"))}

@@ -57,13 +57,17 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[1e4, 1e6],
         metavar="RATE",
-        help="recommendations per second",
+        help="recommendations per second (10000 1000000)",
     )
-    option("--machines", type=Path, default=MACHINES, metavar="FILE", help="capacity of a replica, TOML (%(default)s)")
-    option("--workload", type=Path, default=DEFAULT, metavar="FILE", help="popularity of pictures, TOML (%(default)s)")
-    option("--cache-mib", type=float, default=256, metavar="MIB", help="cache of one replica (%(default)g)")
+    option(
+        "--machines", type=Path, default=MACHINES, metavar="FILE", help=f"capacity of a replica, TOML ({MACHINES.name})"
+    )
+    option(
+        "--workload", type=Path, default=DEFAULT, metavar="FILE", help=f"popularity of pictures, TOML ({DEFAULT.name})"
+    )
+    option("--cache-mib", type=float, default=256, metavar="MIB", help="cache of one replica, MiB (%(default)g)")
     option("--vocabulary", type=int, default=1540, metavar="TAGS", help="number of tags (%(default)s)")
-    option("--out", type=Path, metavar="DIR", help=f"folder for scale.md and {PICTURE}")
+    option("--out", type=Path, metavar="DIR", help=f"existing folder for scale.md and {PICTURE} (default: print only)")
     return parser
 
 

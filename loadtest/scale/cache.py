@@ -12,7 +12,7 @@ from loadtest.load.workload import Pictures, zipf_shares
 
 
 def expected_hit_rate(pictures: Pictures, capacity: float) -> float:
-    """Hit rate of one full cache of `capacity` encodings, by Che's approximation.
+    """Compute the hit rate of one full cache of `capacity` encodings, by Che's approximation.
 
     A picture stays cached for about T requests after its last one. T is where the expected number of cached pictures is
     `capacity` (Che, Tung, Wang: Hierarchical Web Caching Systems, IEEE JSAC 20(7), 2002).
@@ -40,7 +40,7 @@ def bisect(holds: Callable[[float], bool], least: float, most: float) -> float:
 
 
 def repeated_hit_rate(views: int, replicas: int) -> float:
-    """Hit rate if each picture is requested `views` times from random replicas and no cache is full.
+    """Compute the hit rate if each picture is requested `views` times from random replicas and no cache is full.
 
     A replica misses once for each picture it sees: replicas (1 - (1 - 1/replicas)^views) of `views` requests.
     """

@@ -24,7 +24,7 @@ PHOTO_MB, PREPARE_MS = 2.2, 23.0
 
 
 def replicas_section(machines: tuple[Machine, ...], demand: Demand) -> list[str]:
-    """Lines with the number of replicas for one rate."""
+    """Render the number of replicas for one rate."""
     rows = []
     for machine in machines:
         plans = [plan(machine, replace(demand, cached_pictures=0), hashed=False)]
@@ -35,7 +35,7 @@ def replicas_section(machines: tuple[Machine, ...], demand: Demand) -> list[str]
 
 
 def network_section(demands: list[Demand]) -> list[str]:
-    """Lines with the network traffic for each rate, and the CPU time to prepare photos."""
+    """Render the network traffic for each rate, and the CPU time to prepare photos."""
     size = demands[0].request_bytes
     sizes = {
         "prepared picture": size,
@@ -53,7 +53,7 @@ def network_section(demands: list[Demand]) -> list[str]:
 
 
 def machines_section(machines: tuple[Machine, ...], demand: Demand) -> list[str]:
-    """Lines with the assumptions about a replica, and the time that a separate encoder tier would free."""
+    """Render the assumptions about a replica, and the time that a separate encoder tier would free."""
     heads = ["replica", "new/s", "repeat/s", "held to", *(f"rest at {hits:g}" for hits in HIT_RATES)]
     rows = [
         [machine.name, number(machine.new_per_s), number(machine.repeat_per_s), _held_to(machine)]

@@ -105,17 +105,17 @@ def load_machines(path: Path) -> tuple[Machine, ...]:
 
 
 def request_bytes(vocabulary: int) -> int:
-    """Size of a request: a picture, and a history of `vocabulary` fp32 numbers."""
+    """Compute the bytes of a request: a picture, and a history of `vocabulary` fp32 numbers."""
     return PICTURE_BYTES + 4 * vocabulary + ENVELOPE_BYTES
 
 
 def limit_per_s(machine: Machine, hit_rate: float) -> float:
-    """Requests per second that keep a replica fully busy."""
+    """Compute the requests per second that keep a replica fully busy."""
     return 1 / (machine.rest_s + (1 - hit_rate) * machine.encoder_s)
 
 
 def p99_wait_s(machine: Machine, hit_rate: float, utilisation: float) -> float:
-    """p99 of the wait in the queue, with one replica as M/G/1: Poisson arrivals, one request at a time.
+    """Compute the p99 of the wait in the queue, with one replica as M/G/1: Poisson arrivals, one request at a time.
 
     The mean is from Pollaczek and Khinchine (Kleinrock: Queueing Systems, volume 1, 1975, chapter 5). The share
     `utilisation` of requests waits, for a time taken as exponential. That is exact for M/M/1. For requests of about
@@ -129,7 +129,7 @@ def p99_wait_s(machine: Machine, hit_rate: float, utilisation: float) -> float:
 
 
 def utilisation(machine: Machine, hit_rate: float) -> float:
-    """Share of its limit that a replica may use: the machine's own, or what keeps the p99 of a new picture."""
+    """Compute the usable share of a replica's limit: the machine's own, or the one that keeps a new picture's p99."""
     if machine.utilisation is not None:
         return machine.utilisation
     assert machine.p99_ms is not None
@@ -149,12 +149,12 @@ def plan(machine: Machine, demand: Demand, *, hashed: bool) -> Plan:
 
 
 def rest_share(machine: Machine, hit_rate: float) -> float:
-    """Share of a replica's time outside the visual encoder, which a separate tier would free."""
+    """Compute the share of a replica's time outside the visual encoder, which a separate tier would free."""
     return machine.rest_s * limit_per_s(machine, hit_rate)
 
 
 def gbit_per_s(per_second: float, size_bytes: float) -> float:
-    """Network traffic of a rate of messages of a size."""
+    """Compute the network traffic of messages of one size."""
     return per_second * size_bytes * 8 / 1e9
 
 

@@ -25,10 +25,10 @@ EXPLANATIONS = (
     "Locust counts from when a request was due, perf_analyzer from when it was sent.",
     "The times in Triton differ by batches, cache hits, the generator's use of the same cores, and other work on the "
     "machine: repeat both to see how much.",
-    "Locust makes, sends and reads requests in Python, and asks for ranked tags. perf_analyzer is C++, prepares its "
-    "requests beforehand, and asks for plain scores.",
+    "Locust makes, sends and reads requests in Python, and asks for ranked tags. perf_analyzer is written in C++, "
+    "prepares its requests beforehand, and asks for plain scores.",
 )
-ALBUMS = "Some of Locust's requests have several pictures: for a fair comparison, use the workload singles.toml."
+ALBUMS = "Some of Locust's requests have several pictures; for a fair comparison, use the workload singles.toml."
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def second_opinion(run: Run, url: str) -> SecondOpinion:
 
 
 def kept_opinion(run: Run) -> SecondOpinion | None:
-    """Load the result of an earlier `second_opinion`, None without one; raises LoadtestError if it is damaged."""
+    """Load the result of an earlier `second_opinion`, or None; raises LoadtestError if it is damaged."""
     path = run.folder / OPINION_FILE
     return compare(run, load_result(path)) if path.exists() else None
 
@@ -76,7 +76,11 @@ def compare(run: Run, result: PerfAnalyzerResult) -> SecondOpinion:
         ["mean, ms", number(float(latency.mean())), number(result.mean_ms)],
         ["of it before sending", number(float((latency - sent).mean())), "not counted"],
         ["of it in Triton", number(in_triton), number(result.server_ms)],
-        ["of it between", _rest(float(sent.mean()), in_triton), _rest(result.mean_ms, result.server_ms)],
+        [
+            "of it in network, gRPC, client",
+            _rest(float(sent.mean()), in_triton),
+            _rest(result.mean_ms, result.server_ms),
+        ],
         ["pictures per request", number(float(records.rows.mean())), "1"],
         ["encodings from the cache", f"{100 * hits:.0f} %", f"{100 * result.hit_share:.0f} %"],
     ]
@@ -85,5 +89,5 @@ def compare(run: Run, result: PerfAnalyzerResult) -> SecondOpinion:
 
 
 def _rest(whole_ms: float, part_ms: float) -> str:
-    """Format what is left, `-` if Triton's mean is of other requests than the client's."""
+    """Format the remainder; `-` if the means of Triton and of the client cover different requests."""
     return number(whole_ms - part_ms) if whole_ms >= part_ms else "-"

@@ -46,9 +46,9 @@ LIBRARIES = {"libb64.so.0d": "libb64-*.so.0d", "libcudart.so.12": "libcudart-*.s
 """File in the wheel for each library name."""
 WINDOWS, WINDOW_FACTOR = 3, 1.2
 FEWEST, MOST = 30, 1500
-"""Number of requests that it can handle: each takes 0.2 MB of memory."""
+"""Fewest and most requests that it is given; each takes 0.2 MB of memory."""
 EXPECTED = 50
-"""Expected requests of an open load that has at least FEWEST: a Poisson process of 50 has fewer once in 1,000 times."""
+"""Fewest requests that an open load must expect: a Poisson process of 50 falls below FEWEST once in 1,000 times."""
 PERCENTILES = {"p50": 50, "p90": 90, "p95": 95, "p99": 99}
 
 
@@ -76,7 +76,7 @@ class Schedule:
 
 @dataclass(frozen=True, kw_only=True)
 class PerfAnalyzerResult:
-    """Measurements of perf_analyzer, and of Triton during its run; it has none if a request failed."""
+    """Measurements of perf_analyzer, and of Triton during its run. There are none if a request failed."""
 
     seconds: float
     requests_per_s: float
@@ -230,13 +230,13 @@ def _run(executable: Path, url: str, seconds: float, *, inputs: Path, intervals:
     with running(command, log_path=log, stop_timeout_s=0, env=env, cwd=report.parent) as process:
         code = process.wait(3 * seconds + 60)
     if code is None:
-        raise LoadtestError(f"perf_analyzer did not end: {url} cannot keep up with this rate, choose a lower one")
+        raise LoadtestError(f"perf_analyzer did not end: {url} cannot keep up with this rate, so choose a lower one")
     if code or not report.exists():
         said = process.log().partition("Usage:")[0].strip().splitlines()[-5:]
         raise LoadtestError(f"perf_analyzer failed (exit code {code}): " + "; ".join(filter(None, said)))
 
 
 def server_ms(first: Mapping[str, Any], last: Mapping[str, Any]) -> float:
-    """Mean time of a request to the ensemble in Triton, between two of its `counters`."""
+    """Compute the mean time in Triton of a request to the ensemble, between two of its `counters`."""
     ns, requests = (grown(first, last, contract.TAG_RECOMMENDER, key) for key in ("request_ns", "requests"))
     return ns / requests / 1e6

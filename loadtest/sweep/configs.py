@@ -1,6 +1,6 @@
 """Settings of `config.pbtxt` that a sweep changes, and repositories that differ only in them.
 
-Configs are read and written as protobuf. Variants have no comments: they are measured and deleted.
+Configs are read and written as protobuf. The variants lose their comments: they are only measured, then deleted.
 """
 
 import json
@@ -63,7 +63,7 @@ class SweepPlan:
     classifier: ModelPlan = ModelPlan()
 
     def values(self) -> dict[str, tuple[Value, ...]]:
-        """Values to try by `MODEL.SETTING`."""
+        """Return the values to try by `MODEL.SETTING`."""
         return {
             f"{model.name}.{setting}": tuple(values)
             for model in contract.COMPONENTS
@@ -134,7 +134,7 @@ def label(value: Value) -> str:
 
 
 def has_effect(key: str, point: Point) -> bool:
-    """Whether the setting has an effect: those of batching have none without it."""
+    """Return whether the setting has an effect: batching settings have none while batching is off."""
     model, setting = key.split(".")
     return setting not in BATCHING or bool(point.get(f"{model}.dynamic_batching", True))
 

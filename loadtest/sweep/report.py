@@ -14,9 +14,9 @@ from loadtest.sweep.search import MARGIN, Candidate, Sweep, Trial
 from measure.markdown import number, table
 
 LOCAL_BACKEND = (
-    "The local Triton runs ONNX Runtime in one Python process per instance, with threads that do not spin, and takes "
-    "`intra_op_thread_count` from the config. The native backend of NVIDIA's container runs them in one process "
-    "with spinning threads. Sweep again there, and on a GPU."
+    "The local Triton runs ONNX Runtime in one Python process per instance, with threads that do not spin. The native "
+    "backend of NVIDIA's container runs all instances in one process, with spinning threads. Sweep again there, and on "
+    "a GPU."
 )
 
 
@@ -35,7 +35,7 @@ def sweep_markdown(sweep: Sweep, conditions: Mapping[str, Any]) -> str:
 
 
 def sentence(sweep: Sweep) -> str:
-    """Result in words."""
+    """Describe the result in words."""
     if not sweep.finished:
         return f"Not finished after {len(sweep.trials)} settings: no recommendation yet."
     if not sweep.changes:
@@ -62,8 +62,8 @@ def _how_to_read() -> str:
         "The first line of each table is the best setting so far. The others are compared with it round by round "
         "(median and range). A difference counts if every round shows it and the median is "
         f"{100 * (MARGIN - 1):.0f} % or more. `better` is better in one metric and worse in none; `mixed` is for you "
-        "to decide. Switching dynamic batching off is never recommended: it also disables the queue policy, which "
-        "drops requests that nobody waits for."
+        "to decide. Switching dynamic batching off is measured, but never recommended: batches matter most under "
+        "more load than a sweep sends."
     )
 
 

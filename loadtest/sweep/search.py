@@ -2,7 +2,7 @@
 
 One setting is tried at a time, with the others at their best value so far. Each of its values is served by its own
 Triton. All of them run at once, and are loaded in turn in changing order. They are compared round by round, so that
-other work on the machine affects all of them. The winner is finally compared with the committed configs.
+other work on the machine affects all of them alike. The winner is finally compared with the committed configs.
 """
 
 import json
@@ -28,7 +28,7 @@ MARGIN = 1.02
 PASSES = 2
 """Passes over the plan: a setting is tried again if another one has changed since."""
 FOR_INFORMATION = ".dynamic_batching"
-"""Measured but never adopted: without it there is no queue policy to drop requests that nobody waits for."""
+"""Measured but never adopted: batches matter most under more load than a sweep sends."""
 MORE_IS_BETTER = ("pictures_per_s",)
 SERVER: Mapping[str, Any] = {"strict": True, "stop_timeout_s": 0}
 
@@ -69,7 +69,7 @@ class Trial:
         return self.candidates[0]
 
     def gains(self, candidate: Candidate) -> dict[str, list[float]]:
-        """Ratios to the base by metric, one per round; above 1 the candidate is better."""
+        """Compute the ratios to the base by metric, one per round; above 1 the candidate is better."""
         gains: dict[str, list[float]] = {}
         for before, now in zip(self.base.rounds, candidate.rounds, strict=False):
             for metric, value in now.items():
@@ -78,7 +78,7 @@ class Trial:
         return gains
 
     def verdict(self, candidate: Candidate) -> str:
-        """Result: `better` (in a metric and worse in none), `worse`, `mixed`, `same`, `failed` or `not measured`."""
+        """Return `better` (in a metric and worse in none), `worse`, `mixed`, `same`, `failed` or `not measured`."""
         if candidate.failed or not candidate.rounds:
             return "failed" if candidate.failed else "not measured"
         gains = self.gains(candidate).values()

@@ -176,7 +176,7 @@ def test_a_model_that_is_not_there(served: Served) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--repository", "tests"], "error: tests has no release to serve: `make demo` makes one"),
+        (["--repository", "tests"], "error: tests has no release to serve: make one with `make demo`"),
         (["--workers", "0"], "error: --workers is 0, expected 1 or more"),
         (["--profile", "stedy"], "error: there is no profile 'stedy'"),
         (["--workload", "nowhere.toml"], r"error: cannot read the workload nowhere\.toml"),

@@ -80,7 +80,7 @@ def test_both_stand_side_by_side_and_the_parts_add_up(tmp_path: Path) -> None:
     assert cells["mean, ms"] == ("20", "18.1")
     assert cells["of it before sending"] == ("0.5", "not counted")
     assert cells["of it in Triton"] == ("17.5", "17")
-    assert cells["of it between"] == ("2", "1.1")
+    assert cells["of it in network, gRPC, client"] == ("2", "1.1")
     assert cells["encodings from the cache"] == ("40 %", "40 %")
     assert not any("several pictures" in sentence for sentence in opinion.explanations)
 

@@ -14,8 +14,9 @@ from loadtest.judge.baseline import compare, load_baseline, save_baseline
 from loadtest.judge.breakdown import breakdown, rows
 from loadtest.judge.slo import Limits, SLOs
 from loadtest.judge.verdict import check
-from loadtest.records import OPINION_FILE, Run
+from loadtest.records import OPINION_FILE, RECORDS_FILE, RUN_FILE, SERVER_FILE, Run
 from loadtest.report.write import write_report
+from loadtest.second_opinion.compare import kept_opinion
 from loadtest.second_opinion.perf_analyzer import save_result
 from tests.end_to_end.upload_service import chromium
 from tests.loadtest.make_run import PERF_ANALYZER, lognormal, make_run
@@ -36,7 +37,7 @@ def test_a_browser_shows_the_verdict_and_the_pictures(tmp_path: Path, scheme: st
     comparison = compare(load_baseline(tmp_path / "baseline.json"), repeats)
     save_result(repeats[0].folder / OPINION_FILE, PERF_ANALYZER)
     tight = replace(SLO, all=Limits(p50_ms=20, p99_ms=100))
-    report = write_report(repeats[0], check(repeats[0], tight), comparison)
+    report = write_report(repeats[0], check(repeats[0], tight), comparison, kept_opinion(repeats[0]))
     with chromium() as browser:
         page = browser.new_page(color_scheme=scheme)  # type: ignore[arg-type]
         wanted: list[str] = []
@@ -78,6 +79,14 @@ def test_all_four_files(tmp_path: Path) -> None:
     assert "| environment.git" not in summary
     assert "| git | 0123abc |" in summary
     assert "None." in summary
+
+
+def test_a_report_is_of_the_run_that_it_is_given(tmp_path: Path) -> None:
+    """The folder may be damaged, or hold more than the run: nothing of it is read."""
+    run = make_run(tmp_path, lognormal(3000))
+    for name in (RUN_FILE, RECORDS_FILE, SERVER_FILE, OPINION_FILE):
+        (tmp_path / name).write_text("damaged")
+    assert "PASSED" in write_report(run, check(run, SLO)).read_text()
 
 
 def test_errors_are_listed_and_escaped(tmp_path: Path) -> None:
@@ -182,8 +191,10 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     saved = tmp_path / "baseline.json"
     assert called("baseline", saved, *(tmp_path / f"before-{i}" for i in range(3)))[0] == 0
     now = [tmp_path / f"now-{i}" for i in range(3)]
+    save_result(now[0] / OPINION_FILE, PERF_ANALYZER)
     code, output = called("report", now[0], "--slos", slos)
     assert (code, output.split(":")[0]) == (0, "PASSED")
+    assert "## Second opinion: perf_analyzer" in (now[0] / "summary.md").read_text()
     code, output = called("report", now[0], "--slos", slos, "--baseline", saved, "--repeats", *now[1:])
     assert code == 1
     assert "p50 of all requests: worse by 100" in output
