@@ -1,1 +1,1 @@
-"""Benchmarks of the design choices (split, precision, cache, image decoding, client) and of other model servers."""
+"""Benchmarks of the design choices, and comparisons with other model servers."""

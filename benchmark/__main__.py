@@ -106,7 +106,7 @@ def _section(section: str, settings: Settings, arguments: argparse.Namespace, fo
 
 
 def _conditions(section: str, settings: Settings, arguments: argparse.Namespace, minutes: float) -> dict[str, Any]:
-    """The conditions of a measurement, and the command that repeats it."""
+    """Describe the conditions of a measurement, with the command that repeats it."""
     given = {"--preset": arguments.preset, "--cache-size": arguments.cache_size}
     if section in TRAINED:
         given |= {"--checkpoint": arguments.checkpoint, "--data": arguments.data}
@@ -131,11 +131,13 @@ def _parser() -> argparse.ArgumentParser:
         "--only", action="append", choices=tuple(SECTIONS), help="section to measure; may be repeated (default: all)"
     )
     option("--render", action="store_true", help="do not measure; write the report from existing results")
-    option("--quick", action="store_true", help="a short trial with a small model and short windows, written to build/")
+    option("--quick", action="store_true", help="a short trial with a small model, written to build/benchmark-quick")
     option("--preset", choices=tuple(SIZES), help="size of the served model (default: paper)")
     option("--cache-size", type=int, metavar="BYTES", help="size of Triton's cache under load (default: 64 MiB)")
     option(
-        "--checkpoint", type=Path, help="trained checkpoint for precision@5 (default: train one and keep it in --work)"
+        "--checkpoint",
+        type=Path,
+        help="trained checkpoint for quality and images (default: train one in --work)",
     )
     option("--data", type=Path, help="data set that the checkpoint was trained on")
     option(
@@ -144,7 +146,7 @@ def _parser() -> argparse.ArgumentParser:
         default=Path("model_repository"),
         help="repository to copy the configs from (%(default)s)",
     )
-    option("--work", type=Path, help="folder for the model trained here (default: build/benchmark)")
+    option("--work", type=Path, help="folder for the trained model and its data (default: build/benchmark)")
     option("--out", type=Path, help="folder for results and report (default: docs)")
     return parser
 

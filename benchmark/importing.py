@@ -1,7 +1,7 @@
 """Measure time and memory of an import: `python -m benchmark.importing --lines 5000000 [--bz2]`.
 
-Generates lines in the layout of YFCC100M, imports them, reads the manifest and builds the histories, each step in its
-own process. The lines resemble the real ones where it matters for time and memory: 25 columns, 250,000 users with a
+It generates lines in the layout of YFCC100M, imports them, reads the manifest and builds the histories, each step in
+its own process. The lines resemble the real ones where it matters for time and memory: 25 columns, 250,000 users with a
 power law, URL-encoded tags of which 70 % are in a vocabulary of 1,540, 30 % of lines without tags, and a few videos,
 broken lines and duplicates.
 """

@@ -1,4 +1,4 @@
-"""Load on Triton servers in turn, and the hits of their caches."""
+"""Load on Triton servers in turn, and the hit rates of their caches."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -38,7 +38,7 @@ class Phase:
 
 
 def phases(kind: str, repeated: float, settings: Settings) -> list[Phase]:
-    """Phases with one client, for the latency of an idle server, and with several, which saturate it."""
+    """Make a phase with one client, for the latency of an idle server, and one with several, which saturate it."""
     return [
         Phase(f"{kind}, {clients} client{'s' * (clients > 1)}", clients, repeated) for clients in (1, settings.clients)
     ]
@@ -101,14 +101,14 @@ def caller(client: triton.InferenceServerClient, requests: Iterator[Request]) ->
 
 
 def ask_all(client: triton.InferenceServerClient, requests: Sequence[Request]) -> list[np.ndarray]:
-    """TAGS [N] of each request, sent one after the other."""
+    """Send the requests one after the other, and return TAGS [N] of each."""
     name = contract.TAG_RECOMMENDER.name
     answers = [client.infer(name, request, client_timeout=DEADLINE_S) for request in requests]
     return [answer.as_numpy(contract.TAGS.name)[0] for answer in answers]
 
 
 def held_pictures(repository: Path, tags: int, *, cache_size_bytes: int, encoding_bytes: int) -> int:
-    """Number of pictures that a cache holds: request more than can fit, then the same from last to first."""
+    """Count the pictures that a cache holds: request more than can fit, then the same ones from last to first."""
     count = cache_size_bytes // encoding_bytes + 2
     with served({"": repository}, cache_size_bytes) as servers, connected(servers[""].grpc_url) as client:
         requests = list(islice(new_requests(tags), count))

@@ -1,4 +1,4 @@
-"""Renders `benchmarks.json` and `gpu.json` to `benchmarks.md` and its picture."""
+"""The report `benchmarks.md` and its picture, rendered from `benchmarks.json` and `gpu.json`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +18,7 @@ from benchmark.sections.images import render_images
 from benchmark.sections.peers import render_peers
 from benchmark.sections.precision import render_precision
 from benchmark.sections.quality import render_quality
+from benchmark.sections.rows import conditions_text
 from benchmark.sections.split import render_split
 from benchmark.settings import SECTIONS
 from measure.kept import ResultsError, write_below
@@ -28,9 +29,11 @@ from measure.pictures import GREEN, GREY, INK, SMALL, new_figure, save_png, styl
 
 RESULTS, REPORT, PICTURE = "benchmarks.json", "benchmarks.md", "benchmarks.png"
 COMMAND = "python -m benchmark"
-CAPTION = "*Requests a second of each contestant, with several clients: the median, and a dot for each round.*"
+CAPTION = "*Requests per second with several clients. A bar is the median; each dot is a round.*"
 OURS = ("folded", "int8", ENSEMBLE)
-"""Contestants that are drawn as this project's choice; the others are what it is compared with."""
+"""Contestants drawn as this project's choice; the others are drawn as what it is compared with."""
+CLOSED_LOADS = ("split", "precision", "cache")
+"""Sections whose load is described by their `conditions`."""
 BASELINE = "0% repeated, "
 """Start of the phase that a contestant's other phases are compared with."""
 FORMAT = "altreco-benchmarks-1"
@@ -45,7 +48,7 @@ def read_results(folder: Path) -> dict[str, Any]:
 
 
 def write_results(folder: Path, results: Results) -> None:
-    """Write the results as JSON, completely or not at all."""
+    """Write the results as JSON, atomically."""
     write(folder / RESULTS, FORMAT, results)
 
 
@@ -56,19 +59,21 @@ def write_report(folder: Path) -> Path:
         raise ResultsError(f"no results in {folder / RESULTS}: measure first, with `.venv/bin/{COMMAND}`")
     _draw(results, folder / PICTURE)
     measured = {section: results[section] for section in SECTIONS if section in results}
-    lines = [*_machine_lines(measured), "", f"![Requests a second]({PICTURE})", "", CAPTION, ""]
+    machines = {section: of["conditions"]["machine"] for section, of in measured.items()}
+    loads = {section: conditions_text(measured[section]) for section in CLOSED_LOADS if section in measured}
+    lines = [*_shared(machines), *_shared(loads), "", f"![Requests per second]({PICTURE})", "", CAPTION, ""]
     for section, of in measured.items():
         lines += [f"## {SECTIONS[section]}", "", f"    {of['conditions']['command']}", "", *RENDERERS[section](of)]
     lines += gpu.render_gpu(on_gpu)
     return write_below(folder / REPORT, "Benchmarks", COMMAND, lines)
 
 
-def _machine_lines(results: Results) -> list[str]:
-    """List the machines and what was measured on each."""
+def _shared(texts: Mapping[str, str]) -> list[str]:
+    """List the different texts, each with the sections that it applies to."""
     sections: dict[str, list[str]] = {}
-    for section, of in results.items():
-        sections.setdefault(of["conditions"]["machine"], []).append(f"`{section}`")
-    return [f"- {', '.join(names)}: {machine}" for machine, names in sections.items()]
+    for section, text in texts.items():
+        sections.setdefault(text, []).append(f"`{section}`")
+    return [f"- {', '.join(names)}: {text}" for text, names in sections.items()]
 
 
 RENDERERS: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {
@@ -92,7 +97,7 @@ def _draw(results: Results, path: Path) -> None:
         figure.text(0.5, 0.5, "no load was measured", ha="center")
         save_png(figure, path)
         return
-    # Axes as high as their bars are many: all bars of the figure have one height.
+    # Axes are as high as their number of bars, so that all bars have one height.
     axes = figure.subplots(len(panels), 1, height_ratios=spans, squeeze=False)[:, 0]
     for axis, span, (name, rows) in zip(axes, spans, panels.items(), strict=True):
         for bar in rows:
@@ -125,7 +130,7 @@ class Bar:
 
 
 def bars(load: Mapping[str, Mapping[str, Any]]) -> list[Bar]:
-    """The bars of each phase with several clients, longest first, with a gap before the next phase."""
+    """Lay out the bars of each phase with several clients, longest first, with a gap before the next phase."""
     rows: list[Bar] = []
     several = len(load) > 1
     for phase in next(iter(load.values())):

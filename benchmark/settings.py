@@ -16,13 +16,13 @@ SECTIONS = {
     "cache": "Repeat pictures against new ones",
     "images": "JPEGs at reduced scale against whole",
     "client": "The client against bare tritonclient",
-    "arrivals": "A few requests together, and random arrivals",
+    "arrivals": "Short bursts, and random arrivals",
     "peers": "The ensemble against raw ONNX Runtime and other servers",
 }
 """Title of each section, in the order of the report."""
 
 SMALLEST_CACHE = 8 * 1024**2
-"""Smallest cache in bytes. The unfolded encodings of the repeated pictures take less than half of it."""
+"""Smallest cache, bytes. The unfolded encodings of the repeated pictures take less than half of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,13 +30,13 @@ class Settings:
     """Settings of all sections. The figures in the docs were measured with the defaults."""
 
     training: TrainSettings
-    """Training of the model whose precision@5 is compared."""
+    """Training settings of the model whose precision@5 is compared."""
     data: SyntheticSettings
-    """Data for its training and comparison."""
+    """Data to train and compare it on."""
     preset: str = "paper"
     """Size of the served model. Its weights are random, which does not change its speed."""
     rounds: int = 5
-    """In each round all contestants take a turn, so that changes of the machine affect all of them."""
+    """Number of rounds. In each, all contestants take a turn, so that changes of the machine affect all of them."""
     warmup_s: float = 0.5
     window_s: float = 2.5
     """Measured time of one contestant in one phase and round."""

@@ -1,1 +1,1 @@
-"""Shared by all measurements: callers, requests, counters, the machine, tables, pictures and reports."""
+"""What all measurements share: callers, requests, counters, the machine, tables, pictures and reports."""

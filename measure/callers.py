@@ -126,10 +126,10 @@ def closed_load(callers: Sequence[Caller[Any, Any]], *, seconds: float = math.in
 
 
 def scheduled_load(callers: Sequence[Caller[Any, Any]], moments_s: Sequence[float]) -> Load:
-    """Start one call at each of the moments (seconds from now, ascending), by whichever caller is free: an open load.
+    """Start one call at each of the moments (seconds from now, ascending), on whichever caller is free: an open load.
 
-    Latencies count from these moments, so a call that starts late because all callers are busy is not flattered. The
-    first error of a caller ends the load and is raised.
+    Latencies count from these moments, so they include the wait for a free caller. The first error of a caller ends the
+    load and is raised.
     """
     latencies_ms, stop = list[float](), threading.Event()
     started_s, cpu_s = time.monotonic(), time.process_time()

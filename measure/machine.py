@@ -1,4 +1,4 @@
-"""What figures depend on: the machine, package versions, and the revision of this repository."""
+"""The machine, package versions and git revision that a figure depends on."""
 
 import importlib.metadata
 import os
@@ -12,7 +12,7 @@ EXTENSIONS = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_vnni": "AVX-512 VNNI
     "avx512_bf16": "AVX-512 BF16",
     "amx_int8": "AMX INT8",
 }
-"""Linux's cpuinfo flag to name, for the extensions that speed up matrix products in fp32 and int8."""
+"""Name of each flag in Linux's cpuinfo, for the extensions that speed up matrix products in fp32 and int8."""
 
 
 def describe_machine() -> str:

@@ -29,7 +29,7 @@ VARIABLES = {
     VIOLET: "violet",
     GREY: "grey",
 }
-"""Colour in a PNG to the CSS variable that replaces it in an SVG."""
+"""CSS variable that replaces each colour in an SVG."""
 
 DPI = 110
 SMALL, MEDIUM, LARGE = 9, 10, 14

@@ -38,7 +38,7 @@ def new_pictures(seed: Seed = None) -> Iterator[NDArray[np.uint8]]:
 
 
 def history(tags: Sequence[str], seed: Seed = None) -> dict[str, float]:
-    """Draw a user's history: TAGS_IN_HISTORY of the tags, or all of fewer, with raw counts that fall as 1 / rank."""
+    """Draw a user's history: at most TAGS_IN_HISTORY of the tags, with raw counts that fall as 1 / rank."""
     row = history_row(len(tags), seed)[0]
     return {tags[i]: float(row[i]) for i in np.flatnonzero(row).tolist()}
 
@@ -64,7 +64,7 @@ def new_requests(tags: int, seed: Seed = None) -> Iterator[Request]:
 
 
 def known(new: Iterator[T]) -> list[T]:
-    """Take the first KNOWN_PICTURES of a stream, to be repeated."""
+    """Take the first KNOWN_PICTURES of a stream, to send them again."""
     return list(itertools.islice(new, KNOWN_PICTURES))
 
 

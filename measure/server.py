@@ -19,10 +19,10 @@ DEADLINE_S = 5.0
 METRIC = re.compile(r"^(?P<name>nv_\w+)\{(?P<labels>[^}]*)\} (?P<value>\S+)$", re.MULTILINE)
 LABEL = re.compile(r'(\w+)="([^"]*)"')
 GPU = {"utilization": "nv_gpu_utilization", "memory_bytes": "nv_gpu_memory_used_bytes"}
-"""Key of a GPU figure to Triton's metric."""
+"""Triton's metric for each GPU figure."""
 
 Counters = dict[str, dict[str, Any]]
-"""Model to counter to value."""
+"""Values by model and counter."""
 
 
 def replicas(url: str) -> list[str]:
@@ -77,7 +77,7 @@ def hit_share(first: Mapping[str, Any], last: Mapping[str, Any]) -> float:
 
 
 def metrics(urls: Sequence[str]) -> dict[str, Any]:
-    """Read Triton's metrics: `pending` requests by model, figures of each `gpu`. Raises OSError or HTTPException."""
+    """Read Triton's metrics: `pending` requests by model, and figures of each `gpu`. Raises OSError, HTTPException."""
     pending: dict[str, int] = {}
     gpus: dict[str, dict[str, Any]] = {}
     for metric in METRIC.finditer("\n".join(map(_read, urls))):

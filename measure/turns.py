@@ -1,4 +1,4 @@
-"""Contestants that take turns, so that changes of the machine affect all of them."""
+"""Contestants that take turns, so that changes of the machine affect all of them alike."""
 
 import math
 import time
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 def order(contestants: Sequence[T], number: int) -> list[T]:
-    """Return the order in a round (from 0): odd rounds are reversed, and every two rounds another one is first."""
+    """Return the order in a round (from 0). Odd rounds are reversed, and every two rounds the first one changes."""
     start = number // 2 % len(contestants)
     turned = [*contestants[start:], *contestants[:start]]
     return turned[::-1] if number % 2 else turned

@@ -1,4 +1,4 @@
-"""Wait for a condition, in measurements and in tests."""
+"""Waiting for a condition, in measurements and in tests."""
 
 import time
 from collections.abc import Callable

@@ -1,1 +1,1 @@
-"""Everything that waits for a GPU, in stages of a few minutes; on a CPU the same stages run at tiny size."""
+"""Measurements that need a GPU, in stages of a few minutes; the same stages run at tiny size on a CPU."""

@@ -1,9 +1,9 @@
-"""Measure everything that waits for a GPU: `python -m benchmark.gpu` (`make gpu`), or `--only STAGE`.
+"""Measure everything that needs a GPU: `python -m benchmark.gpu` (`make gpu`), or `--only STAGE`.
 
-Stages take at most about eight minutes each. The results of each are written to `gpu.json` as soon as it is measured,
-and the report to `benchmarks.md`. A stage that is there from the same machine with the same settings is not measured
-again without `--again`. Needs no network. With `--cpu` (`make gpu GPU=0`) all stages run on a CPU at tiny size, to show
-that they work.
+A stage takes at most about eight minutes. Its results are written to `gpu.json` as soon as it is measured, and the
+report to `benchmarks.md`. A stage with results from this machine and these settings is skipped, unless `--again` is
+given. No network is needed. With `--cpu` (`make gpu GPU=0`) all stages run on a CPU at tiny size, to show that they
+work.
 """
 
 import argparse
@@ -49,7 +49,7 @@ MEASURES: dict[str, tuple[Measure, tuple[str, ...]]] = {
     "copies": (measure_copies, (ONNXRUNTIME,)),
     "training": (measure_training, (TORCH,)),
 }
-"""What measures each stage but the check, and what it needs."""
+"""Function that measures each stage but the check, and what it needs."""
 
 ERRORS = (GpuError, ExportError, ResultsError, ServerError, TrainingError, OSError)
 PACKAGES = ("nvidia-pytriton", "onnx", "torch", "tritonclient", "numpy")
@@ -65,7 +65,7 @@ def main(given: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("stopped; finished stages are kept, and the same command goes on with the next", file=sys.stderr)
+        print("stopped; finished stages are kept, and the same command continues with the next one", file=sys.stderr)
         return 130
 
 
@@ -119,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     option = parser.add_argument
     option("--only", action="append", choices=tuple(STAGES), help="stage to run; may be repeated (default: all)")
-    option("--again", action="store_true", help="measure stages again that are there")
+    option("--again", action="store_true", help="measure stages again that have results")
     option("--cpu", action="store_true", help="run all stages at tiny size on a CPU, into build/")
     option(
         "--repository",

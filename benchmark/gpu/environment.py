@@ -1,4 +1,4 @@
-"""What the machine has: GPU, driver, ONNX Runtime and its providers, PyTorch, Triton."""
+"""GPU, driver, ONNX Runtime and its providers, PyTorch and Triton on this machine."""
 
 import importlib.metadata
 import platform
@@ -29,22 +29,22 @@ class GpuError(RuntimeError):
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """The machine's parts. `gpus`: name, driver and memory of each, as nvidia-smi prints them."""
+    """Hardware and software of the machine. `gpus`: name, driver and memory of each, as nvidia-smi prints them."""
 
     gpus: tuple[str, ...]
     onnxruntime: tuple[str, ...]
     """Name and version of each of PACKAGES that is installed."""
     built_for: str
-    """CUDA version that ONNX Runtime was built for; empty: for none."""
+    """CUDA version that ONNX Runtime was built for; empty if it has no CUDA."""
     providers: tuple[str, ...]
-    """Those that start, not all that the package lists."""
+    """Execution providers that start, not all that the package lists."""
     torch: str
     torch_has_gpu: bool
     no_triton: str
-    """Why Triton cannot be started; empty: it can."""
+    """Why Triton cannot be started; empty if it can."""
 
     def __str__(self) -> str:
-        """All parts in a line."""
+        """Format all parts in one line."""
         started = ", ".join(name.removesuffix("ExecutionProvider") for name in self.providers)
         return (
             f"{'; '.join(self.gpus) or 'no GPU'}; Python {platform.python_version()}; {' and '.join(self.onnxruntime)} "
@@ -55,7 +55,7 @@ class Found:
 
 def look() -> Found:
     """Look at this machine, and start each of ONNX Runtime's providers once."""
-    # CUDA and cuDNN may come as packages of pip, which the dynamic linker does not look at.
+    # CUDA and cuDNN may be pip packages, where the dynamic linker does not look for them.
     onnxruntime.preload_dlls()
     installed = {each.name: each.version for each in importlib.metadata.distributions() if each.name in PACKAGES}
     try:
@@ -83,7 +83,7 @@ def _gpus() -> tuple[str, ...]:
 
 
 def _starts(provider: str) -> bool:
-    """Whether a session starts with the provider: one whose libraries are missing is listed, but falls back."""
+    """Return whether a session starts with the provider: ONNX Runtime also lists one whose libraries are missing."""
     if provider not in onnxruntime.get_available_providers():
         return False
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x", "y")]
@@ -101,7 +101,7 @@ def _starts(provider: str) -> bool:
 
 
 def problems(found: Found, *, gpu: bool) -> Mapping[str, str]:
-    """Explain what of ONNXRUNTIME, TRITON and TORCH cannot be used, a line each; empty if all is there."""
+    """Explain why ONNXRUNTIME, TRITON or TORCH cannot be used, one line each; empty if all can."""
     lines: dict[str, str] = {}
     if gpu and not found.gpus:
         line = (

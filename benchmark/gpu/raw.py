@@ -27,7 +27,7 @@ Sessions = Mapping[str, onnxruntime.InferenceSession]
 Ask = Callable[[Arrays], object]
 
 KEPT = 4
-"""Batches that are asked again and again: making a picture takes longer than a GPU takes to tag it."""
+"""Batches that are sent again and again, because making a picture takes longer than tagging it on a GPU."""
 HOST, BETWEEN, DEVICE = "arrays between the models", "tensors stay on the device between the models", "no copies at all"
 
 
@@ -53,7 +53,7 @@ def measure_tensorrt(settings: GpuSettings, place: Place, found: Found) -> dict[
 def _engines(
     settings: GpuSettings, place: Place, providers: Mapping[str, str], precisions: Sequence[Precision]
 ) -> dict[str, dict[str, list[dict[str, float]]]]:
-    """The figures of each round by engine and precision, and by batch size."""
+    """Measure the figures of each round, by engine and precision, then by batch size."""
     tags = vocabulary_size(place.configs)
     kept = {size: list(islice(batches(size, tags), KEPT)) for size in settings.batches}
     asks: dict[str, Ask] = {}
@@ -73,7 +73,7 @@ def _engines(
 
 
 def _figures(ask: Ask, kept: Sequence[Arrays], settings: GpuSettings) -> dict[str, float]:
-    """Median ms of a call, and pictures a second, of one caller."""
+    """Measure the median ms per call, and the pictures per second, of one caller."""
     size = len(kept[0][0])
     forever = cycle(kept)
     closed_load([Caller(ask, forever)], seconds=settings.load.warmup_s)
@@ -98,7 +98,7 @@ def open_sessions(settings: GpuSettings, place: Place, provider: str, precision:
 
 
 def from_host(sessions: Sessions, arrays: Arrays) -> np.ndarray:
-    """Run the chain; every tensor is an array in the host's memory on its way. Returns TAGS [batch, N]."""
+    """Run the three models with tensors passed through the host's memory. Returns TAGS [batch, N]."""
     tensors: dict[str, Any] = _named(arrays)
     for model in contract.COMPONENTS:
         names = [tensor.name for tensor in model.outputs]
@@ -109,7 +109,7 @@ def from_host(sessions: Sessions, arrays: Arrays) -> np.ndarray:
 
 
 def on_device(sessions: Sessions, device: str, given: Mapping[str, onnxruntime.OrtValue]) -> onnxruntime.OrtValue:
-    """Run the chain with tensors that stay on the device. Returns TAGS [batch, N] there."""
+    """Run the three models with tensors that stay on the device. Returns TAGS [batch, N] there."""
     tensors = dict(given)
     for model in contract.COMPONENTS:
         binding = sessions[model.name].io_binding()
@@ -134,7 +134,7 @@ def _named(arrays: Arrays) -> dict[str, np.ndarray]:
 
 
 def measure_copies(settings: GpuSettings, place: Place, found: Found) -> dict[str, Any]:
-    """Measure the chain in fp16 with all copies, with none between the models, and with none. Raises ExportError."""
+    """Measure the three models in fp16: all copies, none between the models, none at all. Raises ExportError."""
     device = "cuda" if place.gpu else "cpu"
     sessions = open_sessions(settings, place, CUDA if place.gpu else CPU, "fp16")
     tags = vocabulary_size(place.configs)

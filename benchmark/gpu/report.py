@@ -1,4 +1,4 @@
-"""Renders `gpu.json` to the section "On a GPU" of `benchmarks.md`."""
+"""The section "On a GPU" of `benchmarks.md`, rendered from `gpu.json`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
@@ -12,16 +12,14 @@ TITLE = "On a GPU"
 
 
 def render_gpu(results: Mapping[str, Any]) -> list[str]:
-    """Render all stages as lines of Markdown; what was not measured says so."""
+    """Render all stages as lines of Markdown, and name the stages that were not measured."""
     if not results:
-        stages = ", ".join(f"`{stage}`" for stage in STAGES)
         return [
             f"## {TITLE}",
             "",
             "    make gpu",
             "",
-            "Not measured: no GPU was at hand. The command writes its tables here, one for each stage: "
-            f"{stages}. Each can be run alone: `.venv/bin/python -m benchmark.gpu --only STAGE`.",
+            f"Not measured: no GPU was available. The command writes {len(STAGES)} tables here, one for each stage.",
             "",
         ]
     machines = dict.fromkeys(of["conditions"]["machine"] for stage, of in results.items() if stage != "check")
@@ -32,9 +30,9 @@ def render_gpu(results: Mapping[str, Any]) -> list[str]:
         "",
         *(f"- {machine}" for machine in machines),
         "",
-        "The ensemble runs on the local Triton with the configs of the variant `gpu` and random weights; raw ONNX "
+        "The ensemble runs on the local Triton with the configs of the variant `gpu` and random weights. Raw ONNX "
         "Runtime runs in one process, from arrays to arrays. All clients share one Python process, which may be the "
-        "limit where they send single pictures. A cell is the median over the rounds and their range.",
+        "bottleneck when they send single pictures. A cell is the median over the rounds and their range.",
         "",
     ]
     for stage, title in STAGES.items():
@@ -51,7 +49,7 @@ def _engines(stage: Mapping[str, Any]) -> list[str]:
     if "missing" in stage:
         return [f"Not measured: {stage['missing']}."]
     sizes = list(next(iter(stage["engines"].values())))
-    heads = ["", *(f"{size} a call, {unit}" for size in sizes for unit in ("ms", "pictures a second"))]
+    heads = ["", *(f"{size} per call, {unit}" for size in sizes for unit in ("ms", "pictures per second"))]
     return table(
         heads,
         [
@@ -67,29 +65,29 @@ def _served(stage: Mapping[str, Any]) -> list[str]:
     for name in rounds:
         if (raw := name.replace("served", "raw")) in rounds and raw != name:
             rates = [[of["large_pictures_per_s"] for of in rounds[each]] for each in (raw, name)]
-            lines.append(f"`{name}` answers {cell(ratios(*rates))} of the pictures of `{raw}`.")
+            lines.append(f"`{name}` reaches {cell(ratios(*rates))} of the rate of `{raw}`.")
     return [*lines, "", *_parts(rounds)]
 
 
 def _serving(stage: Mapping[str, Any]) -> list[str]:
     keys = {
         "p50_ms": "p50, ms, 1 client",
-        "pictures_per_s": f"pictures a second, {stage['clients']} clients",
+        "pictures_per_s": f"pictures per second, {stage['clients']} clients",
         "p99_ms": f"p99, ms, {stage['clients']} clients",
-        "large_pictures_per_s": f"pictures a second in requests of {stage['request']}",
+        "large_pictures_per_s": f"pictures per second in requests of {stage['request']}",
     }
     lines = [[name, *(_of(of, key) if key in of[0] else "" for key in keys)] for name, of in stage["rounds"].items()]
     return [*table(["", *keys.values()], lines), ""]
 
 
 def _parts(rounds: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
-    """Where the time of a large request goes, by model, as Triton counts it: the median over the rounds."""
+    """Show where the time of a large request goes, by Triton's counters of each model: medians over the rounds."""
     lines = []
     for name, of in rounds.items():
         for model, parts in of[0].get("parts_ms", {}).items():
             values = [number(median(each["parts_ms"][model][part] for each in of)) for part in parts]
             lines.append([name, model, *values])
-            heads = ["ms of a large request", "model", *parts]
+            heads = ["ms per large request", "model", *parts]
     return table(heads, lines) if lines else []
 
 
@@ -98,7 +96,7 @@ def _settings(stage: Mapping[str, Any]) -> list[str]:
 
 
 def _rates(stage: Mapping[str, Any]) -> list[str]:
-    heads = ["requests a second", "answered a second", "p50, ms", "p95, ms", "p99, ms"]
+    heads = ["requests per second", "answers per second", "p50, ms", "p95, ms", "p99, ms"]
     keys = ("rate_per_s", "answered_per_s", "p50_ms", "p95_ms", "p99_ms")
     return table(heads, [[number(row[key]) for key in keys] for row in stage["rates"]])
 
@@ -107,7 +105,7 @@ def _cache(stage: Mapping[str, Any]) -> list[str]:
     load = stage["load"]
     alone = [name for name in load if name.endswith(", 1 client")]
     together = [name for name in load if name not in alone]
-    heads = ["load", "p50, ms, 1 client", f"requests a second, {stage['clients']} clients", "hit rate"]
+    heads = ["load", "p50, ms, 1 client", f"requests per second, {stage['clients']} clients", "hit rate"]
     return table(
         heads,
         [
@@ -126,7 +124,7 @@ def _copies(stage: Mapping[str, Any]) -> list[str]:
     sizes = list(stage["input_bytes"])
     lines = [[name, *(_of(of[size], "p50_ms") for size in sizes)] for name, of in stage["ways"].items()]
     lines.append(["bytes of the inputs", *(f"{stage['input_bytes'][size]:,}" for size in sizes)])
-    return table(["ms a call", *(f"{size} pictures" for size in sizes)], lines)
+    return table(["ms per call", *(f"{size} pictures" for size in sizes)], lines)
 
 
 def _training(stage: Mapping[str, Any]) -> list[str]:
@@ -139,10 +137,17 @@ def _training(stage: Mapping[str, Any]) -> list[str]:
         "",
         *table(
             ["", "fp32", "bf16", "bf16 / fp32"],
-            [["steps a second", cell(steps["fp32"]), cell(steps["bf16"]), cell(ratios(steps["fp32"], steps["bf16"]))]],
+            [
+                [
+                    "steps per second",
+                    cell(steps["fp32"]),
+                    cell(steps["bf16"]),
+                    cell(ratios(steps["fp32"], steps["bf16"])),
+                ]
+            ],
         ),
         "",
-        f"Pictures a second that are read by this process (0) or by worker processes: {read}.",
+        f"Pictures read per second, with this many worker processes (0: in the training process): {read}.",
     ]
 
 

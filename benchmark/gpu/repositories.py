@@ -22,7 +22,7 @@ WARMUP_ON_CPU = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where models run and files are kept: `gpu` or not, the `configs` of the project, and the `work` folder."""
+    """Where models run and files are kept: on a `gpu` or not, the project's `configs`, and the `work` folder."""
 
     gpu: bool
     configs: Path
@@ -30,7 +30,7 @@ class Place:
 
 
 def weights(place: Place, settings: GpuSettings, precision: Precision) -> Path:
-    """Make a repository with random weights in this precision, unless it is there. Raises ExportError."""
+    """Make a repository with random weights in this precision, unless it exists. Raises ExportError."""
     repository = place.work / settings.load.preset / precision
     if not repository.exists():
         partial = repository.with_name(f"{precision}.partial")
@@ -53,7 +53,7 @@ def variant(
 ) -> Path:
     """Make a repository in `folder` with the configs of the variant `gpu`, changed as asked; weights are links.
 
-    `instances`: those of the visual encoder; None: as committed.
+    `instances` is the number for the visual encoder; None keeps the committed one.
     """
     source = weights(place, settings, precision)
     for model in (*contract.COMPONENTS, contract.TAG_RECOMMENDER):
@@ -76,7 +76,7 @@ def variant(
 
 
 def _for_cpu(config: pb.ModelConfig) -> None:
-    """Take the config's GPU away, and the warm-up of batches that take a CPU long."""
+    """Remove the GPU from the config, and shrink warm-up batches that take long on a CPU."""
     config.ClearField("optimization")
     for group in config.instance_group:
         group.kind = group.KIND_CPU
@@ -98,5 +98,5 @@ def tensorrt_options(place: Place, model: str, engines: Path) -> Mapping[str, st
     config = parse_config(place.configs / model / "configs" / "tensorrt.pbtxt")
     (parameters,) = tensorrt_parameters(config)
     engines.mkdir(parents=True, exist_ok=True)
-    # ONNX Runtime's Python binding takes no 1 for True.
+    # ONNX Runtime's Python binding does not accept 1 for True.
     return {**parameters, "trt_engine_cache_enable": "True", "trt_engine_cache_path": str(engines)}

@@ -28,7 +28,7 @@ from measure.server import counters, grown
 from measure.turns import by_turns
 
 START_S = 300.0
-"""For a server's start: each instance of a model allocates its memory for the largest batch."""
+"""Time for a server to start: each instance of a model allocates memory for the largest batch."""
 SEED = 0
 PARTS = {"queue_ns": "queue", "compute_input_ns": "input", "compute_infer_ns": "compute", "compute_output_ns": "output"}
 """Triton's counter to the part of a model's time."""
@@ -79,7 +79,7 @@ def _taken(turns: Mapping[str, Any], settings: GpuSettings) -> dict[str, Any]:
 
 
 def _turn(settings: GpuSettings, place: Place, precision: Precision, **changes: Any) -> Figures:
-    """Figures of one server: one client, several, and large requests; and where each model's time goes."""
+    """Measure one server with one client, several clients and large requests, and where each model's time goes."""
     tags = vocabulary_size(place.configs)
     with running(settings, place, precision, **changes) as server:
         alone, together = (
@@ -105,7 +105,7 @@ def _turn(settings: GpuSettings, place: Place, precision: Precision, **changes: 
 
 
 def _large(server: Server, tags: int, settings: GpuSettings) -> float:
-    """Pictures a second in requests of `request` pictures each: few messages, so that gRPC costs little."""
+    """Measure the pictures per second in requests of `request` pictures: few messages, so that gRPC costs little."""
     with ExitStack() as stack:
         clients = [stack.enter_context(connected(server.grpc_url)) for _ in range(settings.request_clients)]
         # New pictures each time: the cache holds the answers of whole requests.
@@ -119,7 +119,7 @@ def _request(arrays: tuple[np.ndarray, np.ndarray]) -> Request:
 
 
 def _raw_turn(settings: GpuSettings, place: Place, precision: Precision) -> Figures:
-    """Figures of ONNX Runtime in this process: a picture a call, and as many as in a large request."""
+    """Measure ONNX Runtime in this process: one picture per call, and as many as in a large request."""
     tags = vocabulary_size(place.configs)
     sessions = open_sessions(settings, place, CUDA if place.gpu else CPU, precision)
 
@@ -157,7 +157,7 @@ def measure_rates(settings: GpuSettings, place: Place, found: Found) -> dict[str
 
 
 def _moments(rate_per_s: float, seconds: float) -> list[float]:
-    """Moments of random arrivals (Poisson), in seconds; at least one."""
+    """Draw the moments of random arrivals (Poisson), in seconds; at least one."""
     gaps = np.random.default_rng(SEED).exponential(1 / rate_per_s, int(2 * rate_per_s * seconds) + 10)
     moments = gaps.cumsum() - gaps[0]
     early: list[float] = moments[moments < seconds].tolist()

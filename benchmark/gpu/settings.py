@@ -23,7 +23,7 @@ STAGES = {
 """Title of each stage, in the order in which they run."""
 
 LIMIT_S = 8 * 60.0
-"""Time of a stage: no further round begins that would end later."""
+"""Longest time of a stage: no round begins that would end later."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,9 +33,9 @@ class GpuSettings:
     load: Settings
     precisions: tuple[Precision, ...] = ("fp32", "fp16")
     batches: tuple[int, ...] = (1, 8, 32)
-    """Pictures a call of raw ONNX Runtime."""
+    """Pictures per call of raw ONNX Runtime."""
     request: int = 32
-    """Pictures of a large request, the most that the ensemble takes."""
+    """Pictures in a large request: the most that the ensemble takes."""
     request_clients: int = 8
     instances: tuple[int, ...] = (1, 2, 3, 4)
     rates_per_s: tuple[float, ...] = (25, 50, 100, 200, 400, 800)
@@ -43,9 +43,9 @@ class GpuSettings:
     """Time of each rate."""
     rate_callers: int = 64
     slow_ms: float = 1000.0
-    """No higher rate is tried after a p99 above this."""
+    """After a p99 above this, no higher rate is tried."""
     workers: tuple[int, ...] = (0, 4, 16)
-    """Processes that read training pictures."""
+    """Numbers of processes that read training pictures."""
     training_preset: str = "paper"
     training_batch: int = 50
     data: SyntheticSettings = field(default_factory=lambda: SyntheticSettings(pictures=600, users=12))
@@ -77,6 +77,6 @@ TINY = GpuSettings(
     training_batch=4,
     data=SyntheticSettings(pictures=40, users=4),
 )
-"""All stages on a CPU, too small and too brief for figures."""
+"""All stages on a CPU, too small and too brief for reliable figures."""
 
 ENCODER = contract.VISUAL_ENCODER.name

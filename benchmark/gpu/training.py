@@ -1,4 +1,4 @@
-"""Steps of training a second, without the pictures' files, and how fast processes read these."""
+"""Training steps per second without reading files, and how fast processes read the pictures."""
 
 import time
 from collections.abc import Callable
@@ -27,7 +27,7 @@ ENDLESS = 1_000_000
 
 
 def measure_training(settings: GpuSettings, place: Place, found: Found) -> dict[str, Any]:
-    """Measure one batch trained on again and again, and the reading of pictures. Raises TrainingError."""
+    """Measure training on one batch again and again, and the reading of pictures. Raises TrainingError."""
     manifest = read_manifest(generate(place.work / f"data-{settings.data.pictures}", settings.data))
     histories = build_histories(manifest)
     of = {
@@ -64,12 +64,12 @@ def _stepper(settings: TrainSettings, histories: Histories, batch: Batch, group:
     players = make_players(settings, phase, discriminator, group, steps=ENDLESS)
     network.train()
     precision = autocast(settings, group.device)
-    # The loss as a number waits for the GPU, as the loop of a training does in each step.
+    # Converting the loss to a number waits for the GPU, as the training loop does in each step.
     return lambda: group.mean_of(step(players, batch, phase.loss, precision))["total"]
 
 
 def _rate(run: Callable[[], float], settings: GpuSettings) -> float:
-    """Steps a second."""
+    """Measure steps per second."""
     _timed(run, settings.load.warmup_s)
     return _timed(run, settings.load.window_s)
 
@@ -85,7 +85,7 @@ def _timed(run: Callable[[], object], seconds: float) -> float:
 def _read_rate(
     manifest: Manifest, histories: Histories, train: TrainSettings, workers: int, settings: GpuSettings
 ) -> float:
-    """Pictures a second that the processes read, once they have started."""
+    """Measure the pictures per second that the processes read, once they have started."""
     batches = _batches(manifest, histories, train, workers)
     size = len(next(batches).image)
     rate = size * _timed(lambda: next(batches), settings.load.window_s)

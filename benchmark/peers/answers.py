@@ -1,4 +1,4 @@
-"""Requests and answers over HTTP. Needs only numpy, as servers in other environments import it."""
+"""Requests and answers over HTTP. Imports only numpy, because servers in other environments import it."""
 
 from collections.abc import Sequence
 
@@ -23,6 +23,6 @@ def read_bodies(bodies: Sequence[bytes | np.ndarray], image_dims: Sequence[int])
 
 
 def best(scores: np.ndarray, tags: Sequence[str]) -> Answer:
-    """The best tags by scores [N], rounded to as many decimals as in Triton's answers."""
+    """Find the best tags by scores [N], rounded to as many decimals as in Triton's answers."""
     top = np.argpartition(-scores, ANSWERED_TAGS)[:ANSWERED_TAGS]
     return [(tags[i], round(float(scores[i]), 6)) for i in top[np.argsort(-scores[top])]]

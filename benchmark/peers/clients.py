@@ -1,4 +1,4 @@
-"""Clients of the contestants: each keeps a connection, sends picture and history, and reads five tags."""
+"""Clients of the contestants. Each keeps a connection, sends a picture and a history, and reads five tags."""
 
 import http
 import json

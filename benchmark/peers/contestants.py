@@ -53,7 +53,7 @@ Serve = Callable[[Files], AbstractContextManager[Served]]
 
 @dataclass(frozen=True, kw_only=True)
 class Contestant:
-    """A server and its client. `ways` maps labels to ways to run it; the fastest takes part."""
+    """A server and its client. `ways` maps labels to ways of running it; the fastest takes part."""
 
     name: str
     connect: Connect
@@ -85,13 +85,13 @@ def make_files(
 
 
 def raw_tunings(cores: int) -> list[Tuning]:
-    """Tunings of raw ONNX Runtime. A worker is a thread that calls it."""
+    """List the tunings of raw ONNX Runtime, where a worker is a thread that calls it."""
     alone = [Tuning(workers=1, threads=cores, batch=batch, spin=spin) for batch in (1, BATCH) for spin in (False, True)]
     return alone + [Tuning(workers=cores, threads=threads, batch=1) for threads in (1, cores)]
 
 
 def contestants(cores: int) -> list[Contestant]:
-    """All contestants that have a server."""
+    """List all contestants that have a server."""
     spread = Tuning(workers=cores, threads=1, batch=1)
     whole = Tuning(workers=1, threads=cores, batch=1)
     batching = [whole, Tuning(workers=1, threads=cores, batch=BATCH), spread]
@@ -120,7 +120,7 @@ def _triton(files: Files) -> Iterator[Served]:
 
 
 def arriving(cores: int) -> dict[str, tuple[Connect, Serve]]:
-    """The contestants of the section `arrivals`: LitServe with its best tuning, and the ensemble with two configs."""
+    """List the contestants of the section `arrivals`: LitServe with its best tuning, the ensemble with two configs."""
     return {
         ENSEMBLE: (ensemble, _triton),
         QUEUE_TIMEOUT: (ensemble, _with_queue_timeout),
@@ -139,7 +139,12 @@ def add_queue_timeout(repository: Path) -> None:
 
 @contextmanager
 def _with_queue_timeout(files: Files) -> Iterator[Served]:
-    """Serve with a timeout in every queue, which turns Triton's prefetching off."""
+    """Serve with a timeout in every queue.
+
+    A queue policy turns Triton's prefetching off (`PriorityQueue` in its core's scheduler_utils.cc). Its batcher then
+    waits for an idle instance on a condition variable that nobody notifies (`WaitForPayloadSlotAvailable` in
+    dynamic_batch_scheduler.cc), until the next arrival or for 500 ms.
+    """
     with TemporaryDirectory(dir=files.folder) as folder:
         repository = Path(folder, "repository")
         copytree(files.repository, repository)
@@ -151,7 +156,7 @@ def _with_queue_timeout(files: Files) -> Iterator[Served]:
 def _fastapi(tuning: Tuning, files: Files) -> AbstractContextManager[Served]:
     app = ["benchmark.peers.fastapi_pytorch.server:app", "--no-access-log", "--workers", str(tuning.workers)]
     command = [sys.executable, "-m", "uvicorn", *app, "--port", PORT]
-    # This environment has PyTorch, the peer's has uvicorn's extras: without uvloop, several workers answer 40 ms late.
+    # PyTorch is in this environment, uvicorn's extras in the peer's: without uvloop, several workers answer 40 ms late.
     extras = peer_packages("fastapi_pytorch", files.environments)
     variables = {"PEER_MODULES": str(files.modules), "PYTHONPATH": f"{ROOT}{os.pathsep}{extras}"}
     return _http("fastapi", raw_post, command, files, tuning, variables)

@@ -1,4 +1,4 @@
-"""Python environments for peers, whose dependencies do not belong in ours."""
+"""Python environments of the peers, whose dependencies are kept out of ours."""
 
 import subprocess
 import venv
@@ -13,7 +13,7 @@ SHOWN = ("litserve", "bentoml", "onnxruntime", "uvloop", "httptools")
 
 
 def peer_python(name: str, environments: Path, *, sources: Path = SOURCES) -> Path:
-    """The Python of the peer's environment, which is made if it is missing or its requirements changed."""
+    """Return the Python of the peer's environment, made if it is missing or its requirements have changed."""
     requirements = sources / name / "requirements.txt"
     wanted = requirements.read_text(encoding="utf-8")
     home = (environments / name).resolve()
@@ -34,13 +34,13 @@ def peer_python(name: str, environments: Path, *, sources: Path = SOURCES) -> Pa
 
 
 def peer_packages(name: str, environments: Path) -> Path:
-    """The folder with the environment's packages."""
+    """Return the folder with the environment's packages."""
     (folder,) = (peer_python(name, environments).parents[1] / "lib").glob("python*/site-packages")
     return folder
 
 
 def peer_versions(name: str) -> dict[str, str]:
-    """Versions of the peer and its main dependencies, as pinned by its requirements."""
+    """Read the pinned versions of the peer and its main dependencies."""
     lines = (SOURCES / name / MADE).read_text(encoding="utf-8").splitlines()
     pinned = dict(line.split("==") for line in lines)
     return {package: version for package, version in pinned.items() if package in SHOWN}

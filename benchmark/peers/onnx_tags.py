@@ -1,4 +1,4 @@
-"""The three ONNX models run in turn in one process. Servers in other environments import this too."""
+"""The three ONNX models, run in turn in one process. Servers in other environments import this too."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ class OnnxTags:
         self.image_dims: list[int] = self._encode.get_inputs()[0].shape[1:]
 
     def answer(self, images: np.ndarray, counts: np.ndarray) -> list[Answer]:
-        """The best tags for each of images uint8 [batch, 224, 224, 3] and tag counts float32 [batch, N]."""
+        """Find the best tags for each of images uint8 [batch, 224, 224, 3] and tag counts float32 [batch, N]."""
         (encoding,) = self._encode.run(None, {"IMAGE": images})
         preference, prior = self._prefer.run(["USER_PREFERENCE", "USER_PRIOR"], {"USER_TAG_COUNTS": counts})
         passed = {"VISUAL_ENCODING": encoding, "USER_PREFERENCE": preference, "USER_PRIOR": prior}

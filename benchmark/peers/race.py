@@ -26,7 +26,7 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Turn:
-    """Results of a turn. Loads are by number of clients; `repeat`, of repeat pictures, is empty without a cache."""
+    """Results of a turn. Loads are by number of clients; `repeat` (repeat pictures) is empty without a cache."""
 
     new: dict[int, Load]
     repeat: dict[int, Load]
@@ -36,7 +36,7 @@ class Turn:
 
 
 def reference(files: Files, count: int) -> list[tuple[Arrays, Answer]]:
-    """`count` pictures and the answers of ONNX Runtime in this process."""
+    """Make `count` pictures, with the answers of ONNX Runtime in this process."""
     model = OnnxTags(files.repository, threads=1, spin=False)
     return [(arrays, model.answer(*arrays)[0]) for arrays in islice(new_arrays(files.tags, SEED), count)]
 
@@ -66,7 +66,7 @@ def take_turn(
 
 
 def take_raw_turn(alone: Tuning, saturated: Tuning, files: Files, settings: PeerSettings) -> Turn:
-    """Take the turn of raw ONNX Runtime, tuned `alone` in place of one client and `saturated` in place of several."""
+    """Take the turn of raw ONNX Runtime, with the tuning `alone` for one client and `saturated` for several."""
     with raw(files) as process:
         new = {}
         for clients in settings.clients:
@@ -77,7 +77,7 @@ def take_raw_turn(alone: Tuning, saturated: Tuning, files: Files, settings: Peer
 
 
 def try_way(contestant: Contestant, serve: Serve, files: Files, settings: PeerSettings) -> float:
-    """Requests a second of a server under the saturating load."""
+    """Measure the requests per second of a server under the saturating load."""
     with (
         serve(files) as server,
         _connections(contestant.connect, server.address, settings.clients[-1]) as asks,
@@ -86,7 +86,7 @@ def try_way(contestant: Contestant, serve: Serve, files: Files, settings: PeerSe
 
 
 def try_raw_tuning(tuning: Tuning, files: Files, settings: PeerSettings) -> float:
-    """Requests a second of raw ONNX Runtime."""
+    """Measure the requests per second of raw ONNX Runtime."""
     with raw(files) as process:
         process.load(tuning, settings.warmup_s)
         return process.load(tuning, settings.tuning_s).per_second
@@ -127,7 +127,7 @@ def _spread(ask: Ask) -> Callable[[Arrays], Answer]:
 
 
 def _difference(name: str, ask: Ask, expected: Sequence[tuple[Arrays, Answer]]) -> float:
-    """The largest difference of a score. Raises PeerError if the tags differ."""
+    """Compute the largest difference of a score. Raises PeerError if the tags differ."""
     largest = 0.0
     for arrays, wanted in expected:
         answer = ask(*arrays)

@@ -21,7 +21,7 @@ from measure.requests import Arrays, new_arrays
 
 
 def main() -> None:
-    """Run the loads until the input ends."""
+    """Run one load per input line, until the input ends."""
     tags = int(sys.argv[1])
     opened: dict[tuple[int, int, bool], list[OnnxTags]] = {}
     for line in sys.stdin:

@@ -1,4 +1,4 @@
-"""Runs a peer's server in a context: ready on entry, and all its processes ended on exit."""
+"""A peer's server in a context: ready on entry, all its processes ended on exit."""
 
 import contextlib
 import os
@@ -55,7 +55,7 @@ def http_server(
 
 
 def peer_variables(repository: Path, tuning: Tuning) -> dict[str, str]:
-    """Environment of a peer's server. OpenMP (PyTorch's threads) must not spin, as that takes the server's cores."""
+    """Return the environment of a peer's server. OpenMP's threads (PyTorch's) must not spin: they share its cores."""
     return {
         **tuning.environment(),
         "PEER_REPOSITORY": str(repository.resolve()),
@@ -65,7 +65,7 @@ def peer_variables(repository: Path, tuning: Tuning) -> dict[str, str]:
 
 
 def _problem(connect: Connect, address: str, picture: Arrays) -> str | None:
-    """Why the server does not answer; None once it does."""
+    """Explain why the server does not answer; None once it does."""
     try:
         with connect(address) as ask:
             ask(*picture)

@@ -1,4 +1,4 @@
-"""Settings of the peers' section."""
+"""Settings of the sections `peers` and `arrivals`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, kw_only=True)
 class PeerSettings:
-    """Settings of the peers' section. The figures in the docs were measured with the defaults."""
+    """Settings of the section `peers`. The figures in the docs were measured with the defaults."""
 
     rounds: int = 5
     """In each round every contestant is started, loaded and ended alone, in changing order."""
@@ -19,7 +19,7 @@ class PeerSettings:
     tuning_s: float = 3.0
     """Measured time of each tuning, with the last of `clients`."""
     ways: int | None = None
-    """Number of each contestant's tunings that are tried; None: all."""
+    """Number of each contestant's tunings that are tried; None for all."""
     compared_pictures: int = 4
     """Pictures for which all contestants must return the same tags."""
     environments: Path = Path("build/peers")
@@ -31,7 +31,7 @@ class ArrivalSettings:
 
     rounds: int = 5
     bursts: tuple[int, ...] = (2, 3, 6)
-    """Requests that come together on an idle server."""
+    """Numbers of requests in a burst on an idle server."""
     spacing_s: float = 0.005
     """Time between two requests of a burst."""
     repeats: int = 4
@@ -39,7 +39,7 @@ class ArrivalSettings:
     idle_s: float = 0.3
     """Pause before each burst."""
     share: float = 1 / 3
-    """Rate of the open load, as a share of what the ensemble answers to `saturating` clients."""
+    """Rate of the open load, as a share of the rate that the ensemble reaches with `saturating` clients."""
     open_s: float = 15.0
     """Time of the open load in a round."""
     saturating: int = 16

@@ -18,22 +18,22 @@ class Tuning:
     """Whether waiting threads of ONNX Runtime keep their core."""
 
     def label(self) -> str:
-        """The tuning as shown in the report."""
+        """Format the tuning for the report."""
         plural = f"{self.workers} worker{'s' * (self.workers > 1)} x {self.threads} thread{'s' * (self.threads > 1)}"
         return f"{plural}, {f'batches to {self.batch}' if self.batch > 1 else 'no batches'}{', spinning' * self.spin}"
 
     def environment(self) -> dict[str, str]:
-        """The environment variables that `given` reads."""
+        """Return the environment variables that `given` reads."""
         return {f"{PREFIX}{name.upper()}": str(int(value)) for name, value in asdict(self).items()}
 
 
 def given() -> Tuning:
-    """The tuning that this process was started with."""
+    """Read the tuning that this process was started with."""
     names = ("workers", "threads", "batch", "spin")
     workers, threads, batch, spin = (int(os.environ[f"{PREFIX}{name.upper()}"]) for name in names)
     return Tuning(workers=workers, threads=threads, batch=batch, spin=bool(spin))
 
 
 def repository() -> Path:
-    """The model repository that this process serves."""
+    """Return the path of the model repository that this process serves."""
     return Path(os.environ[f"{PREFIX}REPOSITORY"])

@@ -15,7 +15,7 @@ CHUNK = 1 << 18
 
 
 def wire_bytes(connect: Connect, address: str, tags: int) -> dict[str, float]:
-    """Mean bytes of a request and of an answer on a warm connection, with headers and frames."""
+    """Measure the mean bytes of a request and of an answer on a warm connection, with headers and frames."""
     with _relay(address) as relay, connect(relay.address) as ask:
         stream = new_arrays(tags)
         ask(*next(stream))

@@ -1,4 +1,4 @@
-"""Requests on a server that is not busy: a few together, and an open load of random arrivals."""
+"""Requests on a server that is not busy: short bursts, and an open load of random arrivals."""
 
 import os
 import time
@@ -50,14 +50,14 @@ def measure_arrivals(
 
 
 def _capacity(connect: Connect, serve: Serve, files: Files, settings: ArrivalSettings) -> float:
-    """Requests a second in a closed loop."""
+    """Measure the highest rate: requests per second in a closed loop."""
     with serve(files) as server, _callers(connect, server.address, settings.saturating, files.tags) as callers:
         closed_load(callers, seconds=settings.warmup_s)
         return closed_load(callers, seconds=4 * settings.warmup_s).per_second
 
 
 def _schedules(rate: float, settings: ArrivalSettings) -> Iterator[list[float]]:
-    """Moments of random arrivals in seconds, a list for each round, the same for every contestant."""
+    """Yield the moments of random arrivals, in seconds, round by round; every contestant gets the same."""
     rng = np.random.default_rng(SEED)
     for _ in range(settings.rounds):
         gaps = rng.exponential(1 / rate, int(2 * rate * settings.open_s) + 10)
@@ -67,7 +67,7 @@ def _schedules(rate: float, settings: ArrivalSettings) -> Iterator[list[float]]:
 def _turn(
     connect: Connect, serve: Serve, files: Files, settings: ArrivalSettings, schedules: Iterator[list[float]]
 ) -> dict[str, Any]:
-    """The slowest request of each burst by its size, and the latencies of the open load, in ms."""
+    """Measure the slowest request of each burst by its size, and the latencies of the open load, ms."""
     with serve(files) as server, _callers(connect, server.address, 2 * settings.saturating, files.tags) as callers:
         closed_load(callers[:2], seconds=settings.warmup_s)
         bursts = {size: [_burst(callers[:size], settings) for _ in range(settings.repeats)] for size in settings.bursts}
@@ -75,7 +75,7 @@ def _turn(
 
 
 def _burst(callers: Sequence[Caller[Any, Any]], settings: ArrivalSettings) -> float:
-    """Latency of the slowest request of a burst, ms."""
+    """Send a burst, and return the latency of its slowest request, ms."""
     time.sleep(settings.idle_s)
     load = scheduled_load(callers, [settings.spacing_s * place for place in range(len(callers))])
     return max(load.latencies_ms)
@@ -107,32 +107,31 @@ def render_arrivals(section: Mapping[str, Any]) -> list[str]:
     """Render the section as lines of Markdown."""
     of, bursts, open_load = section["settings"], section["bursts"], section["open"]
     sizes = list(next(iter(bursts.values())))
+    most = max(row["requests"] for row in open_load.values())
     return [
-        f"New pictures, in {of['rounds']} rounds, every contestant at the same moments. First a few requests on an "
-        f"idle server, {of['spacing_ms']:g} ms apart: the latency of the slowest, median and largest of all bursts.",
+        f"New pictures, in {of['rounds']} rounds, with the same moments of arrival for all. First, bursts on an idle "
+        f"server, with {of['spacing_ms']:g} ms between requests: the latency of a burst's slowest request.",
         "",
         *table(
-            ["slowest of a burst, ms", *(f"{size} requests" for size in sizes)],
+            ["slowest request, ms: median (largest)", *(f"{size} requests" for size in sizes)],
             [
-                [name, *(f"{number(median(values))}, at most {number(max(values))}" for values in of_name.values())]
+                [name, *(f"{number(median(values))} ({number(max(values))})" for values in of_name.values())]
                 for name, of_name in bursts.items()
             ],
         ),
         "",
-        f"Then random arrivals (Poisson), {number(section['rate_per_s'])} a second: {of['share']:.0%} of what the "
-        "ensemble answers to a closed loop.",
+        f"Then {most:,} random arrivals (Poisson), {number(section['rate_per_s'])} per second, which is "
+        f"{of['share']:.0%} of the ensemble's highest rate.",
         "",
         *table(
-            ["open load, ms", "requests", "mean", "p50", "p95", "p99"],
+            ["ms", "mean", "p50", "p95", "p99"],
             [
-                [name, f"{row['requests']:,}", *(number(row[key]) for key in ("mean_ms", "p50_ms", "p95_ms", "p99_ms"))]
+                [name, *(number(row[key]) for key in ("mean_ms", "p50_ms", "p95_ms", "p99_ms"))]
                 for name, row in open_load.items()
             ],
         ),
         "",
-        f"`{QUEUE_TIMEOUT}` is the former configuration. A queue policy with a timeout turns off Triton's "
-        "prefetching (`PriorityQueue` in `scheduler_utils.cc`); its batcher then waits for an idle instance on a "
-        "condition variable that nobody notifies when one becomes idle (`WaitForPayloadSlotAvailable` in "
-        "`dynamic_batch_scheduler.cc`). It looks again at the next arrival, or after 500 ms.",
+        f"`{QUEUE_TIMEOUT}` is the former configuration. A queue policy turns off Triton's prefetching, and then the "
+        "batcher notices an idle instance only at the next arrival, or after 500 ms.",
         "",
     ]

@@ -1,25 +1,23 @@
-"""The cache of visual encodings: time saved by repeat pictures, and number of pictures held."""
+"""The cache of visual encodings: time saved by repeat pictures, and number of pictures that fit."""
 
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from altreco_client import contract
 
 from benchmark.loads import held_pictures, phases, served, take_turns
-from benchmark.sections.rows import conditions_lines, size_text
 from benchmark.settings import Settings
 from export.config import vocabulary_size
 from export.full_size import folded
-from measure.markdown import cell, number, table
+from measure.markdown import cell, table
 
 ENCODING_BYTES = 4 * math.prod(contract.ENCODING_SHAPE)
 
 
 def measure_cache(settings: Settings, configs: Path, folder: Path) -> dict[str, Any]:
-    """Measure load with several shares of repeat pictures, and capacities. Raises ExportError, ServerError."""
+    """Measure loads by share of repeat pictures, and how many pictures fit. Raises ExportError, ServerError."""
     tags = vocabulary_size(configs)
     repository = folded(settings.preset, configs, folder)
     loads = [
@@ -39,18 +37,13 @@ def render_cache(section: Mapping[str, Any]) -> list[str]:
     load = section["load"]["folded"]
     one = [name for name in load if name.endswith(", 1 client")]
     several = [name for name in load if name not in one]
-    rates = ", ".join(number(median(load[name]["hit_rate"])) for name in several)
-    held = "; ".join(f"{size_text(int(size))} held {count}" for size, count in section["pictures_by_size"].items())
     return [
-        *conditions_lines(section),
         *table(
-            ["load", "p50, ms, 1 client", f"requests a second, {section['conditions']['clients']} clients"],
+            ["load", "p50, ms, 1 client", f"requests per second, {section['conditions']['clients']} clients"],
             [
                 [alone.partition(",")[0], cell(load[alone]["p50_ms"]), cell(load[together]["requests_per_s"])]
                 for alone, together in zip(one, several, strict=True)
             ],
         ),
-        "",
-        f"Hit rates by Triton's own count: {rates}. Pictures that a cache holds (`--cache-size`): {held}.",
         "",
     ]

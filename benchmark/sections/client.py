@@ -1,4 +1,4 @@
-"""The client: its overhead over bare tritonclient, its methods for many users, and the time of its import."""
+"""The client: its overhead over bare tritonclient, its methods for many users, and its import time."""
 
 import asyncio
 import statistics
@@ -62,7 +62,7 @@ def measure_client(settings: Settings, configs: Path, folder: Path) -> dict[str,
 
 
 def _overhead(recommender: TagRecommender, url: str, settings: Settings) -> dict[str, list[float]]:
-    """Median ms per call for one cached picture, per round. The two clients alternate call by call."""
+    """Measure the median ms per call for one cached picture, per round. The two clients alternate call by call."""
     picture, counts = next(_pictures()), history(recommender.vocabulary.tags, 0)
     with triton.InferenceServerClient(**Channel().client_arguments(url)) as client:
         bare = _bare(client, picture, tag_counts(counts, recommender.vocabulary))
@@ -75,7 +75,7 @@ def _overhead(recommender: TagRecommender, url: str, settings: Settings) -> dict
 
 
 def _bare(client: triton.InferenceServerClient, picture: PreparedImage, row: np.ndarray) -> Ask:
-    """A call of tritonclient with the same channel, deadline, timeout and kind of id, and ready-made counts."""
+    """Make a call of tritonclient with the same channel, deadline, timeout and kind of id, and ready-made counts."""
     image, counts = picture.tensor[np.newaxis], row[np.newaxis]
 
     def ask() -> np.ndarray:
@@ -93,7 +93,7 @@ def _bare(client: triton.InferenceServerClient, picture: PreparedImage, row: np.
 
 
 def _many_users(recommender: TagRecommender, settings: Settings) -> dict[str, list[float]]:
-    """ms per round for one new picture and USERS users, with three methods of the client."""
+    """Measure the ms per round for one new picture and USERS users, with three methods of the client."""
     histories = [history(recommender.vocabulary.tags, user) for user in range(USERS)]
     pictures = _pictures()
 
@@ -129,7 +129,7 @@ async def _in_flight(url: str, vocabulary: Vocabulary) -> dict[str, Any]:
 
 
 def _import_times(rounds: int) -> dict[str, list[float]]:
-    """Seconds per round that a new Python process takes for each import."""
+    """Measure the seconds per round that a new Python process takes for each import."""
 
     def run(program: str) -> float:
         started = time.perf_counter()
@@ -140,7 +140,7 @@ def _import_times(rounds: int) -> dict[str, list[float]]:
 
 
 def _in_turn(asks: Mapping[str, Ask], times: int) -> dict[str, list[float]]:
-    """Milliseconds of each call, after an uncounted one."""
+    """Measure the milliseconds of each call; a first call is not counted."""
     for ask in asks.values():
         ask()
     return by_turns({name: partial(_ms, ask) for name, ask in asks.items()}, times)
@@ -163,9 +163,9 @@ def render_client(section: Mapping[str, Any]) -> list[str]:
     over = [100 * (ratio - 1) for ratio in ratios(bare, ours)]
     imports = {name: [1000 * second for second in seconds] for name, seconds in section["import_s"].items()}
     return [
-        f"Preset `{of['preset']}` with random weights. Both clients ask for {K} tags of a cached picture and a history "
-        f"of {TAGS_IN_HISTORY} tags, call by call in turn, {section['calls']} calls in each of {of['rounds']} rounds. "
-        f"The bare call has ready-made counts. Ours takes {cell(over)} % longer.",
+        f"Both clients ask for {K} tags for a cached picture and a history of {TAGS_IN_HISTORY} tags, in turn, with "
+        f"{section['calls']} calls in each of {of['rounds']} rounds. The bare call has ready-made counts. Ours takes "
+        f"{cell(over)} % longer.",
         "",
         *table(
             ["", "ms"],
@@ -176,8 +176,8 @@ def render_client(section: Mapping[str, Any]) -> list[str]:
             ],
         ),
         "",
-        f"With asyncio, {flight['requests']} requests were in flight at once, a quarter of them for new pictures. They "
-        f"needed {flight['threads_more']} additional threads; all were answered, in {flight['seconds']:.1f} s.",
+        f"With asyncio, {flight['requests']} requests in flight at once, a quarter of them for new pictures, were all "
+        f"answered in {flight['seconds']:.1f} s, with {flight['threads_more']} additional threads.",
         "",
     ]
 

@@ -1,4 +1,4 @@
-"""Race between reduced and full decoding of a JPEG: `python -m benchmark.sections.image_race FILE`.
+"""Comparison of reduced and full decoding of a JPEG: `python -m benchmark.sections.image_race FILE`.
 
 It runs in its own process because the cost of full decoding depends on the memory allocator: large blocks that were
 returned to the system must be mapped again, page by page, for the next picture.

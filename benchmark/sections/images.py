@@ -26,18 +26,18 @@ from training.data.manifest import Manifest
 from training.metrics import Ranked, merge, rank, summarize
 
 ROUGHNESS = {"much detail": 1.2, "some detail": 1.4, "little detail": 1.6}
-"""The amplitude of detail falls with its frequency to this power. The files have about 3.8, 2.2 and 1.5 MB."""
+"""Exponent by which the amplitude of detail falls with its frequency. The files have about 3.8, 2.2 and 1.5 MB."""
 QUALITY = 88
 """JPEG quality; the chroma is 4:2:0, as in cameras."""
 GRAIN = 8
-"""Standard deviation in grey levels of the noise on enlarged pictures, which otherwise have no detail to lose."""
+"""Standard deviation, in grey levels, of the noise on enlarged pictures, which otherwise have no fine detail."""
 BATCH = 25
-PHOTO_HEADS = ("photo", "MB", "bits a pixel", "plain", "reduced", "plain / reduced")
+PHOTO_HEADS = ("photo", "MB", "full, ms", "reduced, ms", "full / reduced")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSettings:
-    """Settings of the section. Photos have 12 megapixels by default."""
+    """Settings of the section `images`. Photos have 12 megapixels by default."""
 
     rounds: int = 5
     photo: tuple[int, int] = (4000, 3000)
@@ -78,7 +78,7 @@ def photo_files(size: tuple[int, int]) -> Iterator[tuple[str, bytes]]:
 
 
 def photo(width: int, height: int, roughness: float) -> Image.Image:
-    """A made-up photo: noise of all frequencies like texture, polygons with sharp edges, and grain."""
+    """Draw a made-up photo: noise of all frequencies as texture, polygons with sharp edges, and grain."""
     rng = np.random.default_rng(0)
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width))
     frequency[0, 0] = 1
@@ -117,7 +117,7 @@ def _race(file: bytes, path: Path, rounds: int) -> dict[str, dict[str, list[floa
 
 
 def _precision(settings: ImageSettings, model: Any, manifest: Manifest, histories: Histories) -> dict[str, Any]:
-    """Precision@5 on original test pictures, and on the same ones enlarged to noisy JPEGs and decoded in both ways."""
+    """Measure precision@5 on test pictures, and on the same ones enlarged to noisy JPEGs and decoded both ways."""
     rows = spread(manifest.rows("test"), settings.enlarged_pictures)
     pictures, recommend = EvaluationPictures(manifest, histories, rows), torch_recommender(model)
     side = settings.enlarged_side
@@ -154,19 +154,17 @@ def render_images(section: Mapping[str, Any]) -> list[str]:
     worker = [median(_speedups(of, "worker")) for of in photos.values()]
     largest, mean = (max(of[f"{kind}_abs_difference"] for of in photos.values()) for kind in ("max", "mean"))
     return [
-        f"Milliseconds to turn a JPEG (quality {QUALITY}, 4:2:0) into the tensor of 224 x 224, over "
-        f"{section['rounds']} rounds. Plain is full decoding and the same resize; reduced is the client's `prepare`, "
-        "which decodes at reduced scale. In a worker thread, full decoding gets its memory back sooner: there the "
-        f"ratios are {number(min(worker))} to {number(max(worker))}.",
+        f"Time to turn a JPEG (quality {QUALITY}, 4:2:0) into the tensor of 224 x 224, in {section['rounds']} rounds. "
+        "Full decodes the whole photo, then resizes it; reduced is the client's `prepare`, which decodes at a reduced "
+        f"scale. In a worker thread, where full decoding is faster, the ratios are {number(min(worker))} to "
+        f"{number(max(worker))}.",
         "",
         *table(PHOTO_HEADS, [_photo_line(name, of) for name, of in photos.items()]),
         "",
-        "A reduced scale does not save the decoding of Huffman codes: the more bits a pixel, the smaller the ratio. "
-        f"The tensors differ by at most {largest} grey levels, and on average by at most {mean:.1f}.",
-        "",
-        f"Precision@5 of a trained model (preset `{section['preset']}`) on {enlarged['pictures']:,} test pictures: "
-        f"{values['as it is']:.4f}. Enlarged with noise to JPEGs of {enlarged['side']} x {enlarged['side']} "
-        f"({enlarged['mean_bytes'] / 1e6:.1f} MB): plain {values['plain']:.4f}, reduced {values['reduced']:.4f}.",
+        f"The tensors differ by at most {largest} grey levels, and on average by at most {mean:.1f}. Precision@5 of a "
+        f"trained model (preset `{section['preset']}`) on {enlarged['pictures']:,} test pictures, enlarged to noisy "
+        f"JPEGs of {enlarged['side']} x {enlarged['side']}: full {values['plain']:.4f}, reduced "
+        f"{values['reduced']:.4f}; before enlarging {values['as it is']:.4f}.",
         "",
     ]
 
@@ -180,6 +178,5 @@ def _photo_line(name: str, of: Mapping[str, Any]) -> list[str]:
     return [
         f"{name}, {of['megapixels']:.0f} megapixels",
         f"{of['bytes'] / 1e6:.1f}",
-        f"{8 * of['bytes'] / of['megapixels'] / 1e6:.1f}",
         *map(cell, (times["plain"], times["reduced"], _speedups(of, "main"))),
     ]

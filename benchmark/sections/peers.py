@@ -60,7 +60,7 @@ def measure_peers(
 def _tuned_raw(
     cores: int, files: Files, settings: PeerSettings, tried: dict[str, dict[str, float]]
 ) -> tuple[str, Tuning, Tuning]:
-    """The best tunings of raw ONNX Runtime: a label for both, that for one client, and that for several."""
+    """Find the best tunings of raw ONNX Runtime: a label for both, the one for one client, the one for several."""
     of = {tuning.label(): tuning for tuning in raw_tunings(cores)}
     rates = {label: try_raw_tuning(tuning, files, settings) for label, tuning in _shown(RAW, of)}
     one = [label for label, tuning in of.items() if tuning.workers == 1 and tuning.batch == 1]
@@ -74,7 +74,7 @@ def _shown(name: str, ways: Mapping[str, T]) -> Iterable[tuple[str, T]]:
 
 
 def _figures(rounds: Sequence[Mapping[int, Load]], kind: str) -> dict[str, dict[str, Any]]:
-    """Figures by load: values per round, and percentiles over the requests of all rounds."""
+    """Compute the figures of each load: values per round, and percentiles over the requests of all rounds."""
     return {_phase(kind, clients): _of_loads([loads[clients] for loads in rounds]) for clients in rounds[0]}
 
 
@@ -108,30 +108,30 @@ def render_peers(section: Mapping[str, Any]) -> list[str]:
     against = [name for name in load if name not in (RAW, ENSEMBLE)]
     rate = {name: load[name][phases[-1]]["requests_per_s"] for name in load}
     share = {name: cell(ratios(rate[name], rate[ENSEMBLE])) for name in load}
-    repeated = ", ".join(
-        f"{number(median(at['requests_per_s']))} ({name.partition(', ')[2]})" for name, at in repeat.items()
+    repeated = " to ".join(
+        f"{number(median(repeat[phase]['requests_per_s']))} ({phase.partition(', ')[2]})"
+        for phase in (next(iter(repeat)), next(reversed(repeat)))
     )
+    difference = section["max_abs_difference"]
     return [
-        "All serve the same model to the same new pictures on the same cores. Each runs alone, in the best tuning "
-        f"tried, in {of['rounds']} rounds with {of['window_s']:g} s for each closed load. All answer the same five "
-        f"tags; their scores differ by at most {section['max_abs_difference']:.0e}. Percentiles are those of all "
-        "rounds' requests. Memory is the proportional set size of all processes after the load.",
+        "All serve the same model on the same cores, and give the same five tags and scores for the same new pictures"
+        f"{f' (within {difference:.0e})' if difference else ''}. Each runs alone with the best tuning that was found, "
+        f"in {of['rounds']} rounds of {of['window_s']:g} s for each number of clients. Percentiles are over all "
+        "rounds. Memory is the proportional set size of all processes after the load.",
         "",
         f"Saturated ({many}), the ensemble reaches {share[RAW]} of the rate of raw ONNX Runtime, "
         f"{', '.join(f'{share[name]} of {name}' for name in against)}.",
         "",
         *table(
-            ["", f"p50, ms, {one}", f"requests a second, {many}", f"p99, ms, {many}", "memory, MB", "tuning"],
+            ["", f"p50, ms, {one}", f"requests per second, {many}", f"p99, ms, {many}", "memory, MB"],
             [_line(section, name, *ends) for name in load],
         ),
         "",
-        f"`{RAW}` has neither server nor queue: with {many} it computes as many pictures at once as is fastest, and "
-        "its latency is that of a call. `three calls` is the ensemble's server; its client calls the three models one "
-        f"after the other. Only the ensemble has a cache; repeat pictures a second: {repeated}.",
-        "",
-        "LitServe and BentoML run the same ONNX files on ONNX Runtime; FastAPI, on uvicorn, runs PyTorch with the same "
-        f"weights ({_versions(section['versions'])}). `benchmarks.json` also has every tuning that was tried, more "
-        "numbers of clients, bytes on the wire and the clients' CPU time.",
+        f"`{RAW}` has neither server nor queue: it computes the number of pictures at once that is fastest, and its "
+        "latency is that of one call. `three calls` uses the ensemble's server, but its client calls the three models "
+        "in turn. LitServe and BentoML run the same ONNX files, FastAPI runs PyTorch with the same weights "
+        f"({_versions(section['versions'])}). Only the ensemble has a cache: it answers {repeated} repeat pictures per "
+        "second. `benchmarks.json` also has all tunings, more numbers of clients, bytes on the wire and CPU time.",
         "",
     ]
 
@@ -149,5 +149,4 @@ def _line(section: Mapping[str, Any], name: str, first: str, last: str) -> list[
         cell(many["requests_per_s"]),
         number(many["all_p99_ms"]),
         f"{median(section['memory'][name]['pss']) / 1e6:,.0f}",
-        section["tunings"][name],
     ]

@@ -1,4 +1,4 @@
-"""fp32 against int8: file sizes, loading time and load. Of fp16 only the file size."""
+"""fp32 against int8: file sizes, loading time and load. For fp16, only the file size."""
 
 import shutil
 import time
@@ -11,7 +11,7 @@ import numpy as np
 from altreco_client import contract
 
 from benchmark.loads import SERVER, phases, served, take_turns
-from benchmark.sections.rows import conditions_lines, layer_list, load_lines
+from benchmark.sections.rows import layer_list, load_lines
 from benchmark.settings import Settings
 from deploy.local import on_free_ports, serve
 from export.config import vocabulary_size
@@ -28,7 +28,7 @@ SERVED = ("fp32", "int8")
 
 
 def measure_precision(settings: Settings, configs: Path, folder: Path) -> dict[str, Any]:
-    """Measure a model with random weights, for which any calibration pictures do. Raises ExportError, ServerError."""
+    """Measure a model with random weights, so any calibration pictures do. Raises ExportError, ServerError."""
     tags = vocabulary_size(configs)
     repositories: dict[str, Path] = {
         precision: shutil.copytree(folded(settings.preset, configs, folder), folder / precision)
@@ -55,7 +55,7 @@ def measure_precision(settings: Settings, configs: Path, folder: Path) -> dict[s
 
 
 def _loading(repositories: Mapping[str, Path], settings: Settings) -> dict[str, list[float]]:
-    """Seconds per round until a running server has loaded and warmed the ensemble and its models."""
+    """Measure the seconds until a running server has loaded and warmed up the ensemble and its models, per round."""
 
     def load(repository: Path) -> float:
         explicit = on_free_ports(repository, model_control="explicit", **SERVER)
@@ -77,10 +77,9 @@ def render_precision(section: Mapping[str, Any]) -> list[str]:
         ["files, MB", f"{mb['fp32']:.1f}", f"{mb['int8']:.1f}", number(mb["int8"] / mb["fp32"])],
     ]
     return [
-        *conditions_lines(section),
         *table(["", "fp32", "int8", "int8 / fp32"], lines),
         "",
-        f"int8 keeps {layer_list(section['kept_in_float'])} in float. fp16 (files of {mb['fp16']:.1f} MB) is for GPUs: "
-        "a CPU computes it in fp32, so its speed was not measured. The next section has the tags of a trained model.",
+        f"int8 keeps {layer_list(section['kept_in_float'])} in float. The speed of fp16 (files of {mb['fp16']:.1f} MB) "
+        "was not measured, because a CPU computes it in fp32.",
         "",
     ]

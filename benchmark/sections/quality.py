@@ -61,8 +61,8 @@ def compare(
 ) -> dict[str, dict[str, Any]]:
     """Compare the models with CHECKPOINT on at most `pictures` test pictures, spread over the split.
 
-    By group of users: the number of `pictures`, and by model `precision_at_5`, the share of pictures with the
-    `same_five` best tags in any order, and the largest difference of a probability. Raises DataError.
+    Returns for each group of users the number of `pictures`, and for each model `precision_at_5`, the share of pictures
+    with the `same_five` best tags in any order, and the largest difference of a probability. Raises DataError.
     """
     rows = spread(manifest.rows("test"), pictures)
     ranked: dict[str, list[Ranked]] = {}
@@ -97,12 +97,12 @@ def compare(
 
 
 def _best(scores: np.ndarray) -> np.ndarray:
-    """The indices of the BEST best tags of each picture [pictures, BEST], sorted; equal scores rank by index."""
+    """Find the BEST best tags of each picture: indices [pictures, BEST], sorted; equal scores rank by index."""
     return np.sort(np.argsort(-scores, axis=1, kind="stable")[:, :BEST], axis=1)
 
 
 def trained(settings: Settings, work: Path) -> tuple[Path, Path]:
-    """The benchmark's own checkpoint and data, made in `work` unless they are there. Raises TrainingError."""
+    """Return the benchmark's own checkpoint and data, made in `work` if missing. Raises TrainingError."""
     data, checkpoint = generate(work / "data", settings.data), work / "small.pt"
     train_unless_done(settings.training, data, checkpoint)
     return checkpoint, data
@@ -110,26 +110,23 @@ def trained(settings: Settings, work: Path) -> tuple[Path, Path]:
 
 def render_quality(section: Mapping[str, Any]) -> list[str]:
     """Render the section as lines of Markdown."""
-    lines = [
-        [
-            name,
-            title,
-            f"{row['precision_at_5']:.4f}",
-            f"{row['same_five']:.1%}",
-            number(row["max_abs_difference"]),
-        ]
-        for title, of in section["users"].items()
-        for name, row in of["models"].items()
-    ]
-    pictures = " and ".join(f"{of['pictures']:,} of {title}" for title, of in section["users"].items())
+    users = section["users"]
+    heads = ["", *(f"precision@5, {title}" for title in users), *(f"same five best tags, {title}" for title in users)]
+    lines = []
+    for name in next(iter(users.values()))["models"]:
+        rows = [of["models"][name] for of in users.values()]
+        same = [f"{row['same_five']:.1%}" for row in rows]
+        largest = number(max(row["max_abs_difference"] for row in rows))
+        compared = [*same, largest] if name != CHECKPOINT else [""] * (len(rows) + 1)
+        lines.append([name, *(f"{row['precision_at_5']:.4f}" for row in rows), *compared])
+    pictures = " and ".join(f"{of['pictures']:,} of {title}" for title, of in users.items())
     return [
-        f"A model trained on generated pictures (preset `{section['preset']}`), with the users' histories, on test "
-        f"pictures: {pictures}. The five best tags count as the same in any order; both columns on the right compare "
-        f"with the checkpoint. int8 keeps {layer_list(section['kept_in_float'])} in float. A CPU computes fp16 in "
-        "float32, between layers in float16: a GPU's answers may differ a little more.",
+        f"A model trained on generated pictures (preset `{section['preset']}`), on test pictures: {pictures}. The "
+        "columns after precision@5 compare with the checkpoint; the order of the five best tags does not count.",
         "",
-        *table(
-            ["model", "users", "precision@5", "the same five best tags", "largest difference of a probability"], lines
-        ),
+        *table([*heads, "largest difference of a probability"], lines),
+        "",
+        f"int8 keeps {layer_list(section['kept_in_float'])} in float. A CPU computes fp16 models in fp32, and rounds "
+        "to fp16 only between layers: a GPU's answers may differ a little more.",
         "",
     ]

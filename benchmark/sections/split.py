@@ -10,7 +10,7 @@ import tritonclient.grpc as triton
 from altreco_client import contract
 
 from benchmark.loads import ask_all, held_pictures, phases, served, take_turns
-from benchmark.sections.rows import conditions_lines, load_lines, ratio_line
+from benchmark.sections.rows import load_lines, ratio_line
 from benchmark.settings import Settings
 from benchmark.unfolded import unfolded
 from deploy.local import Server
@@ -43,7 +43,7 @@ def measure_split(settings: Settings, configs: Path, folder: Path) -> dict[str, 
 
 
 def _encoding_bytes(server: Server, request: Request) -> int:
-    """Size of the visual encoder's answer to one picture."""
+    """Measure the size of the visual encoder's answer to one picture."""
     image = [entry for entry in request if entry.name() == contract.IMAGE.name]
     with connected(server.grpc_url) as client:
         answer: triton.InferResult = client.infer(contract.VISUAL_ENCODER.name, image, client_timeout=DEADLINE_S)
@@ -66,14 +66,15 @@ def render_split(section: Mapping[str, Any]) -> list[str]:
     passed, cache = section["bytes_between_models"], section["cache"]
     a_picture = {name: of["bytes_a_picture"] for name, of in cache.items()}
     lines = [
-        ratio_line("bytes between the models, a picture", passed),
-        ratio_line("bytes of cache, a picture", a_picture),
+        ratio_line("bytes per picture between the models", passed),
+        ratio_line("bytes per picture in the cache", a_picture),
         *load_lines(section["load"], "folded", "unfolded"),
     ]
     return [
-        *conditions_lines(section),
+        "The folded visual encoder includes its part of the classifier's first convolution: it returns fewer channels.",
+        "",
         *table(["", "folded", "unfolded", "unfolded / folded"], lines),
         "",
-        f"Their answers differ by at most {section['max_abs_difference']:.1e} in any tag's probability.",
+        f"No probability differs by more than {section['max_abs_difference']:.1e}.",
         "",
     ]

@@ -74,7 +74,7 @@ def test_make_runs_the_stages_on_a_gpu_or_with_gpu_0_on_a_cpu() -> None:
 
 def test_without_figures_the_section_says_so() -> None:
     text = "\n".join(render_gpu({}))
-    assert "Not measured: no GPU was at hand." in text
+    assert "Not measured: no GPU was available." in text
     assert "|" not in text
 
 
