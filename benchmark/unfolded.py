@@ -16,7 +16,7 @@ from training.model import Classifier
 
 
 class UnfoldedClassifier(nn.Module):
-    """C as trained: e [batch, channels, 7, 7], u_p [batch, 128], which it tiles, and the prior to TAGS [batch, N]."""
+    """C as trained: maps e [batch, channels, 7, 7], u_p [batch, 128] and the prior to TAGS [batch, N]."""
 
     def __init__(self, classifier: Classifier) -> None:
         """Share C's weights."""

@@ -1,1 +1,1 @@
-"""Load tests against a running Triton."""
+"""Load tests against a running Triton. A run passes through `commands`, `load`, `run`, `judge` and `report`."""

@@ -105,8 +105,8 @@ def problems(found: Found, *, gpu: bool) -> Mapping[str, str]:
     lines: dict[str, str] = {}
     if gpu and not found.gpus:
         line = (
-            "found no NVIDIA driver (nvidia-smi lists no GPU), needed: a GPU and its driver, for CUDA 12 525 or later, "
-            "for CUDA 13 580 or later; `make gpu GPU=0` tries the stages on a CPU"
+            "found no NVIDIA driver (nvidia-smi lists no GPU), needed: a GPU and its driver, 525 or later for "
+            "CUDA 12, 580 or later for CUDA 13; `make gpu GPU=0` tries the stages on a CPU"
         )
         return dict.fromkeys((ONNXRUNTIME, TRITON, TORCH), line)
     if len(found.onnxruntime) > 1:

@@ -45,7 +45,7 @@ def measure_tensorrt(settings: GpuSettings, place: Place, found: Found) -> dict[
     if not place.gpu:
         return {"engines": _engines(settings, place, {"CPU in place of TensorRT": CPU}, ("fp16",))}
     if TENSORRT not in found.providers:
-        need = "needs TensorRT's libraries of the CUDA that ONNX Runtime was built for: `pip install tensorrt`"
+        need = "needs TensorRT's libraries for the CUDA version that ONNX Runtime was built for: `pip install tensorrt`"
         return {"missing": f"ONNX Runtime's TensorRT provider does not start here: it {need}"}
     return {"engines": _engines(settings, place, {"TensorRT": TENSORRT, "CUDA": CUDA}, settings.precisions)}
 

@@ -191,7 +191,7 @@ def _panels(run: Run) -> dict[str, Lines]:
     gpus = range(max((len(sample["gpu"]) for sample in samples), default=0))
     return {
         "CPU, % of a core": _line("server", samples, lambda sample: _scaled(sample["cpu_share"], 100))
-        | {"generator, a process": ([t for t, _ in generator], [100 * share for _, share in generator])},
+        | {"generator, busiest process": ([t for t, _ in generator], [100 * share for _, share in generator])},
         "Requests waiting in the server": {
             name: line
             for model in pending
