@@ -21,6 +21,7 @@ from benchmark.sections.arrivals import measure_arrivals
 from benchmark.sections.cache import measure_cache
 from benchmark.sections.client import measure_client
 from benchmark.sections.images import measure_images
+from benchmark.sections.overhead import measure_overhead
 from benchmark.sections.peers import measure_peers
 from benchmark.sections.precision import measure_precision
 from benchmark.sections.quality import measure_quality, trained
@@ -92,8 +93,9 @@ def _section(section: str, settings: Settings, arguments: argparse.Namespace, fo
             return measure_images(settings.images, checkpoint, data, folder)
         return measure_quality(settings, checkpoint, data, folder)
     served = (settings.preset, settings.cache_size_bytes, arguments.repository, folder)
-    if section == "peers":
-        return measure_peers(settings.peers, *served)
+    if section in ("peers", "overhead"):
+        race = measure_peers if section == "peers" else measure_overhead
+        return race(settings.peers, *served)
     if section == "arrivals":
         return measure_arrivals(settings.arrivals, *served)
     measure = {

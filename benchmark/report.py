@@ -15,6 +15,7 @@ from benchmark.sections.arrivals import render_arrivals
 from benchmark.sections.cache import render_cache
 from benchmark.sections.client import render_client
 from benchmark.sections.images import render_images
+from benchmark.sections.overhead import render_overhead
 from benchmark.sections.peers import render_peers
 from benchmark.sections.precision import render_precision
 from benchmark.sections.quality import render_quality
@@ -85,6 +86,7 @@ RENDERERS: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {
     "client": render_client,
     "arrivals": render_arrivals,
     "peers": render_peers,
+    "overhead": render_overhead,
 }
 
 

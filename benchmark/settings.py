@@ -18,6 +18,7 @@ SECTIONS = {
     "client": "The client against bare tritonclient",
     "arrivals": "Short bursts, and random arrivals",
     "peers": "The ensemble against raw ONNX Runtime and other servers",
+    "overhead": "Where the lead of raw ONNX Runtime comes from",
 }
 """Title of each section, in the order of the report."""
 

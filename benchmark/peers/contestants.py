@@ -96,10 +96,10 @@ def contestants(cores: int) -> list[Contestant]:
     whole = Tuning(workers=1, threads=cores, batch=1)
     batching = [whole, Tuning(workers=1, threads=cores, batch=BATCH), spread]
     batching.append(Tuning(workers=cores, threads=cores, batch=1))
-    committed = {"the committed configs": _triton}
+    ways = {"the committed configs": committed}
     return [
-        Contestant(name=ENSEMBLE, connect=ensemble, ways=committed),
-        Contestant(name=THREE_CALLS, connect=three_calls, ways=committed),
+        Contestant(name=ENSEMBLE, connect=ensemble, ways=ways),
+        Contestant(name=THREE_CALLS, connect=three_calls, ways=ways),
         Contestant(name="FastAPI + PyTorch", connect=raw_post, ways=_ways(_fastapi, [whole, spread])),
         Contestant(name="LitServe", connect=raw_post, ways=_ways(_litserve, batching)),
         Contestant(name="BentoML", connect=form_post, ways=_ways(_bentoml, batching)),
@@ -113,7 +113,8 @@ def _ways(
 
 
 @contextmanager
-def _triton(files: Files) -> Iterator[Served]:
+def committed(files: Files) -> Iterator[Served]:
+    """Serve with the committed configs."""
     settings = on_free_ports(files.repository, strict=True, stop_timeout_s=0, cache_size_bytes=files.cache_size_bytes)
     with serve(settings) as server:
         yield Served(server.grpc_url, server.pid)
@@ -122,7 +123,7 @@ def _triton(files: Files) -> Iterator[Served]:
 def arriving(cores: int) -> dict[str, tuple[Connect, Serve]]:
     """List the contestants of the section `arrivals`: LitServe with its best tuning, the ensemble with two configs."""
     return {
-        ENSEMBLE: (ensemble, _triton),
+        ENSEMBLE: (ensemble, committed),
         QUEUE_TIMEOUT: (ensemble, _with_queue_timeout),
         "LitServe": (raw_post, partial(_litserve, Tuning(workers=cores, threads=1, batch=1))),
     }
@@ -149,7 +150,7 @@ def _with_queue_timeout(files: Files) -> Iterator[Served]:
         repository = Path(folder, "repository")
         copytree(files.repository, repository)
         add_queue_timeout(repository)
-        with _triton(replace(files, repository=repository)) as served:
+        with committed(replace(files, repository=repository)) as served:
             yield served
 
 

@@ -53,12 +53,12 @@ def take_turn(
         with contestant.connect(server.address) as ask:
             difference = _difference(contestant.name, ask, expected)
         new = {
-            clients: _loaded(contestant.connect, server.address, clients, files.tags, settings, repeat=False)
+            clients: loaded(contestant.connect, server.address, clients, files.tags, settings, repeat=False)
             for clients in settings.clients
         }
         memory = _memory(server.pid)
         repeat = {
-            clients: _loaded(contestant.connect, server.address, clients, files.tags, settings, repeat=True)
+            clients: loaded(contestant.connect, server.address, clients, files.tags, settings, repeat=True)
             for clients in settings.clients
             if contestant.name == ENSEMBLE
         }
@@ -103,7 +103,8 @@ def _memory(pid: int) -> dict[str, int]:
     return {"rss": held.resident_bytes, "pss": held.memory_bytes}
 
 
-def _loaded(connect: Connect, address: str, clients: int, tags: int, settings: PeerSettings, *, repeat: bool) -> Load:
+def loaded(connect: Connect, address: str, clients: int, tags: int, settings: PeerSettings, *, repeat: bool) -> Load:
+    """Measure a closed load of new or of repeat pictures, after its warm-up."""
     with _connections(connect, address, clients) as asks:
         again = known(new_arrays(tags))
         for arrays in again if repeat else ():

@@ -1,4 +1,4 @@
-"""Settings of the sections `peers` and `arrivals`."""
+"""Settings of the sections `peers`, `overhead` and `arrivals`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, kw_only=True)
 class PeerSettings:
-    """Settings of the section `peers`. The figures in the docs were measured with the defaults."""
+    """Settings of the sections `peers` and `overhead`. The figures in the docs were measured with the defaults."""
 
     rounds: int = 5
     """In each round every contestant is started, loaded and ended alone, in changing order."""

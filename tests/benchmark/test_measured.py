@@ -12,6 +12,7 @@ from PIL import Image
 
 from benchmark.peers.contestants import ENSEMBLE, RAW, THREE_CALLS
 from benchmark.sections.client import IMPORTS, IN_FLIGHT
+from benchmark.sections.overhead import BESIDE
 from benchmark.settings import QUICK, SECTIONS
 from tests.benchmark.loads import assert_a_figure_a_round, assert_hit_rates
 
@@ -102,6 +103,17 @@ def test_the_peers_are_all_there_each_in_its_best_way(results: dict[str, Any]) -
     for name, tried in section["tried"].items():
         assert section["tunings"][name].startswith(max(tried, key=tried.__getitem__))
     assert section["max_abs_difference"] < 1e-5
+
+
+def test_raw_onnx_runtime_is_measured_alone_and_beside_a_busy_process(results: dict[str, Any]) -> None:
+    section = results["overhead"]
+    assert list(section["turns"]) == [ENSEMBLE, RAW, BESIDE]
+    for turn in section["turns"].values():
+        assert len(turn["requests_per_s"]) == QUICK.peers.rounds
+        assert min(turn["requests_per_s"]) > 0
+    used = section["turns"][ENSEMBLE]
+    assert min(used["clients_cores"]) > 0
+    assert min(used["server_cores"]) > 0
 
 
 def test_both_clients_have_a_figure_a_round(results: dict[str, Any]) -> None:
