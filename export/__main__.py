@@ -155,7 +155,7 @@ def _parser() -> argparse.ArgumentParser:
         "--quality-pictures",
         type=int,
         default=1000,
-        help="largest number of test pictures for precision@5 (%(default)s)",
+        help="measure precision@5 on at most this many test pictures (%(default)s)",
     )
 
     command = commands.add_parser("init", help="write the configs of a new repository, for another vocabulary")
@@ -186,7 +186,7 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("prune", parents=[shared], help="remove the weights of old releases")
     command.set_defaults(run=_prune)
     command.add_argument(
-        "--keep", type=int, required=True, help="number of newest releases to keep, 2 or more to be able to roll back"
+        "--keep", type=int, required=True, help="newest releases to keep; 2 or more, so that you can roll back"
     )
     command.add_argument(
         "--url",
@@ -208,7 +208,7 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=_rollout)
     _add_allowed(command)
     command.add_argument(
-        "--url", required=True, help="host:port of a Triton's gRPC endpoint, in explicit model control mode"
+        "--url", required=True, help="host:port of the gRPC endpoint of a Triton in explicit model control mode"
     )
     command.add_argument("--to", type=int, help="release to serve (default: the pinned release)")
     command.add_argument(
@@ -258,7 +258,7 @@ def _add_allowed(command: argparse.ArgumentParser) -> None:
 
 def _add_variant(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--variant", metavar="NAME", help="refuse a release whose precision is not for configs/NAME.pbtxt"
+        "--variant", metavar="NAME", help="refuse a release whose precision does not suit configs/NAME.pbtxt"
     )
 
 

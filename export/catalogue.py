@@ -27,7 +27,7 @@ from export.repository import (
 )
 
 HASH = 12
-"""Number of characters that are shown of a hash."""
+"""Number of characters of a hash that are shown."""
 
 EXPLAINED = {
     "current": "the ensemble pins it",
@@ -40,7 +40,7 @@ EXPLAINED = {
 
 
 def list_releases(repository: Path) -> str:
-    """A table of all releases, newest last."""
+    """Format all releases as a table, newest last."""
     found = versions(repository)
     if not found:
         command = f".venv/bin/python -m export release CHECKPOINT --repository {repository}"
@@ -55,7 +55,7 @@ def list_releases(repository: Path) -> str:
 
 
 def show_release(manifest: ReleaseManifest, state: str) -> str:
-    """The contents of a release's manifest, and its state."""
+    """Format a release's manifest and its state."""
     values = {name: value for name, value in asdict(manifest).items() if name not in ("gates", "files", "tools")}
     values["state"] = f"{state}: {EXPLAINED[state]}"
     lines = [f"{name:18} {_text(value)}" for name, value in values.items()]
@@ -66,7 +66,7 @@ def show_release(manifest: ReleaseManifest, state: str) -> str:
 
 
 def diff_releases(repository: Path, first: int, second: int) -> str:
-    """The differences of manifest fields, file hashes and answers to the golden inputs."""
+    """Compare manifest fields, file hashes and answers to the golden inputs."""
     old, new = find_manifest(repository, first), find_manifest(repository, second)
     lines = [*_differences(_flat(old), _flat(new)), *_answers(repository, first, second)]
     return "\n".join([f"release {first} -> {second}", *lines])
@@ -130,7 +130,7 @@ def _row(repository: Path, version: Version) -> tuple[str, ...]:
 
 
 def _flat(manifest: ReleaseManifest) -> dict[str, str]:
-    """Fields as text, one level deep. Paths are without the version, so that the files of two releases compare."""
+    """Flatten the fields to text. Paths lose the version, so that the files of two releases can be compared."""
     flat: dict[str, str] = {}
     for name, value in asdict(manifest).items():
         if name == "gates":

@@ -31,7 +31,7 @@ Signature = dict[str, tuple[str, list[int]]]
 
 
 def config_files(repository: Path, model: str) -> list[Path]:
-    """A model's `config.pbtxt` and its variants, in this order."""
+    """List a model's `config.pbtxt` and its variants, in this order."""
     return [repository / model / CONFIG_FILE, *sorted((repository / model).glob(VARIANTS))]
 
 
@@ -53,7 +53,7 @@ def parse_config(path: Path) -> pb.ModelConfig:
 
 
 def vocabulary_size(repository: Path) -> int:
-    """N, read from the preference encoder's `config.pbtxt`. Raises ConfigError if it is not there."""
+    """Read N from the preference encoder's `config.pbtxt`. Raises ConfigError if it is not there."""
     model, tensor = contract.PREFERENCE_ENCODER.name, contract.USER_TAG_COUNTS.name
     dims = [list(entry.dims) for entry in read_config(repository, model).input if entry.name == tensor]
     if len(dims) != 1 or len(dims[0]) != 1 or dims[0][0] < 1:
@@ -115,7 +115,7 @@ def check_repository(repository: Path) -> None:
 
 
 def ensemble_config(repository: Path, version: int) -> str:
-    """The config of release `version`'s ensemble. Dims and batch size come from the configs of the components."""
+    """Return the config of release `version`'s ensemble. Dims and batch size come from the components' configs."""
     configs = {model.name: read_config(repository, model.name) for model in contract.COMPONENTS}
     ensemble = pb.ModelConfig(
         name=contract.TAG_RECOMMENDER.name,
@@ -141,14 +141,14 @@ def ensemble_config(repository: Path, version: int) -> str:
 
 
 def released_version(repository: Path) -> int | None:
-    """The version that the ensemble pins, if it was published; None before the first release."""
+    """Return the version that the ensemble pins, if it was published; None before the first release."""
     versions = read_config(repository, contract.TAG_RECOMMENDER.name).version_policy.specific.versions
     published = len(versions) == 1 and (repository / contract.TAG_RECOMMENDER.name / str(versions[0])).is_dir()
     return versions[0] if published else None
 
 
 def tensorrt_parameters(config: pb.ModelConfig) -> list[MutableMapping[str, str]]:
-    """The config's parameters for TensorRT, with the keys of Triton's onnxruntime backend. They are not copies."""
+    """Return the config's parameters for TensorRT, with the keys of Triton's onnxruntime backend; not copies."""
     accelerators = config.optimization.execution_accelerators.gpu_execution_accelerator
     return [accelerator.parameters for accelerator in accelerators if accelerator.name == "tensorrt"]
 
@@ -216,10 +216,10 @@ def _check_warmup(path: Path, config: pb.ModelConfig, inputs: Signature) -> None
 
 
 def _check_tensorrt(path: Path, config: pb.ModelConfig) -> None:
-    """Check that it takes its types from the files, and that its profile covers all batch sizes."""
+    """Check that TensorRT takes its types from the files, and that its profile covers all batch sizes."""
     for parameters in tensorrt_parameters(config):
         found_mode = parameters.get("precision_mode", "")
-        because = "TensorRT 11 has strong typing alone; release in fp16 instead"
+        because = "TensorRT 11 takes its types from the files; release in fp16 instead"
         _expect(path, "tensorrt precision_mode", "", found_mode, because)
         given = {name: parameters.get(f"trt_profile_{name}_shapes", "") for name in ("min", "opt", "max")}
         if not any(given.values()):
@@ -252,7 +252,7 @@ def _of_contract(tensor: contract.Tensor, tags: int) -> tuple[str, list[int]]:
 
 
 def _of_onnx(value: onnx.ValueInfoProto) -> tuple[str, list[int]]:
-    """Dtype and dims of an ONNX tensor without its batch dimension; a dynamic dimension is -1."""
+    """Return dtype and dims of an ONNX tensor without its batch dimension; a dynamic dimension is -1."""
     tensor = value.type.tensor_type
     dtype = pb.DataType.Name(ELEMENT_TYPES.get(int(tensor.elem_type), pb.TYPE_INVALID))
     return dtype, [dim.dim_value if dim.HasField("dim_value") else -1 for dim in tensor.shape.dim][1:]

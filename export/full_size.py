@@ -19,7 +19,7 @@ from training.presets import preset
 
 VERSION = 1
 DAMPING = 0.2
-"""Factor on the last normalization of each bottleneck of the random model."""
+"""Factor on the last normalization of each bottleneck in the random model."""
 STATISTICS_BATCHES, STATISTICS_BATCH = 3, 8
 VARIANT = "A6+hier"
 """Every part that a served model may have."""
@@ -38,7 +38,7 @@ def random_repository(folder: Path, configs: Path, preset_name: str) -> None:
 
 
 def random_model(preset_name: str, tags: int) -> ALTReco:
-    """The preset's model with random weights and N = `tags`, in evaluation mode."""
+    """Create the preset's model with random weights and N = `tags`, in evaluation mode."""
     torch.manual_seed(0)
     model = ALTReco(preset(f"{preset_name}/{VARIANT}").model, tags)
     for module in model.modules():
@@ -56,7 +56,7 @@ def random_model(preset_name: str, tags: int) -> ALTReco:
 
 
 def folded(preset_name: str, configs: Path, folder: Path) -> Path:
-    """The repository with the released split in `folder`, made unless it is there. Raises ExportError."""
+    """Make the repository with the released split in `folder`, unless it is there. Raises ExportError."""
     repository = folder / "folded"
     if not repository.exists():
         model = random_model(preset_name, vocabulary_size(configs))

@@ -18,6 +18,6 @@ class Gate:
         return self.measured <= self.allowed
 
     def __str__(self) -> str:
-        """The result as a line for the terminal."""
+        """Format the result as a line for the terminal."""
         sign = "ok " if self.passed else "NO "
         return f"{sign} {self.name}: {self.measured:.2g} (allowed {self.allowed:g}) {self.worst}".rstrip()

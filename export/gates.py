@@ -1,6 +1,6 @@
 """The gates of a release: checks that it answers like the checkpoint and tags as well.
 
-On the golden set PyTorch, ONNX Runtime and the served ensemble are compared; precision@5 is of the test pictures.
+PyTorch, ONNX Runtime and the served ensemble are compared on the golden set, and precision@5 on the test pictures.
 """
 
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ class Tolerance:
 TOLERANCES = {
     "fp32": Tolerance(1e-4, 1e-4),
     "fp16": Tolerance(2e-2, 2e-2),
-    # Rounding moves single scores, and only the quality gate tells whether it costs tags. A wrong model differs more.
+    # Rounding moves single scores; only the quality gate tells whether it costs tags. A wrong model differs by more.
     "int8": Tolerance(0.5, 2e-2),
 }
 

@@ -94,7 +94,7 @@ def _parsed(text: str) -> pb.ModelConfig:
 
 
 def _resized(config: pb.ModelConfig, tags: int) -> pb.ModelConfig:
-    """A copy of the config with N = `tags` in tensors, warmup and TensorRT profiles."""
+    """Copy the config with N = `tags` in tensors, warmup and TensorRT profiles."""
     resized = pb.ModelConfig()
     resized.CopyFrom(config)
     warmup = [(name, value) for sample in resized.model_warmup for name, value in sample.inputs.items()]

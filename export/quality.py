@@ -21,9 +21,9 @@ CALIBRATION_PICTURES = 128
 
 
 def golden_inputs(manifest: Manifest, histories: Histories) -> Inputs:
-    """Test pictures with their users' tag counts, then some of them again without a history (cold start).
+    """Collect test pictures with their users' tag counts, and some of them again without a history (cold start).
 
-    The first picture comes three times more: with one tag, with all tags, and with a count as large as float32 holds.
+    The first picture comes three more times: with one tag, with all tags, and with a count as large as float32 holds.
     """
     rows = spread(manifest.rows("test"), GOLDEN_PICTURES)
     if len(rows) == 0:
@@ -42,7 +42,7 @@ def golden_inputs(manifest: Manifest, histories: Histories) -> Inputs:
 
 
 def _extreme_counts(tags: int) -> dict[str, NDArray[np.float32]]:
-    """Counts [1, N] on which a wrong prior would show, by what they are."""
+    """Build counts [1, N] that would expose a wrong prior, by name."""
     one, every = np.zeros((1, tags), np.float32), np.ones((1, tags), np.float32)
     one[:, 0] = 1
     huge = every.copy()
@@ -51,14 +51,14 @@ def _extreme_counts(tags: int) -> dict[str, NDArray[np.float32]]:
 
 
 def calibration_pictures(manifest: Manifest, histories: Histories) -> NDArray[np.uint8]:
-    """Training pictures as sent over gRPC, uint8 [pictures, 224, 224, 3]."""
+    """Load training pictures as sent over gRPC, uint8 [pictures, 224, 224, 3]."""
     rows = spread(manifest.rows("train"), CALIBRATION_PICTURES)
     pictures = EvaluationPictures(manifest, histories, rows)
     return np.stack([pictures[i][0] for i in range(len(rows))])
 
 
 def torch_recommender(model: ALTReco) -> Recommender:
-    """A recommender that runs the checkpoint's model on the CPU."""
+    """Create a recommender that runs the checkpoint's model on the CPU."""
 
     @torch.inference_mode()
     def recommend(image: NDArray[np.uint8], counts: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -70,7 +70,7 @@ def torch_recommender(model: ALTReco) -> Recommender:
 def precision_at_5(
     recommenders: Mapping[str, Recommender], manifest: Manifest, histories: Histories, *, pictures: int, quiet: bool
 ) -> dict[str, float]:
-    """Precision@5 of each model on the same test pictures: at most `pictures`, spread over the split."""
+    """Measure precision@5 of each model on the same test pictures: at most `pictures`, spread over the split."""
     rows = spread(manifest.rows("test"), pictures)
     ranked: dict[str, list[Ranked]] = {name: [] for name in recommenders}
     batches = evaluation_batches(manifest, histories, rows, workers=0, batch_size=25)
@@ -82,5 +82,5 @@ def precision_at_5(
 
 
 def spread(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """At most `count` rows at even distances."""
+    """Select at most `count` rows, evenly spaced."""
     return rows[np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(np.int64))] if len(rows) else rows

@@ -1,4 +1,4 @@
-"""Makes a release: exports and checks the next version of the three models, then pins it in the ensemble."""
+"""Make a release: export and check the next version of the three models, then pin it in the ensemble."""
 
 import hashlib
 import platform
@@ -79,7 +79,7 @@ class Release:
     new: bool
 
     def __str__(self) -> str:
-        """The result for the terminal."""
+        """Format the result for the terminal."""
         if not self.new:
             number = self.manifest.version
             return (
@@ -136,7 +136,7 @@ class Source:
 
 
 def _data(checkpoint: Checkpoint, path: Path, options: Options) -> tuple[Manifest, Histories]:
-    """The data set to measure on. Raises ExportError, DataError, and CheckpointError for another vocabulary."""
+    """Read the data set to measure on. Raises ExportError, DataError, and CheckpointError for another vocabulary."""
     root = options.data or checkpoint.data
     if root is None:
         raise ExportError("the checkpoint does not say which data it was trained on: name it with --data")
@@ -209,7 +209,7 @@ def _say(options: Options, step: str) -> None:
 
 
 def _draft(source: Source, version: int, options: Options) -> ReleaseManifest:
-    """The manifest with the fields that are known before the export."""
+    """Fill in the manifest's fields that are known before the export."""
     settings = source.checkpoint.settings
     return ReleaseManifest(
         version=version,
@@ -232,7 +232,7 @@ def _draft(source: Source, version: int, options: Options) -> ReleaseManifest:
 
 
 def _installed(packages: Sequence[str]) -> dict[str, str]:
-    """Versions of the packages that are installed."""
+    """Map those of the packages that are installed to their versions."""
     return {each.name: each.version for each in metadata.distributions() if each.name in packages}
 
 

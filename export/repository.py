@@ -77,7 +77,7 @@ def versions(repository: Path) -> list[Version]:
 
 
 def find_version(repository: Path, number: int) -> Version:
-    """The version with this number. Raises ReleaseError, which lists the releases, if there is none."""
+    """Find the version with this number. Raises ReleaseError, which lists the releases, if there is none."""
     if number not in _numbers(repository):
         known = ", ".join(str(version.number) for version in versions(repository) if version.manifest) or "none"
         raise ReleaseError(f"{repository} has no release {number}; its releases: {known}")
@@ -85,7 +85,7 @@ def find_version(repository: Path, number: int) -> Version:
 
 
 def load_release(repository: Path, number: int | None = None) -> tuple[ReleaseManifest, GoldenSet]:
-    """A release (default: the pinned one) and its golden set. Raises ReleaseError and GoldenSetError."""
+    """Read a release (default: the pinned one) and its golden set. Raises ReleaseError and GoldenSetError."""
     if number is None:
         number = released_version(repository)
     if number is None:
@@ -105,7 +105,7 @@ def find_manifest(repository: Path, number: int) -> ReleaseManifest:
 
 
 def next_version(repository: Path) -> int:
-    """The next version number, above all that were ever used."""
+    """Return the next version number, above all that were ever used."""
     return max(_numbers(repository), default=0) + 1
 
 
@@ -139,7 +139,7 @@ def publish(repository: Path, staged: Path, version: int) -> None:
     try:
         if not (repository / labels).exists():
             (staged / labels).rename(repository / labels)
-        for folder in folders:  # the manifest first: it marks the others as a release of ours
+        for folder in folders:  # the manifest first: it marks the others as our release
             (staged / folder).rename(repository / folder)
         pin(repository, version)
     except OSError:
@@ -195,32 +195,32 @@ def discard_leftovers(repository: Path) -> None:
 
 
 def model_files(folder: Path, version: int) -> dict[str, Path]:
-    """The ONNX file of each model, in a repository or a staged copy."""
+    """Return the path of each model's ONNX file, in a repository or a staged copy."""
     return {model.name: folder / model.name / str(version) / MODEL_FILE for model in contract.COMPONENTS}
 
 
 def manifest_file(repository: Path, version: int) -> Path:
-    """Path of a release's manifest."""
+    """Return the path of a release's manifest."""
     return ensemble_folder(repository) / str(version) / MANIFEST_FILE
 
 
 def golden_file(repository: Path, version: int) -> Path:
-    """Path of a release's golden set."""
+    """Return the path of a release's golden set."""
     return ensemble_folder(repository) / str(version) / GOLDEN_FILE
 
 
 def labels_file(repository: Path) -> Path:
-    """Path of the label file, which holds the vocabulary."""
+    """Return the path of the label file, which holds the vocabulary."""
     return repository / contract.CLASSIFIER.name / contract.LABELS_FILE
 
 
 def label_lines(tags: Sequence[str]) -> str:
-    """Contents of the label file: one tag per line, in the order of the TAGS tensor."""
+    """Format the label file: one tag per line, in the order of the TAGS tensor."""
     return "".join(f"{tag}\n" for tag in tags)
 
 
 def ensemble_folder(repository: Path) -> Path:
-    """Folder of the ensemble. Raises ConfigError if `repository` is not a model repository."""
+    """Return the ensemble's folder. Raises ConfigError if `repository` is not a model repository."""
     read_config(repository, contract.TAG_RECOMMENDER.name)
     return repository / contract.TAG_RECOMMENDER.name
 
@@ -264,7 +264,7 @@ def check_files(repository: Path, manifest: ReleaseManifest) -> None:
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
+    """Compute the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -51,7 +51,7 @@ class Rollout:
     seconds: float
 
     def __str__(self) -> str:
-        """The result for the terminal."""
+        """Format the result for the terminal."""
         before = "nothing" if self.old is None else f"release {self.old}"
         done = f"{self.url}: {before} -> release {self.version}, {self.seconds:.1f} s"
         return (
@@ -201,7 +201,7 @@ def _refusal(error: BaseException, version: int, old: int, *, unpinned: str | No
 
 
 def _reason(error: BaseException) -> str:
-    """The error's message without the Python backend's traceback."""
+    """Return the error's message without the Python backend's traceback."""
     text = error.message() if isinstance(error, InferenceServerException) else str(error)
     return text.partition("\n\nAt:")[0].strip()
 

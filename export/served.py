@@ -35,26 +35,26 @@ def connected(url: str, access: Access = PLAIN) -> Iterator[triton.InferenceServ
 
 
 def loaded_releases(url: str, access: Access = PLAIN) -> set[int]:
-    """All versions that the server at host:port has loaded, of any model. Raises ServerFailure."""
+    """List the versions of any model that the server at host:port has loaded. Raises ServerFailure."""
     with connected(url, access) as client:
         models = (*contract.COMPONENTS, contract.TAG_RECOMMENDER)
         return {version for model in models for version in ready_versions(client, model.name)}
 
 
 def served_version(client: triton.InferenceServerClient) -> int | None:
-    """The release that answers clients; None if no ensemble is ready."""
+    """Return the release that answers clients; None if no ensemble is ready."""
     ready = ready_versions(client, contract.TAG_RECOMMENDER.name)
     return max(ready, default=None)
 
 
 def ready_versions(client: triton.InferenceServerClient, model: str) -> set[int]:
-    """The loaded versions of a model."""
+    """List the loaded versions of a model."""
     index = client.get_model_repository_index(client_timeout=DEADLINE_S).models
     return {int(entry.version) for entry in index if entry.name == model and entry.state == "READY"}
 
 
 def ensemble_recommender(client: triton.InferenceServerClient, version: int) -> Recommender:
-    """A recommender that calls the ensemble. Raises ServerFailure if a release other than `version` answers."""
+    """Create a recommender that calls the ensemble; it raises ServerFailure if another release answers."""
 
     def recommend(image: NDArray[np.uint8], counts: NDArray[np.float32]) -> NDArray[np.float32]:
         tensors: dict[str, NDArray] = {contract.IMAGE.name: image, contract.USER_TAG_COUNTS.name: counts}
@@ -67,7 +67,7 @@ def ensemble_recommender(client: triton.InferenceServerClient, version: int) -> 
 
 
 def component_recommender(client: triton.InferenceServerClient, version: int) -> Recommender:
-    """A recommender that calls the components of one version in turn, as the ensemble will once it pins them."""
+    """Create a recommender that calls the components of one version in turn, as the ensemble that pins them will."""
 
     def recommend(image: NDArray[np.uint8], counts: NDArray[np.float32]) -> NDArray[np.float32]:
         tensors: dict[str, NDArray] = {contract.IMAGE.name: image, contract.USER_TAG_COUNTS.name: counts}
@@ -80,7 +80,7 @@ def component_recommender(client: triton.InferenceServerClient, version: int) ->
 
 
 def infer_input(tensor: contract.Tensor, array: NDArray) -> triton.InferInput:
-    """The array (batch first) as an input of a request."""
+    """Wrap the array (batch first) as an input of a request."""
     entry = triton.InferInput(tensor.name, array.shape, tensor.dtype)
     entry.set_data_from_numpy(np.ascontiguousarray(array))
     return entry

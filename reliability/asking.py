@@ -1,4 +1,4 @@
-"""A client that repeats a request until it is killed: `python -m reliability.asking HOST:PORT N < request`."""
+"""Repeat a request until killed, as a client that vanishes: `python -m reliability.asking HOST:PORT N < request`."""
 
 import sys
 

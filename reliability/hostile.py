@@ -55,7 +55,7 @@ def vanishing_clients(
         after = passing(calls, window_s)
     return Outcome(
         title="Clients vanish in the middle of requests",
-        did=f"{processes} client processes, each with {IN_FLIGHT} requests in flight, were killed by kill -9, and "
+        did=f"{processes} client processes, each with {IN_FLIGHT} requests in flight, were ended with kill -9, and "
         f"{sockets} connections closed or reset in the middle of one, while {callers} callers sent requests without "
         f"pause; {ROUNDS} rounds, because in the first one the server allocates memory for larger batches.",
         figures={

@@ -19,7 +19,7 @@ from reliability.servers import addresses, all_of, answered_by, exit_code, kill,
 from reliability.wording import kinds, speed
 
 SETTLED_S = 1.0
-"""Time to wait after a restarted server's first answer, because each connection is retried every half second."""
+"""Time to wait after a restarted server's first answer: each connection is retried only every half second."""
 GONE = {"Unavailable", "DeadlineExceeded"}
 """Errors that a call may raise when there is no server."""
 

@@ -56,7 +56,7 @@ def _wrong_history_length(request: pb.ModelInferRequest, rng: Random) -> None:
 
 
 def _wrong_dtype(request: pb.ModelInferRequest, rng: Random) -> None:
-    """Another known type with the right number of bytes, or an unknown one."""
+    """Set another known type with the right number of bytes, or an unknown type."""
     if rng.random() < 0.5:
         dtype, size = pick(rng, ("FP32", 4), ("INT8", 1), ("BOOL", 1), ("FP64", 8), ("BF16", 2))
         request.raw_input_contents[IMAGE] = bytes(PIXELS * size)
@@ -94,7 +94,7 @@ def _negative_dims(request: pb.ModelInferRequest, rng: Random) -> None:
 
 
 def _huge_dims(request: pb.ModelInferRequest, rng: Random) -> None:
-    """Some products overflow 64 bits, and some of those overflow to the true size."""
+    """Set dims whose product may overflow 64 bits, in some cases to the true size."""
     which, shape = pick(
         rng,
         (IMAGE, (1, 2**32, 2**32, 1)),
@@ -173,7 +173,7 @@ def _shared_memory(request: pb.ModelInferRequest, rng: Random) -> None:
 
 
 def _garbage(request: pb.ModelInferRequest, rng: Random) -> bytes:
-    """Bytes that are not a protobuf message."""
+    """Return bytes that are not a protobuf message."""
     while True:
         body = rng.bytes(int(rng.integers(1, 5000)))
         try:
@@ -196,7 +196,7 @@ def _flipped_bits(request: pb.ModelInferRequest, rng: Random) -> bytes:
 
 
 def _long_length(request: pb.ModelInferRequest, rng: Random) -> bytes:
-    """A field that claims to have 2 GiB, or more than any length can be."""
+    """Return a field that claims to be 2 GiB long, or longer than any field can be."""
     lengths = pick(rng, b"\xff\xff\xff\xff\x07", b"\xff" * 9 + b"\x01", b"\xff" * 20)
     return pick(rng, b"\x0a", b"\x2a", b"\x3a") + lengths
 
@@ -210,8 +210,8 @@ CHANGES: Mapping[Change, frozenset[str]] = {
     _duplicate_input: frozenset({INVALID}),
     _wrong_size: frozenset({INVALID}),
     _negative_dims: frozenset({INVALID}),
-    _huge_dims: frozenset({INVALID, RIGHT}),  # 32 bits of the batch size count: 2**62 + 1 rows are one row
-    _zero_batch: frozenset({INVALID, FINITE}),  # with the bytes of a row, it is taken for one
+    _huge_dims: frozenset({INVALID, RIGHT}),  # only 32 bits of the batch size are read: 2**62 + 1 rows are one row
+    _zero_batch: frozenset({INVALID, FINITE}),  # with the bytes of one row, it passes for one
     _large_batch: frozenset({INVALID}),
     _unknown_model: frozenset({NOT_FOUND}),
     _unknown_version: frozenset({INVALID, NOT_FOUND, RIGHT}),  # "1e0" is read as 1
@@ -227,4 +227,4 @@ CHANGES: Mapping[Change, frozenset[str]] = {
     _flipped_bits: ANY,
     _long_length: frozenset({INTERNAL}),
 }
-"""The acceptable results of each kind: those of tritonserver 2.51, all of them harmless."""
+"""The acceptable results of each kind: what tritonserver 2.51 answers, all of it harmless."""

@@ -1,4 +1,4 @@
-"""Thousands of malformed requests of many kinds, while other clients keep asking and get right answers."""
+"""Thousands of malformed requests of many kinds, while other clients keep getting right answers."""
 
 import time
 from collections import Counter
@@ -27,8 +27,8 @@ CACHE_BYTES = 16 * 1024**2
 DEADLINE_S = 30.0
 """Deadline of every malformed call; one that takes longer hangs."""
 LARGEST, LARGEST_SHARE = "large batch", 12
-"""Kind sent before all others, once for every LARGEST_SHARE of them, because gRPC keeps buffers for large messages: of
-2,400 such requests, the first 800 made the server 225 MiB larger, and the next 1,600 another 23 MiB."""
+"""The kind that is sent first, one for every LARGEST_SHARE requests that follow, because gRPC keeps buffers for large
+messages: of 2,400 such requests, the first 800 made the server 225 MiB larger, and the next 1,600 another 23 MiB."""
 METADATA_BYTES = 2**20
 """Triton repeats a wrong name of any length in its message, but by default a client accepts only 8 KiB."""
 HISTORIES = {"NaN": float("nan"), "infinite": float("inf"), "minus infinite": float("-inf"), "negative": -1.0}
@@ -171,7 +171,7 @@ KINDS: Mapping[str, tuple[Attempt, frozenset[str]]] = {
     _name(_truncated_stream): (_truncated_stream, frozenset({"error in the stream", "stream ended"})),
     _name(_cancelled_stream): (_cancelled_stream, frozenset({"CANCELLED"})),
 }
-"""Name to how a kind is sent, and its acceptable results."""
+"""Maps the name of a kind to its attempt and its acceptable results."""
 
 
 def _as_expected(kind: str, results: Mapping[str, int]) -> Check:

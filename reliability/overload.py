@@ -1,4 +1,4 @@
-"""More load than capacity: callers that fill the queue, and an open load of several times the capacity."""
+"""More load than capacity: callers that fill the queue, and an open load at several times the capacity."""
 
 import tempfile
 from collections import Counter
@@ -35,7 +35,7 @@ LEAST_OFFERED = 0.8
 LEAST_ANSWERED = 0.9
 """Least share of the capacity: the generator and refused requests use the same cores."""
 REFUSALS = {"Overloaded", "DeadlineExceeded"}
-"""Errors that say that there is too much to do."""
+"""Errors that mean overload."""
 GENERATORS_OWN = ("NotSent", "NotEnded")
 """Errors of a load generator that was too late to send; the server never saw these requests."""
 MOST_GROWN_MIB = 512
@@ -83,7 +83,7 @@ def full_queue(
             f"{CALM_CALLERS} callers before": speed(before, window_s),
             f"{callers} callers": speed(crowd, crowd_s),
             "calls of these that failed": f"{len(crowd.failed):,} of {len(crowd.ended):,}: {kinds(crowd.errors())}",
-            "time until they failed, p50 and p99": _p50_p99([1000 * call.seconds for call in crowd.failed]),
+            "time until these failed, p50 and p99": _p50_p99([1000 * call.seconds for call in crowd.failed]),
             "largest number of waiting requests": f"{_most_waiting(samples):,}",
             "first answer after the crowd had left": seconds(back_s),
             f"{CALM_CALLERS} callers after": speed(after, window_s),
@@ -129,7 +129,7 @@ def overload(
     measured = Overload(capacity, deadline_s, run, canaries, after, before, left)
     return Outcome(
         title=f"Overload, {times:g} times the capacity",
-        did=f"Open load of {times:g} times the rate that the server answered {users} users in a closed loop, for "
+        did=f"Open load at {times:g} times the rate at which the server answered {users} users in a closed loop, for "
         f"{load_s:g} s, each request with a deadline of {deadline_s:g} s; {CALM_CALLERS} more callers checked answers.",
         figures={
             f"capacity ({users} users, closed loop)": f"{number(capacity)} answers a second",

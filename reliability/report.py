@@ -49,14 +49,20 @@ def _lines(results: Mapping[str, Any], *, full: bool) -> Iterator[str]:
     if len(machines) == 1:
         yield from (*machines, "")
     yield from table(
-        ["fault", "scenario", "what held", "measured"],
-        [[of["title"], f"`{name}`", _verdict(of["checks"]), of["conditions"]["date"]] for name, of in results.items()],
+        ["fault", "scenario", "what held"],
+        [[of["title"], f"`{name}`", _verdict(of["checks"])] for name, of in results.items()],
     )
     yield ""
-    if not full and len(machines) > 1:
-        yield from ("They were measured on several machines; `--full` names each.", "")
+    if not full and results:
+        yield from (_measured(results, alike=len(machines) == 1), "")
     for name, of in results.items() if full else ():
         yield from _section(name, of, with_machine=len(machines) > 1)
+
+
+def _measured(results: Mapping[str, Any], *, alike: bool) -> str:
+    dates = sorted({of["conditions"]["date"] for of in results.values()})
+    when = " to ".join(dict.fromkeys((dates[0], dates[-1])))
+    return f"Measured {when}." if alike else f"Measured {when}, on several machines or versions; `--full` names them."
 
 
 def _section(name: str, of: Mapping[str, Any], *, with_machine: bool) -> Iterator[str]:

@@ -33,12 +33,12 @@ def connection_age(age_s: float, grace_s: float) -> tuple[str, str]:
 
 
 def connections_back(server: Server, count: int) -> bool:
-    """Tell whether clients have at most `count` connections again within CLOSED_S."""
+    """Tell whether clients are back to at most `count` connections within CLOSED_S."""
     return _in_time(lambda: connections(server.pid) <= count)
 
 
 def files_back(server: Server, count: int) -> bool:
-    """Tell whether at most `count` files are open again within CLOSED_S; some close after their connection."""
+    """Tell whether the server is back to at most `count` open files within CLOSED_S; some outlive their connection."""
     return _in_time(lambda: footprint(server.pid).files <= count)
 
 

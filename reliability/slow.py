@@ -26,7 +26,7 @@ SILENT, IDLE, UNREAD, DRIPPING = (
 )
 DRIP_BYTES, DRIP_EVERY_S = 3, 0.25
 JITTER, SLACK_S = 1.1, 60.0
-"""gRPC may lengthen an age by a tenth, and the machine is busy."""
+"""gRPC may lengthen an age by a tenth; the rest is for a busy machine."""
 
 Slow = Mapping[str, Sequence[socket]]
 

@@ -31,7 +31,7 @@ EXIT_TIMEOUT = f"--exit-timeout-secs={EXIT_TIMEOUT_S}"
 PRE_STOP_S = 75.0
 """Time from leaving DNS to SIGTERM, as in the manifests."""
 MOST_LOST = 0.05
-"""Largest share of lost calls. Each attempt meets the stopping replica with probability 1/2; six in a row, 1/64."""
+"""Largest share of lost calls. An attempt meets the stopping replica with probability 1/2, six in a row with 1/64."""
 POLL_S = 0.2
 
 

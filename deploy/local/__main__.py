@@ -43,7 +43,7 @@ def _nothing_loaded(settings: ServerSettings) -> list[str]:
     if settings.model_control != "explicit" or any(flag.startswith("--load-model") for flag in settings.extra_args):
         return []
     return [
-        "No model is loaded: start it with -- '--load-model=*' to load all, or load a release with "
+        "No model is loaded: start the server with -- '--load-model=*' to load all, or load a release with "
         "`.venv/bin/python -m export rollout`"
     ]
 
@@ -58,12 +58,24 @@ def _settings(arguments: list[str] | None) -> ServerSettings:
     option("--grpc-port", type=int, default=DEFAULTS.grpc_port, metavar="PORT", help="port for gRPC")
     option("--http-port", type=int, default=DEFAULTS.http_port, metavar="PORT", help="port for HTTP")
     option("--metrics-port", type=int, default=DEFAULTS.metrics_port, metavar="PORT", help="port for the metrics")
-    option("--free-ports", action="store_true", help="choose unused ports for all three; a port of 0 chooses one")
-    option("--cache-size", type=int, default=DEFAULTS.cache_size_bytes, metavar="BYTES", help="response cache; 0: none")
+    option("--free-ports", action="store_true", help="use unused ports for all three; for one, set its port to 0")
+    option(
+        "--cache-size",
+        type=int,
+        default=DEFAULTS.cache_size_bytes,
+        metavar="BYTES",
+        help="size of the response cache; 0 turns it off",
+    )
     option("--model-control", choices=("none", "explicit", "poll"), default="none", help="Triton's model control mode")
     option("--strict", action="store_true", help="refuse incomplete config.pbtxt files")
-    option("--start-timeout", type=float, default=DEFAULTS.start_timeout_s, metavar="S", help="seconds to become ready")
-    stop_help = "seconds for requests in flight at the end; 0 kills at once"
+    option(
+        "--start-timeout",
+        type=float,
+        default=DEFAULTS.start_timeout_s,
+        metavar="S",
+        help="seconds to wait for readiness",
+    )
+    stop_help = "seconds that requests in flight have to end; 0 kills the server at once"
     option("--stop-timeout", type=float, default=DEFAULTS.stop_timeout_s, metavar="S", help=stop_help)
     option("--log-file", type=Path, metavar="FILE", help="write Triton's log to this file")
     option("--verbose", action="store_true", help="copy Triton's log to stderr")

@@ -1,4 +1,4 @@
-"""Set up Triton from the `nvidia-pytriton` wheel: its executable, its backends and their environment variables.
+"""Set up Triton from the `nvidia-pytriton` wheel: its executable, its backends and its environment variables.
 
 Each check here replaces a failure that Triton itself reports unclearly or not at all.
 """
@@ -40,7 +40,7 @@ def find_installation() -> Installation:
     executable = triton / "bin" / "tritonserver"
     if not executable.is_file():
         raise MissingDependency(
-            f"the installed pytriton lacks {executable}, needed is NVIDIA's wheel for Linux on x86-64: {INSTALL_TRITON}"
+            f"the installed pytriton lacks {executable}: install NVIDIA's wheel for Linux on x86-64, {INSTALL_TRITON}"
         )
     check_onnxruntime(sys.path)
     return Installation(
@@ -102,7 +102,7 @@ def find_libpython(folders: Iterable[Path], *, version: str) -> list[Path]:
     if ctypes.util.find_library(f"python{version}") == name:
         return []
     raise MissingDependency(
-        f"{name} is missing, Triton's Python backend needs a Python with a shared library: install it "
+        f"{name} is missing: Triton's Python backend needs a Python with a shared library. Install it "
         f"(Debian, Ubuntu: apt install libpython{version}), or a Python built with --enable-shared "
         f"(pyenv: PYTHON_CONFIGURE_OPTS=--enable-shared pyenv install {version}); conda's and uv's have it"
     )
@@ -125,7 +125,7 @@ def check_onnxruntime(path: Sequence[str]) -> None:
     }
     if len(found) > 1:
         raise MissingDependency(
-            f"{' and '.join(sorted(found))} are installed and own the same files, needed is one of them: "
+            f"{' and '.join(sorted(found))} are installed and own the same files; keep one of them: "
             f"pip uninstall {' '.join(sorted(name.split()[0] for name in found))}, then {INSTALL} "
             f"(for a GPU '.[serving-gpu]')"
         )

@@ -1,4 +1,4 @@
-"""Runs the three ONNX files of a release with ONNX Runtime in this process."""
+"""Run the three ONNX files of a release with ONNX Runtime in this process."""
 
 from collections.abc import Mapping
 from pathlib import Path

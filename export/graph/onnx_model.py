@@ -1,4 +1,4 @@
-"""Exports PyTorch modules to ONNX files with the contract's names, a dynamic batch and metadata about their origin."""
+"""Export PyTorch modules to ONNX files with the contract's names, a dynamic batch and metadata about their origin."""
 
 import contextlib
 import io
@@ -83,5 +83,5 @@ def make_names_unique(path: Path, prefix: str) -> None:
 
 
 def metadata_of(path: Path) -> dict[str, str]:
-    """The metadata that `export_onnx` wrote."""
+    """Read the metadata that `export_onnx` wrote."""
     return {entry.key: entry.value for entry in onnx.load(path, load_external_data=False).metadata_props}

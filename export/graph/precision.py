@@ -48,7 +48,7 @@ def apply_precision(
 
 
 def _optimized(path: Path) -> onnx.ModelProto:
-    """The model after optimization at level BASIC, with the operator sets of the original file."""
+    """Optimize the model at level BASIC, and keep the operator sets of the original file."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     with tempfile.TemporaryDirectory() as folder:
@@ -64,7 +64,7 @@ def _optimized(path: Path) -> onnx.ModelProto:
 
 
 def _half(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model in float16, with float32 inputs and outputs, and float32 arithmetic of raw counts and prior.
+    """Convert the model to float16, except its inputs and outputs and the arithmetic of raw counts and prior.
 
     The converter would round everything that passes between two float32 nodes, so it never sees these nodes.
     """
@@ -88,7 +88,7 @@ def _half(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _part(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto]) -> onnx.GraphProto:
-    """A graph of these nodes alone. The tensors that come from other nodes or go to them are inputs and outputs."""
+    """Build a graph of these nodes alone. Tensors from other nodes become inputs, and tensors to them outputs."""
     taken, made = ({name for node in nodes for name in getattr(node, field)} for field in ("input", "output"))
     elsewhere = {name for node in graph.node if node not in nodes for name in node.input}
     elsewhere.update(value.name for value in graph.output)
@@ -100,7 +100,7 @@ def _part(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto]) -> onnx.Graph
 
 
 def _float32_nodes(graph: onnx.GraphProto) -> set[str]:
-    """The names of the nodes that take raw counts, up to the first layer, and of those that make or use the prior.
+    """Name the nodes that take raw counts, up to the first layer, and those that make or use the prior.
 
     Counts go up to 1,000,000; float16 ends at 65,504.
     """

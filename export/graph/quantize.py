@@ -22,7 +22,7 @@ from onnxruntime.quantization.quant_utils import load_model_with_shape_infer
 from export.errors import ExportError
 
 FEWEST_PICTURES = 16
-"""Smallest calibration set. The ranges of fewer pictures tell more about the pictures than about the network."""
+"""Smallest calibration set. With fewer pictures, the ranges describe the pictures rather than the network."""
 
 PROBES = 8
 """Number of calibration pictures on which the error is measured."""
@@ -39,7 +39,7 @@ QUANTIZED = (*LAYERS, "Relu", "Add", "MaxPool", "AveragePool", "GlobalAveragePoo
 
 
 def quantize(model: onnx.ModelProto, calibration: NDArray[np.uint8]) -> tuple[onnx.ModelProto, tuple[str, ...]]:
-    """Quantize the visual encoder; return it and the names of the nodes kept in float as quantization hurts there.
+    """Quantize the visual encoder; return it and the names of the nodes kept in float because int8 hurts there.
 
     `calibration`: uint8 [pictures, 224, 224, 3]. Raises ExportError for too few pictures. A Relu stays with the node
     before it and is not named. The normalization before the first layer is never quantized; it takes 1 % of the time.
@@ -85,7 +85,7 @@ class _Quantization:
         return self.without(kept), kept
 
     def without(self, in_float: Iterable[str]) -> onnx.ModelProto:
-        """The quantized model with these nodes and their groups in float."""
+        """Quantize the model, except these nodes and their groups."""
         quantizer = QDQQuantizer(
             copy.deepcopy(self.model),
             per_channel=True,
@@ -104,13 +104,13 @@ class _Quantization:
         return quantized
 
     def error(self, model: onnx.ModelProto) -> float:
-        """Error of the model's answers relative to the float model's."""
+        """Measure the error of the model's answers relative to the float model's."""
         difference = _run(model, self.probes) - self.answer
         return float(np.linalg.norm(difference) / np.linalg.norm(self.answer))
 
 
 def _groups(nodes: Iterable[onnx.NodeProto]) -> dict[str, list[str]]:
-    """The nodes quantized together, by the name of the first: itself and the Relu that ONNX Runtime fuses into it."""
+    """Group the nodes that are quantized together, a node and the Relu fused into it, under the first one's name."""
     groups: dict[str, list[str]] = {}
     producers: dict[str, str] = {}
     for node in nodes:
@@ -123,7 +123,7 @@ def _groups(nodes: Iterable[onnx.NodeProto]) -> dict[str, list[str]]:
 
 
 def _widened(model: onnx.ModelProto, first: int) -> onnx.ModelProto:
-    """The model with the normalization's constants [1, 3, 1, 1] repeated along each row of pixels.
+    """Repeat the normalization's constants [1, 3, 1, 1] along each row of pixels.
 
     ONNX Runtime computes an int8 graph with the channels last. The repeated constants are 672 numbers, which it adds as
     vectors. With 3 numbers it takes ten times as long, which is a fourteenth of a ResNet-50 at batch 1.
@@ -145,12 +145,12 @@ class _Pictures(CalibrationDataReader):
         self.feeds: Iterator[dict[str, NDArray]] = ({contract.IMAGE.name: image[None]} for image in calibration)
 
     def get_next(self) -> dict[str, NDArray] | None:
-        """The next picture, or None after the last."""
+        """Return the next picture, or None after the last."""
         return next(self.feeds, None)
 
 
 def _ranges(path: Path, calibration: NDArray[np.uint8]) -> TensorsData:
-    """Smallest and largest value of each activation over all pictures."""
+    """Measure the smallest and largest value of each activation over all pictures."""
     calibrator = create_calibrator(path, augmented_model_path=str(path.with_name("ranges.onnx")))
     calibrator.collect_data(_Pictures(calibration))
     return calibrator.compute_data()

@@ -8,7 +8,7 @@ conv_e and the bias move to the end of the visual encoder, M to the front of the
 includes the zero padding of the borders. The tensor between the models is 64 x 7 x 7 for every backbone. Addition in
 place of concatenation folds in the same way. A product of e and u_p is not linear in both and cannot be folded.
 
-The history path's prior, w_t r_t, is added to the logits behind the fold. The preference encoder computes it, because
+The history path's prior, w_t r_t, is added to the logits after the fold. The preference encoder computes it, because
 it has the counts.
 """
 
@@ -75,7 +75,7 @@ class ServedClassifier(nn.Module):
 
 
 def _fold(classifier: Classifier) -> Tensor:
-    """M, float [128, 64 * 7 * 7]: the response of u_p's part of the convolution to each unit vector, tiled.
+    """Compute M, float [128, 64 * 7 * 7]: the response of u_p's part of the convolution to each tiled unit vector.
 
     Zero for a classifier that does not take u_p.
     """

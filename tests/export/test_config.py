@@ -101,7 +101,7 @@ GROUPED = "preferred_batch_size: [ 32 ]"
             TENSORRT,
             'parameters { key: "trt_engine_cache_enable"',
             'parameters { key: "precision_mode" value: "FP16" } parameters { key: "trt_engine_cache_enable"',
-            "tensorrt precision_mode: expected '', found 'FP16': TensorRT 11 has strong typing alone; release in fp16",
+            "tensorrt precision_mode: expected '', found 'FP16': TensorRT 11 takes its types from the files; release",
         ),
         ("classifier", TENSORRT, "max_batch_size:", "max_batch:", "is not a valid model configuration: .*max_batch"),
         ("visual_encoder", DEFAULT, "UINT8 dims", "FP32 dims", "input: expected .*TYPE_UINT8.* found .*TYPE_FP32"),

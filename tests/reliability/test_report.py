@@ -7,7 +7,7 @@ from deploy.local import ServerDied
 from measure.kept import mark
 from reliability.__main__ import SCENARIOS, main
 from reliability.outcome import Check, Outcome
-from reliability.report import COMMAND
+from reliability.report import COMMAND, read_results, results_file
 
 
 def outcome(title: str, *checks: Check) -> Outcome:
@@ -100,6 +100,8 @@ def test_the_summary_is_rendered_again_with_figures_only_where_asked(options: li
     assert main(["good", *options], ALL) == 0
     summary = report(tmp_path).read_text()
     assert "3 of 7" not in summary
+    (date,) = {of["conditions"]["date"] for of in read_results(results_file(report(tmp_path))).values()}
+    assert f"\nMeasured {date}.\n" in summary
     assert main(["--render", "--full", *options], ALL) == 0
     assert "| calls \\| failed | 3 of 7 |" in report(tmp_path).read_text()
     assert main(["--render", *options], ALL) == 0

@@ -85,12 +85,12 @@ def _open(path: Path, options: onnxruntime.SessionOptions, providers: list[Any])
         session = onnxruntime.InferenceSession(str(path), options, providers=providers)
     except Exception as error:  # ONNX Runtime's errors have no common base
         raise InvalidModel(f"ONNX Runtime cannot load {path}: {error}") from error
-    # What it cannot use, ONNX Runtime leaves out with a line in its log.
+    # ONNX Runtime drops what it cannot use, and only its log says so.
     wanted = {provider if isinstance(provider, str) else provider[0] for provider in providers}
     if missing := wanted.difference(session.get_providers()):
         raise InvalidModel(
-            f"ONNX Runtime {onnxruntime.__version__} cannot use its {', '.join(missing)}; the log says what it lacks, "
-            f"a GPU or a release of CUDA or cuDNN: install that, or use KIND_CPU"
+            f"ONNX Runtime {onnxruntime.__version__} cannot use its {', '.join(missing)}; the log says what is "
+            f"missing, a GPU or a version of CUDA or cuDNN: install that, or use KIND_CPU"
         )
     return session
 
