@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,8 @@ SCENARIOS: dict[str, Callable[[Path], Outcome]] = {
     "drained_replica": terminations.drained_replica,
     "full_queue": overload.full_queue,
     "overload": overload.overload,
+    "overload_apart": _in_a_folder(partial(overload.overload_apart, clients=1)),
+    "overload_by_four": _in_a_folder(partial(overload.overload_apart, clients=4)),
     "vanishing_clients": hostile.vanishing_clients,
     "slow_clients": slow.slow_clients,
     "malformed_requests": malformed.malformed_requests,

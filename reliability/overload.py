@@ -22,7 +22,9 @@ from measure.server import Footprint, footprint
 from measure.waiting import wait_until
 from reliability.outcome import Check, Outcome
 from reliability.questions import QUESTIONS, SLACK_S, WARM_UP_S, Rights, keep_asking, kept, passing, questions, wrong
+from reliability.releases import prepared
 from reliability.servers import serving
+from reliability.slow_model import slow_repository
 from reliability.wording import kinds, speed
 
 SLOWEST_STEP = "visual_encoder"
@@ -32,8 +34,10 @@ EVERY_S = 0.25
 CANARY_EVERY_S = 0.5
 LEAST_OFFERED = 0.8
 """Least share of the requested load: a generator on the same cores may be late, and arrivals are random."""
-LEAST_ANSWERED = 0.9
-"""Least share of the capacity: the generator and refused requests use the same cores."""
+LEAST_ANSWERED = 0.8
+"""Least share of the capacity if the generator and refused requests use the same cores."""
+LEAST_ANSWERED_APART = 0.9
+"""Least share of the capacity if they do not."""
 REFUSALS = {"Overloaded", "DeadlineExceeded"}
 """Errors that mean overload."""
 GENERATORS_OWN = ("NotSent", "NotEnded")
@@ -106,12 +110,18 @@ def overload(
     times: float = 3.0,
     load_s: float = 60.0,
     deadline_s: float = 5.0,
+    clients: int = 1,
+    apart: str = "",
     users: int = 32,
     capacity_s: float = 10.0,
     window_s: float = 5.0,
     least_answered: float = LEAST_ANSWERED,
 ) -> Outcome:
-    """Run an open load, which does not wait for answers, while two callers check answers."""
+    """Run an open load, which does not wait for answers, while two callers check answers.
+
+    `clients`: processes that send it, each with a client of its own. `apart`: words for a server that leaves the cores
+    to them.
+    """
     with serving(repository) as server, tempfile.TemporaryDirectory(prefix="altreco-reliability-") as name:
         asked = questions(server.grpc_url, QUESTIONS)
         closed = Profile(users=users, stages=(Stage(name="capacity", duration_s=capacity_s),))
@@ -121,16 +131,17 @@ def overload(
         with TagRecommender(server.grpc_url, deadline_s=deadline_s) as recommender:
             recommender.recommend(asked[0].image, asked[0].history, deadline_s=WARM_UP_S)
             with keep_asking(recommender, asked, callers=CALM_CALLERS, every_s=CANARY_EVERY_S) as canaries:
-                run = _load(server, profile, Path(name, "overload"), deadline_s=deadline_s)
+                run = _load(server, profile, Path(name, "overload"), deadline_s=deadline_s, clients=clients)
                 wait_until(lambda: not canaries.failed or canaries.ended[-1].error is None, "an answer after the load")
             with keep_asking(recommender, asked, callers=CALM_CALLERS) as calls:
                 after = passing(calls, window_s)
         left = footprint(server.pid)
     measured = Overload(capacity, deadline_s, run, canaries, after, before, left)
     return Outcome(
-        title=f"Overload, {times:g} times the capacity",
+        title=f"Overload, {times:g} times the capacity{', ' + apart if apart else ''}",
         did=f"Open load at {times:g} times the rate at which the server answered {users} users in a closed loop, for "
-        f"{load_s:g} s, each request with a deadline of {deadline_s:g} s; {CALM_CALLERS} more callers checked answers.",
+        f"{load_s:g} s, from {_processes(clients)}, each request with a deadline of {deadline_s:g} s; "
+        f"{CALM_CALLERS} more callers checked answers.",
         figures={
             f"capacity ({users} users, closed loop)": f"{number(capacity)} answers a second",
             **_figures(measured),
@@ -138,6 +149,18 @@ def overload(
         },
         checks=_checks(measured, times, least_answered),
     )
+
+
+def overload_apart(folder: Path, *, clients: int, batch_s: float = 0.1) -> Outcome:
+    """Run the same load against a server that waits instead of computing, so that clients take no cores from it."""
+    model = slow_repository(prepared(folder).repository, folder / "slow")
+    model.take(batch_s)
+    apart = f"{_processes(clients)}, with cores of their own"
+    return overload(model.repository, clients=clients, apart=apart, least_answered=LEAST_ANSWERED_APART)
+
+
+def _processes(count: int) -> str:
+    return f"{count} {'process' if count == 1 else 'processes'}"
 
 
 def _figures(of: Overload) -> dict[str, str]:
@@ -187,11 +210,11 @@ def _checks(of: Overload, times: float, least_answered: float) -> list[Check]:
     ]
 
 
-def _load(server: Server, profile: Profile, folder: Path, *, deadline_s: float) -> Run:
+def _load(server: Server, profile: Profile, folder: Path, *, deadline_s: float, clients: int = 1) -> Run:
     """Run a load of single pictures; the cache is off, so each is computed."""
     target = Target(url=server.grpc_url, metrics_urls=[server.metrics_url], pid=server.pid)
     workload = replace(load_workload(WORKLOADS / "singles.toml"), deadline_s=deadline_s)
-    return run_load(target, profile, workload, folder)
+    return run_load(target, profile, workload, folder, workers=clients)
 
 
 def _answered_per_s(run: Run) -> float:

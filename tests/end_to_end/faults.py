@@ -3,7 +3,6 @@
 import asyncio
 import datetime
 import os
-import shutil
 import signal
 import socket
 import threading
@@ -18,16 +17,12 @@ from typing import Any
 
 import trustme
 from altreco_client import AsyncTagRecommender, PreparedImage, Recommendation, ServerError, TagRecommender
-from google.protobuf import text_format
 
 from deploy.local import Server
-from deploy.local.environment import BACKEND_SOURCES
-from export.config import CONFIG_FILE, parse_config
 from measure.callers import Caller, Calls, calling
 from measure.requests import new_pictures
 from tests.servers import own_ports
 
-ENCODER = Path(__file__).parent / "slow_encoder.py"
 WAIT_S = 30.0
 """After which a condition that does not come true fails a test."""
 SLACK_S = 0.5
@@ -37,48 +32,6 @@ HISTORY = {"tag-1": 2, "tag-2": 1}
 Ask = Callable[..., Recommendation]
 Load = Calls[Recommendation]
 PAST = datetime.datetime(2020, 1, 1)
-
-
-@dataclass(frozen=True)
-class SlowModel:
-    """A repository whose visual encoder takes as long as a test says, and tells which requests it worked on."""
-
-    repository: Path
-
-    def take(self, seconds: float) -> None:
-        """For each batch; a batch that is under way as well."""
-        new = self._folder / "new"
-        new.write_text(str(seconds))
-        new.rename(self._folder / "seconds")
-
-    def executed(self) -> list[str]:
-        """The request ids, in order."""
-        return (self._folder / "executed").read_text().splitlines()
-
-    @property
-    def _folder(self) -> Path:
-        return self.repository / "visual_encoder" / "1"
-
-
-def slow_repository(source: Path, destination: Path, *, queue_timeout_s: float | None = None) -> SlowModel:
-    """A copy of release 1 with one instance of the slow encoder; `queue_timeout_s` in place of its queue's default."""
-    shutil.copytree(source, destination)
-    config = parse_config(destination / "visual_encoder" / CONFIG_FILE)
-    config.backend = "python"
-    config.ClearField("response_cache")
-    config.ClearField("model_warmup")
-    if queue_timeout_s is not None:
-        config.dynamic_batching.default_queue_policy.default_timeout_microseconds = round(queue_timeout_s * 1e6)
-    (destination / "visual_encoder" / CONFIG_FILE).write_text(text_format.MessageToString(config))
-    folder = destination / "visual_encoder" / "1"
-    shutil.rmtree(folder)
-    folder.mkdir()
-    shutil.copy(ENCODER, folder / "model.py")
-    shutil.copy(BACKEND_SOURCES / "triton_tensors.py", folder)
-    (folder / "executed").touch()
-    model = SlowModel(destination)
-    model.take(0)
-    return model
 
 
 def port(server: Server) -> int:

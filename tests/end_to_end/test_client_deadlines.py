@@ -32,16 +32,15 @@ from altreco_client.call.in_flight import START, WAIT_SHARE
 
 from deploy.local import Server
 from measure.waiting import wait_until
+from reliability.slow_model import SlowModel, slow_repository
 from tests.end_to_end.conftest import Served
 from tests.end_to_end.faults import (
     HISTORY,
     WAIT_S,
     Ask,
-    SlowModel,
     asking,
     closed_port,
     picture,
-    slow_repository,
     within,
 )
 from tests.servers import serving

@@ -13,6 +13,7 @@ from altreco_client import Channel, DeadlineExceeded, Recommendation, TagRecomme
 from deploy.local import Server
 from measure.waiting import wait_until
 from reliability.servers import kill, terminate
+from reliability.slow_model import SlowModel, slow_repository
 from tests.end_to_end.conftest import Served
 from tests.end_to_end.faults import (
     CALLERS,
@@ -20,12 +21,10 @@ from tests.end_to_end.faults import (
     SLACK_S,
     WAIT_S,
     Load,
-    SlowModel,
     asking,
     gone,
     messages,
     picture,
-    slow_repository,
     stopped,
     under_load,
     within,

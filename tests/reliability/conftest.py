@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.faults import SlowModel, slow_repository
+from reliability.slow_model import SlowModel, slow_repository
 from tests.kept import Kept
 
 

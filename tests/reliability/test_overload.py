@@ -3,7 +3,7 @@
 import pytest
 
 from reliability.overload import full_queue, overload
-from tests.end_to_end.faults import SlowModel
+from reliability.slow_model import SlowModel
 
 pytestmark = pytest.mark.timing
 

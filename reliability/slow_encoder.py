@@ -1,4 +1,4 @@
-"""A visual encoder for Triton's Python backend that takes as long as a test says; see `faults.slow_repository`.
+"""A visual encoder for Triton's Python backend that takes a given time; see `slow_model.py`.
 
 Beside it lie the files `seconds`, how long a batch takes, and `executed`, the request ids of all batches so far.
 """
@@ -18,9 +18,11 @@ class TritonPythonModel:
     """The name and the methods are Triton's."""
 
     def initialize(self, args: dict[str, str]) -> None:
+        """Find the folder of the two files."""
         self._folder = Path(pb.get_model_dir())
 
     def execute(self, requests: list[Any]) -> list[Any]:
+        """Note the requests, wait, and answer."""
         started = time.monotonic()
         with (self._folder / "executed").open("a") as executed:
             executed.writelines(f"{request.request_id()}\n" for request in requests)
