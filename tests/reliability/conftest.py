@@ -14,5 +14,5 @@ def repository(kept: Kept) -> Path:
 
 @pytest.fixture(scope="session")
 def slow(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> SlowModel:
-    """With a visual encoder whose capacity does not depend on the machine: 32 pictures in each time that it takes."""
+    """With a visual encoder whose capacity does not depend on the machine: a batch in each time that it takes."""
     return slow_repository(repository, tmp_path_factory.mktemp("slow") / "model_repository")
