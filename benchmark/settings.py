@@ -37,7 +37,7 @@ class Settings:
     preset: str = "paper"
     """Size of the served model. Its weights are random, which does not change its speed."""
     rounds: int = 5
-    """Number of rounds. In each, all contestants take a turn, so that changes of the machine affect all of them."""
+    """Number of rounds. In each, all contestants take a turn, so other work on the machine affects all of them."""
     warmup_s: float = 0.5
     window_s: float = 2.5
     """Measured time of one contestant in one phase and round."""

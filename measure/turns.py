@@ -1,4 +1,4 @@
-"""Contestants that take turns, so that changes of the machine affect all of them alike."""
+"""Contestants that take turns, so that other work on the machine affects all of them alike."""
 
 import math
 import time

@@ -130,7 +130,7 @@ def arriving(cores: int) -> dict[str, tuple[Connect, Serve]]:
 
 
 def add_queue_timeout(repository: Path) -> None:
-    """Give every component's queue a timeout, which a request may shorten, in its `config.pbtxt`."""
+    """Add a timeout that a request may shorten to the queue in every component's `config.pbtxt`."""
     for model in contract.COMPONENTS:
         config = read_config(repository, model.name)
         policy = config.dynamic_batching.default_queue_policy

@@ -131,7 +131,7 @@ def render_peers(section: Mapping[str, Any]) -> list[str]:
         "latency is that of one call. `three calls` uses the ensemble's server, but its client calls the three models "
         "in turn. LitServe and BentoML run the same ONNX files, FastAPI runs PyTorch with the same weights "
         f"({_versions(section['versions'])}). Only the ensemble has a cache: it answers {repeated} repeat pictures per "
-        "second. `benchmarks.json` also has all tunings, more numbers of clients, bytes on the wire and CPU time.",
+        "second. `benchmarks.json` has the tunings.",
         "",
     ]
 

@@ -19,7 +19,7 @@ METRICS = {
     "p95_ms": "p95, ms",
     "alone_p50_ms": "p50 of single requests, ms",
 }
-"""Metrics of a load; only for the first, more is better."""
+"""Metrics of a load. More is better only for the first."""
 
 ALONE_SHARE = 4
 """One request in ALONE_SHARE is first sent alone; as many others warm up the server."""

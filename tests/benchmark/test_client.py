@@ -30,5 +30,5 @@ def test_the_report_shows_what_the_client_costs_round_by_round(committed: dict[s
     assert "Ours takes 3.5 (2 to 5) % longer." in text
     assert "256 requests in flight at once" in text
     assert "were all answered in 3.2 s, with 7 additional threads." in text
-    assert all(f"| a new Python process: `{program}` |" in text for program in IMPORTS)
+    assert all(f" ms to run `{program}`" in text for program in IMPORTS)
     assert lines[-1] == ""

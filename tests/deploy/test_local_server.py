@@ -77,7 +77,7 @@ def test_a_server_without_a_loaded_model_says_which_flag_loads_them(tmp_path: Pa
     with subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         process.stdout.readline()
-        assert process.stdout.readline().startswith("No model is loaded: start it with -- '--load-model=*'")
+        assert process.stdout.readline().startswith("No model is loaded: start the server with -- '--load-model=*'")
         process.terminate()
         assert process.wait(DEADLINE_S) == 0
 
