@@ -50,7 +50,7 @@ reliability: .venv/.installed $(REPOSITORY) ## faults under load (kills, overloa
 ablation: .venv/.installed ## train and evaluate every variant and comparison method for known and new users, into docs/
 	$(BIN)/python -m training.ablation
 
-bench: .venv/.installed ## split, precision, cache, images, client into docs/benchmarks.md; and an import of 5 million lines
+bench: .venv/.installed ## the comparisons of docs/benchmarks.md, other servers included; and an import of 5 million lines
 	$(BIN)/python -m benchmark
 	$(BIN)/python -m benchmark.importing --lines 5000000
 

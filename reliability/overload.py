@@ -111,7 +111,7 @@ def overload(
     load_s: float = 60.0,
     deadline_s: float = 5.0,
     clients: int = 1,
-    apart: str = "",
+    title: str = "Overload",
     users: int = 32,
     capacity_s: float = 10.0,
     window_s: float = 5.0,
@@ -119,8 +119,7 @@ def overload(
 ) -> Outcome:
     """Run an open load, which does not wait for answers, while two callers check answers.
 
-    `clients`: processes that send it, each with a client of its own. `apart`: words for a server that leaves the cores
-    to them.
+    `clients`: processes that send it, each with a client of its own.
     """
     with serving(repository) as server, tempfile.TemporaryDirectory(prefix="altreco-reliability-") as name:
         asked = questions(server.grpc_url, QUESTIONS)
@@ -138,7 +137,7 @@ def overload(
         left = footprint(server.pid)
     measured = Overload(capacity, deadline_s, run, canaries, after, before, left)
     return Outcome(
-        title=f"Overload, {times:g} times the capacity{', ' + apart if apart else ''}",
+        title=f"{title}, {times:g} times the capacity",
         did=f"Open load at {times:g} times the rate at which the server answered {users} users in a closed loop, for "
         f"{load_s:g} s, from {_processes(clients)}, each request with a deadline of {deadline_s:g} s; "
         f"{CALM_CALLERS} more callers checked answers.",
@@ -155,8 +154,8 @@ def overload_apart(folder: Path, *, clients: int, batch_s: float = 0.1) -> Outco
     """Run the same load against a server that waits instead of computing, so that clients take no cores from it."""
     model = slow_repository(prepared(folder).repository, folder / "slow")
     model.take(batch_s)
-    apart = f"{_processes(clients)}, with cores of their own"
-    return overload(model.repository, clients=clients, apart=apart, least_answered=LEAST_ANSWERED_APART)
+    title = f"Overload, from {_processes(clients)} sharing no core with the server"
+    return overload(model.repository, clients=clients, title=title, least_answered=LEAST_ANSWERED_APART)
 
 
 def _processes(count: int) -> str:
