@@ -73,7 +73,7 @@ test-end-to-end: .venv/.installed ## the end-to-end tests of the fast tier, with
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not timing" tests/end_to_end
 
 test-client: .venv-client/.installed ## the client alone, on numpy 2, with none of this repository's other packages
-	.venv-client/bin/python -m pytest tests/client
+	.venv-client/bin/python -m pytest -n 2 -m "not timing" tests/client
 
 docs: .venv/.installed ## the client's API reference, from its docstrings, into build/docs; a warning fails it
 	$(BIN)/python -W error -m pdoc --output-directory build/docs altreco_client altreco_client.contract altreco_client.errors
@@ -107,5 +107,5 @@ build/full_size: $(wildcard model_repository/*/config.pbtxt) .venv/.installed
 .venv-client/.installed: client/pyproject.toml
 	$(python)
 	$(PYTHON) -m venv --clear .venv-client
-	.venv-client/bin/pip install --quiet 'numpy>=2' pytest hypothesis --editable client
+	.venv-client/bin/pip install --quiet 'numpy>=2' pytest pytest-xdist hypothesis --editable client
 	touch $@

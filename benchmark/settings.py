@@ -67,7 +67,7 @@ class Settings:
 FULL = Settings(training=preset("small"), data=SyntheticSettings(new_users=30))
 QUICK = Settings(
     preset="small",
-    rounds=2,
+    rounds=1,
     warmup_s=0.1,
     window_s=0.3,
     hit_rates=(0.0, 0.5, 1.0),
