@@ -11,12 +11,12 @@ import numpy as np
 import tritonclient.grpc as triton
 from altreco_client import contract
 from altreco_client.call.wire import ranked
-from tqdm import tqdm
 
 from benchmark.settings import Settings
 from deploy.local import Server, on_free_ports, serve
 from export.served import DEADLINE_S, connected
 from measure.callers import Caller, closed_load
+from measure.progress import progress_bar
 from measure.requests import Request, known, mixed, new_requests
 from measure.server import counters, grown, hit_share
 from measure.turns import order
@@ -60,7 +60,7 @@ def take_turns(
     """Load every server in turn, phase by phase and round by round. Returns figures by server and phase."""
     figures: dict[str, dict[str, Figures]] = {name: {phase.name: {} for phase in loads} for name in servers}
     steps = settings.rounds * len(loads) * len(servers)
-    with tqdm(total=steps, desc=title, unit="load") as bar:
+    with progress_bar(title=title, total=steps, unit="load") as bar:
         for number in range(settings.rounds):
             for phase in loads:
                 for name in order(list(servers), number):

@@ -1,4 +1,4 @@
-"""Data, training, export, Triton, recommendations: `python -m demo`. What exists already is used again."""
+"""Run the whole path from data to recommendations: `python -m demo`. Finished steps are reused."""
 
 import argparse
 import sys
@@ -39,7 +39,7 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("stopped; what was finished is used again next time", file=sys.stderr)
+        print("stopped; finished steps are reused next time", file=sys.stderr)
         return 130
     return 0
 
@@ -63,7 +63,7 @@ def _run() -> None:
 
 
 def _recommended(data: Path) -> list[Row]:
-    """Ask a Triton that lives as long as this takes."""
+    """Start a Triton, ask it, and stop it."""
     manifest = read_manifest(data)
     settings = on_free_ports(REPOSITORY, strict=True, stop_timeout_s=0)
     with serve(settings) as server, TagRecommender(server.grpc_url) as recommender:
@@ -82,7 +82,7 @@ def _what_next(data: Path, row: Row) -> str:
     history = ",".join(f"{tag}:{count:g}" for tag, count in list(row.answers[0].history.items())[:5])
     return f"""
 Try next:
-  make serve                                     # keeps a Triton running on localhost:8001, then, beside it:
+  make serve                                     # keeps a Triton running on localhost:8001; then, in another terminal:
   .venv/bin/altreco recommend {row.image} --history {history}
   .venv/bin/python -m training.evaluate {BUILD / "small.pt"} --data {data}"""
 

@@ -1,14 +1,14 @@
-"""The pictures that a release is measured on, and the precision@5 of models on them."""
+"""The pictures that a release is checked on, and the precision@5 of models on them."""
 
 from collections.abc import Mapping
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from export.errors import ExportError
 from export.golden import Inputs, Recommender
+from measure.progress import progress_bar
 from training.data.dataset import EvaluationPictures, evaluation_batches
 from training.data.histories import Histories
 from training.data.manifest import Manifest
@@ -17,7 +17,6 @@ from training.model import ALTReco
 
 GOLDEN_PICTURES = 12
 GOLDEN_COLD = 4
-CALIBRATION_PICTURES = 128
 
 
 def golden_inputs(manifest: Manifest, histories: Histories) -> Inputs:
@@ -50,13 +49,6 @@ def _extreme_counts(tags: int) -> dict[str, NDArray[np.float32]]:
     return {"one tag": one, "all tags": every, "a huge count": huge}
 
 
-def calibration_pictures(manifest: Manifest, histories: Histories) -> NDArray[np.uint8]:
-    """Load training pictures as sent over gRPC, uint8 [pictures, 224, 224, 3]."""
-    rows = spread(manifest.rows("train"), CALIBRATION_PICTURES)
-    pictures = EvaluationPictures(manifest, histories, rows)
-    return np.stack([pictures[i][0] for i in range(len(rows))])
-
-
 def torch_recommender(model: ALTReco) -> Recommender:
     """Create a recommender that runs the checkpoint's model on the CPU."""
 
@@ -74,7 +66,7 @@ def precision_at_5(
     rows = spread(manifest.rows("test"), pictures)
     ranked: dict[str, list[Ranked]] = {name: [] for name in recommenders}
     batches = evaluation_batches(manifest, histories, rows, workers=0, batch_size=25)
-    for batch in tqdm(batches, "quality", total=-(-len(rows) // 25), unit="batch", disable=quiet):
+    for batch in progress_bar(batches, "quality", total=-(-len(rows) // 25), unit="batch", disable=quiet):
         for name, recommend in recommenders.items():
             scores = torch.from_numpy(recommend(batch.image.numpy(), batch.counts.numpy()))
             ranked[name].append(rank(scores, batch.tags, batch.user, ks=(5,)))

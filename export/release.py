@@ -13,6 +13,7 @@ from altreco_client import contract
 from torch import nn
 
 from export import gates
+from export.calibration import calibration_pictures
 from export.config import (
     CONFIG_FILE,
     check_config,
@@ -29,7 +30,7 @@ from export.graph.onnx_model import OPSET, export_onnx, make_names_unique
 from export.graph.precision import apply_precision
 from export.graph.split import split
 from export.manifest import Precision, ReleaseManifest, to_json
-from export.quality import calibration_pictures, golden_inputs, precision_at_5, torch_recommender
+from export.quality import golden_inputs, precision_at_5, torch_recommender
 from export.repository import (
     check_contracts,
     discard_leftovers,

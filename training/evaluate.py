@@ -30,7 +30,7 @@ Metrics = Mapping[str, Mapping[str, float]]
 
 WITH, WITHOUT, ANOTHER, FREQUENT = "with history", "without history", "another's history", "most frequent tags"
 SHORT = {"1 picture": 1, "2 pictures": 2, "5 pictures": 5, "10 pictures": 10}
-"""Histories of so many of the user's past pictures."""
+"""Short histories: name to number of the user's past pictures."""
 HISTORIES = (WITH, WITHOUT, *SHORT, ANOTHER)
 FUSION = "late fusion"
 NEW = "new users, "
@@ -45,7 +45,7 @@ def fused(history: str) -> str:
 
 
 def groups(metrics: Metrics) -> tuple[str, ...]:
-    """What the names of methods begin with in these metrics: nothing for known users, NEW for new ones."""
+    """The prefixes of the methods' names in these metrics: "" for known users, NEW for new ones."""
     return tuple(group for group in ("", NEW) if f"{group}{WITH}" in metrics)
 
 
@@ -58,11 +58,11 @@ def evaluate(
     quiet: bool = False,
     fusion_weight: float = BAYES,
 ) -> Metrics:
-    """Metrics on the test split, of known and new users apart: for each of HISTORIES, for late fusion of the model's
+    """Metrics on the test split, known and new users apart: for each of HISTORIES, for late fusion of the model's
     answer without a history with each history, and for the most frequent tags (the baseline of Table IV).
 
-    A new user has a history, but no training picture. Without such users, or without others, their methods are left
-    out. Raises DataError without test pictures.
+    A new user has a history, but no training picture. The methods of a group without test pictures are left out.
+    Raises DataError without test pictures.
     """
     rows = manifest.rows("test")
     if len(rows) == 0:
@@ -90,7 +90,7 @@ def evaluate(
 
 
 def summarize_all(ranked: Mapping[str, Ranked]) -> Metrics:
-    """The figures of each method that has a picture with a tag."""
+    """The metrics of each method that has a picture with a tag."""
     return {method: summarize(of_method) for method, of_method in ranked.items() if len(of_method.relevant)}
 
 
@@ -125,7 +125,7 @@ def rank_by_group(scores: Mapping[str, Tensor], tags: Tensor, users: Tensor, his
 def precision_at_5(
     model: ALTReco, manifest: Manifest, histories: Histories, rows: NDArray[np.int64], *, workers: int, cold: bool
 ) -> float:
-    """The figure of early stopping, on the rows given; `cold`: without history."""
+    """Precision@5 on these rows, for early stopping; `cold`: without histories."""
     ranked = []
     for encoding, batch in encoded_batches(model, manifest, histories, rows, workers):
         counts = torch.zeros_like(batch.counts) if cold else batch.counts
@@ -160,7 +160,7 @@ def _another_user(histories: Histories) -> NDArray[np.int64]:
 
 
 def format_metrics(metrics: Metrics) -> str:
-    """A table of the metrics SHOWN, a method a row."""
+    """A table of the metrics SHOWN, with one row per method."""
     width = max(map(len, metrics))
     rows = [" " * width + "".join(f"{name:>14}" for name in SHOWN)]
     rows += [

@@ -34,7 +34,9 @@ def read_weights(path: Path, expected_format: str) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise CheckpointError(f"no checkpoint at {path}; `.venv/bin/python -m training.train` makes one") from error
     except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
-        raise CheckpointError(f"{path} is not a readable checkpoint: it is damaged, or of another program") from error
+        raise CheckpointError(
+            f"{path} is not a readable checkpoint: it is damaged, or belongs to another program"
+        ) from error
     if not isinstance(content, dict) or content.get("format") != expected_format:
         raise CheckpointError(f"{path} is a PyTorch file, but not a checkpoint of this project ({expected_format})")
     return content

@@ -114,7 +114,7 @@ class TrainSettings:
         if self.patience < 0:
             raise SettingsError(f"patience is {self.patience}: expected 0 (never stop early) or more epochs")
         if self.patience and not self.validation_share:
-            raise SettingsError("patience needs validation pictures: set validation_share above 0")
+            raise SettingsError("patience needs validation pictures: set validation_share (--validation-share) above 0")
         _check_parts(self)
 
 

@@ -204,7 +204,7 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from the last saved state", file=sys.stderr)
+        print("stopped; the same command continues from the last saved state", file=sys.stderr)
         return 130
     if checkpoint.metrics:
         print(format_metrics(checkpoint.metrics))
@@ -230,17 +230,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, required=True, help="the checkpoint to write")
     parser.add_argument("--preset", default="paper", help=f"{describe_presets()} (default: %(default)s)")
     parser.add_argument("--backbone", help="pretrained: a name on the Hugging Face hub, or a local folder")
-    parser.add_argument("--init-from", type=Path, help="fine-tune this checkpoint, of another vocabulary too")
+    parser.add_argument("--init-from", type=Path, help="fine-tune this checkpoint; its vocabulary may differ")
     parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), help="auto: bf16 on a GPU, else fp32")
     for name, kind in (("epochs", int), ("batch-size", int), ("learning-rate", float), ("seed", int)):
         parser.add_argument(f"--{name}", type=kind, help="instead of the preset's")
     parser.add_argument("--patience", type=int, help="epochs without a better validation figure; 0 never stops early")
+    parser.add_argument("--validation-share", type=float, help="share of training pictures to hold out for --patience")
     parser.add_argument("--second-stage-steps", type=int, help="steps that train the population prior (variants hier)")
     parser.add_argument("--workers", type=int, default=DEFAULT.workers, help="processes that read pictures")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default=DEFAULT.device, help="auto: a GPU if any")
     parser.add_argument("--save-every", type=int, default=DEFAULT.save_every, help="steps between saved states")
-    parser.add_argument("--fresh", action="store_true", help="start over, whatever an unfinished run left")
-    parser.add_argument("--dry-run", action="store_true", help="say data, parameters, memory and steps, and stop")
+    parser.add_argument("--fresh", action="store_true", help="start over, and discard the state of an unfinished run")
+    parser.add_argument("--dry-run", action="store_true", help="print data, parameters, memory and steps, and stop")
     return parser
 
 

@@ -24,12 +24,12 @@ from altreco_client import (
     tag_counts,
 )
 from altreco_client.call.wire import inputs, ranked
-from tqdm import tqdm
 
 from benchmark.loads import served
 from benchmark.settings import Settings
 from export.full_size import folded
 from measure.markdown import cell, number, ratios, table
+from measure.progress import progress_bar
 from measure.requests import TAGS_IN_HISTORY, history, known, new_pictures
 from measure.turns import by_turns
 
@@ -68,7 +68,7 @@ def _overhead(recommender: TagRecommender, url: str, settings: Settings) -> dict
         bare = _bare(client, picture, tag_counts(counts, recommender.vocabulary))
         asks = {"tritonclient": bare, "altreco_client": lambda: recommender.recommend(picture, counts, K)}
         figures: dict[str, list[float]] = {name: [] for name in asks}
-        for _ in tqdm(range(settings.rounds), desc="client", unit="round"):
+        for _ in progress_bar(range(settings.rounds), "client", unit="round"):
             for name, times in _in_turn(asks, settings.client_calls).items():
                 figures[name].append(statistics.median(times))
     return figures

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
-from tqdm import tqdm
 
 from benchmark.sections.image_race import plain, reduced
 from export.quality import spread, torch_recommender
 from measure.markdown import cell, number, ratios, table
+from measure.progress import progress_bar
 from training.checkpoint import load_with_data
 from training.data.dataset import EvaluationPictures, image_path
 from training.data.histories import Histories
@@ -49,7 +49,7 @@ def measure_images(settings: ImageSettings, checkpoint_path: Path, data: Path, f
     """Time and compare made-up photos, and measure precision@5 of enlarged test pictures. Raises TrainingError."""
     checkpoint, manifest, histories = load_with_data(checkpoint_path, data)
     photos = {}
-    for name, file in tqdm(photo_files(settings.photo), "images", total=len(ROUGHNESS) + 2, unit="photo"):
+    for name, file in progress_bar(photo_files(settings.photo), "images", total=len(ROUGHNESS) + 2, unit="photo"):
         apart = np.abs(plain(file).astype(np.int64) - reduced(file))
         with Image.open(io.BytesIO(file)) as image:
             photos[name] = {
@@ -124,7 +124,7 @@ def _precision(settings: ImageSettings, model: Any, manifest: Manifest, historie
     grain = np.random.default_rng(0).normal(0, GRAIN, (side, side, 1)).round().astype(np.int16)
     ranked: dict[str, list[Ranked]] = {"as it is": [], "plain": [], "reduced": []}
     sizes = []
-    for start in tqdm(range(0, len(rows), BATCH), "enlarged", unit="batch"):
+    for start in progress_bar(range(0, len(rows), BATCH), "enlarged", unit="batch"):
         batch = range(start, min(start + BATCH, len(rows)))
         files = [_enlarged(image_path(manifest, int(rows[i])), grain) for i in batch]
         image, history, tags, user, _ = (np.stack(column) for column in zip(*(pictures[i] for i in batch), strict=True))

@@ -9,8 +9,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any, TypeVar
 
-from tqdm import tqdm
-
 from benchmark.peers.contestants import ENSEMBLE, PEERS, RAW, Files, contestants, make_files, raw_tunings
 from benchmark.peers.environments import peer_versions
 from benchmark.peers.race import Turn, reference, take_raw_turn, take_turn, try_raw_tuning, try_way
@@ -18,6 +16,7 @@ from benchmark.peers.settings import PeerSettings
 from benchmark.peers.tuning import Tuning
 from measure.callers import Load, percentile
 from measure.markdown import cell, number, ratios, table
+from measure.progress import progress_bar
 from measure.turns import by_turns
 
 T = TypeVar("T")
@@ -70,7 +69,7 @@ def _tuned_raw(
 
 
 def _shown(name: str, ways: Mapping[str, T]) -> Iterable[tuple[str, T]]:
-    return tqdm(ways.items(), f"tuning {name}", unit="way")
+    return progress_bar(ways.items(), f"tuning {name}", unit="way")
 
 
 def _figures(rounds: Sequence[Mapping[int, Load]], kind: str) -> dict[str, dict[str, Any]]:

@@ -11,13 +11,14 @@ from altreco_client import contract
 
 from benchmark.sections.rows import layer_list
 from benchmark.settings import Settings
+from export.calibration import calibration_pictures
 from export.golden import Recommender
 from export.graph.onnx_files import onnx_recommender
 from export.graph.onnx_model import export_onnx
 from export.graph.precision import apply_precision
 from export.graph.split import split
 from export.manifest import PRECISIONS
-from export.quality import calibration_pictures, spread, torch_recommender
+from export.quality import spread, torch_recommender
 from measure.markdown import number, table
 from measure.progress import progress_bar
 from training.checkpoint import load_with_data

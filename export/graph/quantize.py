@@ -8,7 +8,7 @@ fuses into integer operators (QLinearConv, QLinearAdd) when it loads the file.
 import bisect
 import copy
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +16,11 @@ import onnx
 import onnxruntime
 from altreco_client import contract
 from numpy.typing import NDArray
-from onnxruntime.quantization import CalibrationDataReader, QDQQuantizer, QuantType, TensorsData, create_calibrator
+from onnxruntime.quantization import QDQQuantizer, QuantType
 from onnxruntime.quantization.quant_utils import load_model_with_shape_infer
 
+from export.calibration import FEWEST_PICTURES, activation_ranges
 from export.errors import ExportError
-
-FEWEST_PICTURES = 16
-"""Smallest calibration set. With fewer pictures, the ranges describe the pictures rather than the network."""
 
 PROBES = 8
 """Number of calibration pictures on which the error is measured."""
@@ -67,7 +65,7 @@ class _Quantization:
             path = Path(folder) / "float.onnx"
             onnx.save(_widened(model, first), path)
             self.model = load_model_with_shape_infer(path)  # otherwise the quantizer infers the shapes each time
-            self.ranges = _ranges(path, calibration)
+            self.ranges = activation_ranges(path, calibration)
         self.probes = calibration[np.linspace(0, len(calibration) - 1, PROBES).astype(np.int64)]
         self.answer = _run(model, self.probes)
 
@@ -136,24 +134,6 @@ def _widened(model: onnx.ModelProto, first: int) -> onnx.ModelProto:
             initializer.CopyFrom(onnx.numpy_helper.from_array(wide, initializer.name))
     del model.graph.value_info[:]
     return model
-
-
-class _Pictures(CalibrationDataReader):
-    """Calibration pictures one by one, so that the activations of all layers fit into memory."""
-
-    def __init__(self, calibration: NDArray[np.uint8]) -> None:
-        self.feeds: Iterator[dict[str, NDArray]] = ({contract.IMAGE.name: image[None]} for image in calibration)
-
-    def get_next(self) -> dict[str, NDArray] | None:
-        """Return the next picture, or None after the last."""
-        return next(self.feeds, None)
-
-
-def _ranges(path: Path, calibration: NDArray[np.uint8]) -> TensorsData:
-    """Measure the smallest and largest value of each activation over all pictures."""
-    calibrator = create_calibrator(path, augmented_model_path=str(path.with_name("ranges.onnx")))
-    calibrator.collect_data(_Pictures(calibration))
-    return calibrator.compute_data()
 
 
 def _run(model: onnx.ModelProto, images: NDArray[np.uint8]) -> NDArray[np.float32]:

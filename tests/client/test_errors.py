@@ -71,8 +71,8 @@ def test_every_status_becomes_an_error_that_says_what_to_do(
 def test_the_tree_in_the_docstring_is_the_tree() -> None:
     drawn: dict[str, str] = {}
     path: list[str] = []
-    for line in (errors.__doc__ or "").splitlines()[2:]:
-        if found := re.match(r"([|` -]*)(\w+)", line):
+    for line in (errors.__doc__ or "").splitlines():
+        if found := re.match(r"    ([|` -]*)(\w+)", line):
             path = [*path[: len(found[1]) // 3], found[2]]
             drawn[found[2]] = path[-2] if len(path) > 1 else "Exception"
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, AltrecoError)]

@@ -56,6 +56,7 @@ def test_recommend_falls_back_and_says_so(run: Run, photo: Path) -> None:
     done = run("recommend", str(photo), "--history", "sea:3,sky", "--fallback", "history", url="127.0.0.1:1")
     assert (done.returncode, done.stdout) == (0, "1.000  sea\n0.333  sky\n")
     assert "warning: these are the user's own tags, not the model's: 127.0.0.1:1 does not answer" in done.stderr
+    assert done.stderr.count("does not answer") == 1, "the client's log does not say it again"
 
 
 def test_vocabulary(run: Run) -> None:

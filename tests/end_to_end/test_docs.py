@@ -124,6 +124,12 @@ def test_links_lead_to_files_and_headings(document: str) -> None:
             assert anchor in [re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings], link
 
 
+def test_contributing_names_files_that_are_there() -> None:
+    paths = re.findall(r"`([\w.*-]*/[\w./*-]*)`", (ROOT / "CONTRIBUTING.md").read_text())
+    assert "export/calibration.py" in paths
+    assert [path for path in paths if not any(ROOT.glob(path))] == []
+
+
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_targets_of_make_are_there(document: str) -> None:
     for command in printed(document):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import altreco_client
 import numpy as np
+import pdoc
 import pytest
 from PIL import Image
 
@@ -43,6 +44,18 @@ def test_there_are_examples_of_all_that_a_service_calls() -> None:
     }
     for name in ("TagRecommender.recommend", "TagRecommender.recommend_batch", "AsyncTagRecommender", "TagHistory.add"):
         assert any(example.endswith(name) for example in shown), name
+
+
+def test_the_reference_shows_code_as_code_and_settings_as_lists(tmp_path: Path) -> None:
+    pdoc.pdoc("altreco_client", "altreco_client.errors", output_directory=tmp_path)
+    errors = (tmp_path / "altreco_client" / "errors.html").read_text()
+    assert "|- InvalidImage" in "".join(re.findall(r"<pre>.*?</pre>", errors, re.DOTALL))
+    client = (tmp_path / "altreco_client.html").read_text()
+    assert client.index("<pre>") < client.index("is the same for asyncio")
+    listed = "".join(re.findall(r"<li>.*", client))
+    for kind in (altreco_client.ClientSettings, altreco_client.Options, altreco_client.Channel):
+        for name in kind.__annotations__:
+            assert f'<code><a href="#{kind.__name__}.{name}">' in listed
 
 
 @pytest.mark.parametrize("readme", ["README.md", "client/README.md"])

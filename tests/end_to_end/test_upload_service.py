@@ -186,7 +186,7 @@ def test_a_broken_file_is_explained_and_leaves_the_photo(page: Page, address: st
     pick(page, tag)
     before = names(page)
     choose(page, jpeg()[:1000])
-    expect(page.get_by_role("alert")).to_contain_text("This file is no photo (JPEG, PNG")
+    expect(page.get_by_role("alert")).to_contain_text("This file is not a photo (JPEG, PNG")
     refused(complaints, 422)
     expect(page.get_by_alt_text("The photo a.jpg")).to_be_visible()
     expect(page.locator("#picked li")).to_have_text([tag])

@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,7 @@ def write(root: Path, frame: pl.DataFrame) -> None:
     frame.write_parquet(root / "manifest.parquet")
 
 
-def manifest_and_histories(root: Path) -> tuple[Manifest, object]:
+def manifest_and_histories(root: Path) -> tuple[Manifest, Histories]:
     manifest = read_manifest(root)
     return manifest, build_histories(manifest)
 
@@ -276,6 +277,29 @@ def test_missing_manifest_says_how_to_make_one(tmp_path: Path) -> None:
     (tmp_path / "vocabulary.txt").write_text("sea\n")
     with pytest.raises(DataError, match=r"training\.data\.synthetic"):
         read_manifest(tmp_path)
+
+
+def test_data_is_written_as_the_guide_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    guide = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
+    (block,) = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
+    exec(compile(block, "data.md", "exec"), {})
+    manifest, histories = manifest_and_histories(tmp_path / "data" / "mine")
+    assert len(manifest.rows("train")) == len(manifest.rows("test")) == 1
+    assert histories.tag_counts(0).tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("text", ["nikon\nsea\n", "nikon\nsea", "nikon\r\nsea\r\n"])
+def test_the_last_tag_counts_however_its_line_ends(root: Path, text: str) -> None:
+    (root / "vocabulary.txt").write_text(text, newline="")
+    assert read_manifest(root).vocabulary.tags == ("nikon", "sea")
+
+
+@pytest.mark.parametrize(("text", "line"), [("", 1), ("nikon\n\nsea\n", 2), ("nikon\nsea\n \n", 3)])
+def test_an_empty_line_of_the_vocabulary_is_named(root: Path, text: str, line: int) -> None:
+    (root / "vocabulary.txt").write_text(text)
+    with pytest.raises(DataError, match=rf"vocabulary\.txt: line {line}: expected a tag"):
+        read_manifest(root)
 
 
 def test_missing_vocabulary(root: Path) -> None:

@@ -244,8 +244,8 @@ def test_command_takes_pictures_and_users(
     ("options", "message"),
     [
         (["--users", "ann", "zoe"], "no user 'zoe' in"),
-        (["--picture", "1.png", "none.png"], "none.png is no test picture of"),
-        (["--picture", "2.png"], "2.png is no test picture of"),
+        (["--picture", "1.png", "none.png"], "none.png is not a test picture of"),
+        (["--picture", "2.png"], "2.png is not a test picture of"),
         (["--pictures", "0"], "0 pictures: expected 1 to"),
         (["-k", "0"], "k is 0: expected 1 up to 12"),
         (["-k", "13"], "k is 13: expected 1 up to 12"),

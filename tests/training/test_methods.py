@@ -64,7 +64,7 @@ def test_votes_equal_scikit_learn_in_any_chunks(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize("k", [0, 4])
 def test_more_neighbours_than_pictures_are_refused(k: int) -> None:
-    with pytest.raises(DataError, match=f"cannot ask {k} neighbours of 3"):
+    with pytest.raises(DataError, match=f"{k} neighbours: expected 1 to 3"):
         neighbour_votes(torch.ones(1, 2), torch.ones(3, 2), torch.ones(3, 5), k)
 
 

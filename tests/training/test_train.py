@@ -22,7 +22,7 @@ from training.loop import Players, step
 from training.model import ALTReco, Discriminator, pretrained_backbone
 from training.presets import VARIANTS
 from training.settings import TrainSettings
-from training.train import Options, train
+from training.train import Options, main, train
 
 TAGS = 200
 QUIET = Options(workers=0, quiet=True)
@@ -211,6 +211,19 @@ def test_command_line_errors_are_one_line(module: str, arguments: list[str], mes
     assert done.returncode == 1
     assert done.stderr.startswith(message)
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [([], "set validation_share (--validation-share)"), (["--validation-share", "0.1"], "no vo")],
+)
+def test_the_command_line_can_hold_out_validation_pictures(
+    options: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fixed = ["train.py", "--data", "/nowhere", "--out", "x.pt", "--preset", "small", "--patience", "2"]
+    monkeypatch.setattr(sys, "argv", [*fixed, *options])
+    assert main() == 1
+    assert message in capsys.readouterr().err
 
 
 def test_settings_that_contradict_each_other_are_refused() -> None:

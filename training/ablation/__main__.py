@@ -1,6 +1,6 @@
 """Train and evaluate every preset and comparison method with several seeds, and report: `python -m training.ablation`.
 
-Finished runs are kept and used again, so an interrupted study continues. Without --data it generates its own pictures,
+Finished runs are kept and reused, so an interrupted study continues. Without --data it generates its own pictures,
 and other ones of other users to pretrain the backbone on, as the paper starts from ImageNet.
 """
 
@@ -48,7 +48,7 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("stopped; finished runs are used again next time", file=sys.stderr)
+        print("stopped; finished runs are reused next time", file=sys.stderr)
         return 130
     return 0
 
@@ -139,7 +139,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, help="data set folder, instead of generated pictures")
     parser.add_argument("--only", choices=NAMES, nargs="+", help="parts to do (default: all; with --data: main)")
     parser.add_argument("--backbone", help='pretrained, by name or folder; "" for random weights')
-    parser.add_argument("--epochs", type=int, help="instead of the size's")
+    parser.add_argument("--epochs", type=int, help="number of epochs (default: the size's)")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each variant (default: %(default)s)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time: 1 on a GPU (default: cores)")
     parser.add_argument("--workers", type=int, default=0, help="processes of each run that read pictures (%(default)s)")

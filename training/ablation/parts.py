@@ -17,7 +17,7 @@ MAIN, FEW, POPULATIONS = "main", "few-pictures", "population"
 NAMES = (MAIN, FEW, POPULATIONS)
 
 CROWDS = (0, 300, 2000)
-"""Users beside the 60 whose training pictures are added, for the population study."""
+"""Training users of the population study in addition to the 60."""
 PEOPLE = SyntheticSettings(
     pictures=3600, users=60, new_users=60, validation_users=40, crowd=max(CROWDS), pool=5000, test_share=1 / 6
 )
@@ -26,7 +26,7 @@ MANY_USERS = SyntheticSettings(pictures=3600, users=300, new_users=300, validati
 
 @dataclass(frozen=True)
 class Part:
-    """Runs to do on each of some data sets."""
+    """The runs of one part of the study, which are done on each of its data sets."""
 
     name: str
     studies: tuple[Study, ...]
@@ -53,7 +53,7 @@ def all_parts(work: Path, study: Callable[[Path, int], Study], epochs: int) -> l
 
 
 def users_folder(work: Path, users: int) -> Path:
-    """The data set with so many training users."""
+    """The folder of the data set with this many training users."""
     return work / f"users-{users}"
 
 

@@ -6,7 +6,7 @@ from training.evaluate import ANOTHER, FREQUENT, WITHOUT, fused
 from training.methods.compare import FASTTAG, NEIGHBOURS, OWN
 
 METHODS = "methods"
-"""The run, beside the variants', of what needs no training of a network of its own."""
+"""The run of the methods that train no network of their own. Every other run is a variant."""
 
 
 @dataclass(frozen=True)

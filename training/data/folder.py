@@ -9,7 +9,7 @@ from training.errors import DataError
 
 
 def is_free(path: Path) -> bool:
-    """Tell whether a path does not exist or is an empty folder."""
+    """Whether a path does not exist or is an empty folder."""
     return not path.exists() or (path.is_dir() and not any(path.iterdir()))
 
 

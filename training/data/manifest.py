@@ -128,7 +128,10 @@ def read_manifest(root: Path, *, rows_at_once: int = 1_000_000) -> Manifest:
 def read_vocabulary(path: Path) -> Vocabulary:
     """Read a vocabulary with one tag per line; raises DataError."""
     try:
-        return Vocabulary(tuple(path.read_text(encoding="utf-8").split("\n")[:-1]))
+        tags = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        if empty := [number for number, tag in enumerate(tags, start=1) if not tag.strip()]:
+            raise ValueError(f"line {empty[0]}: expected a tag, found an empty line")
+        return Vocabulary(tuple(tags))
     except FileNotFoundError as error:
         raise DataError(f"no vocabulary at {path}: expected a text file with one tag per line") from error
     except ValueError as error:

@@ -31,10 +31,10 @@ class PastPictures:
         return np.bincount(np.concatenate([*tags, np.empty(0, np.int32)]), minlength=size).astype(np.float32)
 
     def some(self, row: int, pictures: Sequence[int]) -> list[NDArray[np.float32]]:
-        """Return histories of so many past pictures of the row's user, float32 [N] each, for evaluation on this row.
+        """Return a history, float32 [N], for each of these numbers of past pictures of the row's user.
 
-        Which pictures is random, but depends on the row alone; a longer history contains the shorter ones. A user with
-        fewer pictures has the full history instead.
+        They are for evaluation on this row. Which pictures they count is random, but depends on the row alone; a longer
+        history contains the shorter ones. A user with fewer pictures has the full history instead.
         """
         shuffled = np.random.default_rng(row).permutation(self.of(int(self.manifest.users[row])))
         return [self.tag_counts(shuffled[:count]) for count in pictures]

@@ -80,7 +80,7 @@ class Drawing:
 def plan(settings: SyntheticSettings, vocabulary: Sequence[str]) -> tuple[list[Row], list[Drawing]]:
     """The rows of the manifest, and the pictures that they name.
 
-    More new users, validation users or crowd change neither the pictures nor the tags of the users.
+    Adding new users, validation users or a crowd changes neither the pictures nor the tags of the other users.
     """
     groups = (
         (settings.users, "train", "test"),
@@ -128,7 +128,7 @@ def _owners(pictures: int, users: int, share: float, rng: np.random.Generator) -
 
 
 def _crowd(settings: SyntheticSettings, vocabulary: Sequence[str], first: int) -> tuple[list[Row], list[Drawing]]:
-    """Users who choose pictures from the pool by their taste for settings, and tag them; drawn is what one chose."""
+    """Users who choose pictures from the pool by their taste for settings, and tag them. Only chosen ones are drawn."""
     if not settings.crowd:
         return [], []
     scenes = [compose_scene(np.random.default_rng([settings.seed, i, 6])) for i in range(settings.pool)]

@@ -90,7 +90,7 @@ def _is_complete(out: Path, settings: SyntheticSettings) -> bool:
         return False
     found = out / SETTINGS_FILE
     if not found.is_file():
-        raise DataError(f"{out} exists and is no data set of this generator: choose another folder")
+        raise DataError(f"{out} exists and is not a data set of this generator: choose another folder")
     if found.read_text(encoding="utf-8") != _describe(settings):
         wanted = " ".join(_describe(settings).split())
         present = " ".join(found.read_text(encoding="utf-8").split())
@@ -120,22 +120,21 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("out", type=Path, metavar="OUT", help="folder to create; a complete one is kept")
-    parser.add_argument(
-        "--pictures", type=int, default=default.pictures, help="how many pictures the users have in all"
-    )
-    parser.add_argument("--users", type=int, default=default.users, help="how many users; each picture has one")
-    further = parser.add_argument_group("users beside these, who have none of --pictures")
+    parser.add_argument("--pictures", type=int, default=default.pictures, help="pictures of all users together")
+    parser.add_argument("--users", type=int, default=default.users, help="number of users; each picture has one")
+    further = parser.add_argument_group("further users, who are not counted in --users and --pictures")
+    further.add_argument("--new-users", type=int, default=default.new_users, help="test users whom training never sees")
     further.add_argument(
-        "--new-users", type=int, default=default.new_users, help="users for testing whom training never sees"
+        "--validation-users",
+        type=int,
+        default=default.validation_users,
+        help="validation users whom training never sees",
     )
     further.add_argument(
-        "--validation-users", type=int, default=default.validation_users, help="the same for validation"
+        "--crowd", type=int, default=default.crowd, help="training users with 12 to 20 pictures each from a pool"
     )
-    further.add_argument(
-        "--crowd", type=int, default=default.crowd, help="users with 12 to 20 training pictures of a pool"
-    )
-    further.add_argument("--pool", type=int, default=default.pool, help="pictures that the crowd shares")
-    parser.add_argument("--tags", type=int, default=default.tags, help=f"size of the vocabulary, from {MIN_TAGS}")
+    further.add_argument("--pool", type=int, default=default.pool, help="pictures in the pool of the crowd")
+    parser.add_argument("--tags", type=int, default=default.tags, help=f"size of the vocabulary, {MIN_TAGS} or more")
     parser.add_argument(
         "--test-share", type=float, default=default.test_share, help="share of each user's pictures that is held out"
     )

@@ -25,9 +25,9 @@ class User:
     name: str
     words: Mapping[str, tuple[str, ...]]
     faithful: float
-    """To the preferred synonym."""
+    """Chance that the preferred synonym is used."""
     doubles: float
-    """A second synonym beside the first."""
+    """Chance that a second synonym is added."""
     notices: Mapping[str, float]
     habits: Mapping[str, float]
     scenes: Mapping[str, float]

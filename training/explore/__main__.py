@@ -41,7 +41,7 @@ def _explore(arguments: argparse.Namespace) -> list[Exploration]:
     if not checkpoint.model.personalized:
         raise CheckpointError(
             f"{arguments.checkpoint} is a visual-only model, which no history changes: "
-            "expected one with user preference"
+            "expected one with user preference or a history path"
         )
     if not 1 <= arguments.k <= len(manifest.vocabulary):
         raise SettingsError(f"k is {arguments.k}: expected 1 up to {len(manifest.vocabulary)}, the vocabulary's size")
@@ -68,8 +68,8 @@ def _rows_of(manifest: Manifest, images: Sequence[str]) -> list[int]:
     for image in images:
         if image not in rows:
             raise DataError(
-                f"{image} is no test picture of {manifest.root}: expected an `image` as its manifest has it, "
-                f"of split test, such as {next(iter(rows))}"
+                f"{image} is not a test picture of {manifest.root}: expected the `image` of a row of split "
+                f"test in its manifest, such as {next(iter(rows))}"
             )
     return [rows[image] for image in images]
 
@@ -98,7 +98,9 @@ def _parser() -> argparse.ArgumentParser:
         "their owner's history grows from 0 to 25, 50, 75 and 100 % of the owner's past pictures, and what two "
         "users get for the same picture. As tables on stdout, and as a PNG.",
     )
-    parser.add_argument("checkpoint", type=Path, help="what `python -m training.train` wrote; with user preference")
+    parser.add_argument(
+        "checkpoint", type=Path, help="written by `python -m training.train`; its model must use histories"
+    )
     parser.add_argument("--data", type=Path, required=True, help="data set folder with manifest.parquet")
     parser.add_argument("--out", type=Path, default=Path("explore.png"), help="PNG to write (default: %(default)s)")
     chosen = parser.add_mutually_exclusive_group()
@@ -107,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         default=4,
         metavar="N",
-        help="so many test pictures, of the users with most past pictures (default: %(default)s)",
+        help="number of test pictures, from the users with the most past pictures (default: %(default)s)",
     )
     chosen.add_argument(
         "--picture", nargs="+", metavar="IMAGE", help="these test pictures instead, as the manifest names them"
@@ -118,7 +120,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="the two users who get the same picture (default: its owner and the user with the least similar history)",
     )
-    parser.add_argument("-k", type=int, default=5, help="tags for each (default: %(default)s)")
+    parser.add_argument("-k", type=int, default=5, help="number of tags (default: %(default)s)")
     return parser
 
 

@@ -19,7 +19,7 @@ LEGEND = f"* a tag that the owner gave, + not recommended in the step before; {f
 
 
 def format_exploration(exploration: Exploration) -> str:
-    """Two tables: a step a column, and a user a column; marks as LEGEND says."""
+    """Two tables: one with a column per step, one with a column per user. LEGEND explains the marks."""
     own = exploration.own_tags
     growth = [
         ([f"{step.share} %"], [str(step.pictures)], step.added[:LISTED], _cells(step.tags, own, step.came_up))
@@ -36,9 +36,9 @@ def format_exploration(exploration: Exploration) -> str:
 
 
 def write_figure(explorations: Sequence[Exploration], root: Path, path: Path) -> None:
-    """Table XII, a picture a line, above Figure 4, two pictures a line; `root` is the data set's folder.
+    """Draw Table XII, one picture per line, above Figure 4, two per line; `root` is the data set's folder.
 
-    Raises TrainingError where the PNG cannot be written.
+    Raises TrainingError if the PNG cannot be written.
     """
     lines, pairs = len(explorations), math.ceil(len(explorations) / 2)
     figure = new_figure(2.75 * (lines + pairs) + 1.4, 19)

@@ -30,8 +30,7 @@ from training.model import ALTReco
 OWN, NEIGHBOURS, FASTTAG = "own most frequent tags", "visual neighbours", "FastTag"
 K_NEIGHBOURS = 50
 MAX_TRAINING_PICTURES = 50_000
-"""At most so many random training pictures are used for neighbours and FastTag, which hold their tags dense in memory.
-"""
+"""Most training pictures for neighbours and FastTag, chosen at random: both hold their tags dense in memory."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class _Seen:
 
 
 def compare(visual_net: ALTReco, manifest: Manifest, histories: Histories, *, workers: int) -> Metrics:
-    """Metrics of the methods on the test split, of known and new users apart; late fusion with each kind of history.
+    """Metrics of the methods on the test split, known and new users apart; late fusion with each kind of history.
 
     Late fusion's weight is chosen on the validation split, so the visual net must not have been trained on it.
     """

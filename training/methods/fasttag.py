@@ -16,12 +16,12 @@ The original repeats two updates until they settle; with C the covariances of fe
     W = B C_yx H,  H = (C_xx + ridge v I)^-1            (c = B mean(y) - W mean(x))
     B (enrichment Q/n + C_yy) = enrichment P/n + W C_xy
 
-Put W into the second, and B, which is where they settle, comes in one step:
+Substituting W into the second gives the B at which they settle, in one step:
 
     B (enrichment Q/n + C_yy - C_yx H C_xy) = enrichment P/n
 
-Ours are c and v, the features' mean variance: neither offset nor scale of the features matters. Left out are the
-original's stack of several B and its second look at rare tags.
+c and v, the features' mean variance, are ours: with them, neither offset nor scale of the features matters. The
+original's stack of several B and its extra step for rare tags are left out.
 """
 
 from dataclasses import dataclass

@@ -42,8 +42,9 @@ def choose_weight(
 ) -> float:
     """The weight with the best precision@5 on validation pictures with `tags` 0/1 [pictures, N]; of equals, the first.
 
-    `histories` must not count these pictures' own tags, and the visual net must not have been trained on them: the
-    weight would suit answers that are known. Raises DataError with fewer than 5 tags or without a tagged picture.
+    `histories` must not count these pictures' own tags, and the visual net must not have been trained on them:
+    otherwise the weight would suit answers that are already known. Raises DataError with fewer than 5 tags or without a
+    tagged picture.
     """
 
     def precision(weight: float) -> float:

@@ -17,7 +17,7 @@ def neighbour_votes(features: Tensor, train_features: Tensor, train_tags: Tensor
     cosine, or nothing where that is negative. Raises DataError for k not in 1 to M.
     """
     if not 1 <= k <= len(train_features):
-        raise DataError(f"cannot ask {k} neighbours of {len(train_features)} training pictures: expected 1 to as many")
+        raise DataError(f"{k} neighbours: expected 1 to {len(train_features)}, the number of training pictures")
     directions = functional.normalize(train_features, dim=1)
     chunk = max(1, CHUNK_NUMBERS // max(len(train_features), k * train_tags.shape[1]))
     return torch.cat([_votes(part, directions, train_tags, k) for part in features.split(chunk)])

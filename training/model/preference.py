@@ -10,7 +10,7 @@ WIDTHS = (1024, 512, 256, PREFERENCE_DIM)
 """The encoder's widths; the decoder has them in reverse (paper, section IV a)."""
 
 MAX_COUNT = 1e6
-"""Larger counts are taken for this, so that sums over the tags stay finite."""
+"""Larger counts are treated as this, so that sums over the tags stay finite."""
 
 
 def bounded(counts: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ class VisualEncoder(nn.Module):
     shift: Tensor
 
     def __init__(self, settings: BackboneSettings) -> None:
-        """Build the backbone with random weights; raises SettingsError when `transformers` cannot."""
+        """Build the backbone with random weights; raises SettingsError if `transformers` cannot."""
         super().__init__()
         try:
             self.backbone = AutoBackbone.from_config(AutoConfig.for_model(**settings.config))
@@ -47,8 +47,8 @@ class VisualEncoder(nn.Module):
         return encoding
 
     def load_pretrained(self, name: str) -> None:
-        """Take the weights of a hub's model or of a local folder; raises SettingsError when they cannot be had."""
-        # Not AutoBackbone's own: that asks the hub first, and so takes no local folder.
+        """Take the weights of a hub's model or of a local folder; raises SettingsError if they cannot be loaded."""
+        # Not AutoBackbone.from_pretrained: it asks the hub first, so it takes no local folder.
         backbone_class = type(self.backbone)
         try:
             pretrained = backbone_class.from_pretrained(name, config=self.backbone.config)
@@ -60,7 +60,7 @@ class VisualEncoder(nn.Module):
 def pretrained_backbone(name: str) -> BackboneSettings:
     """Settings of a hub's model (`microsoft/resnet-50`) or of a local folder in the same format.
 
-    Of ResNet-50 the last bottleneck is left out, as in the paper. Raises SettingsError when it cannot be had.
+    The last bottleneck of ResNet-50 is left out, as in the paper. Raises SettingsError if the model cannot be loaded.
     """
     try:
         config = AutoConfig.from_pretrained(name)

@@ -39,7 +39,7 @@ MAX_UPLOAD_BYTES = 16 * 1024**2
 MAX_PICTURES = 48
 """Most pictures held between upload and save, 150 KB each; the least recently used one is dropped first."""
 SUGGESTIONS = 6
-NO_PHOTO = "This file is no photo (JPEG, PNG, WebP, GIF, BMP or TIFF), or it is damaged or too large."
+NO_PHOTO = "This file is not a photo (JPEG, PNG, WebP, GIF, BMP or TIFF), or it is damaged or too large."
 
 TagName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=64)]
 
@@ -86,7 +86,7 @@ class Service:
     def picture(self, name: str) -> PreparedImage:
         """Return the picture; raises 404."""
         if name not in self.pictures:
-            raise HTTPException(404, "This photo is saved already, or waited too long: choose it again.")
+            raise HTTPException(404, "This photo is already saved, or waited too long: choose it again.")
         self.pictures.move_to_end(name)
         return self.pictures[name]
 

@@ -1,8 +1,10 @@
 """Personalized image tag recommendation from an NVIDIA Triton server.
 
-with TagRecommender("localhost:8001") as recommender:
-    for tag in recommender.recommend("photo.jpg", {"sea": 3, "beach": 1}, k=5).tags:
-        print(tag.name, tag.score)
+    with TagRecommender("localhost:8001") as recommender:
+        for tag in recommender.recommend("photo.jpg", {"sea": 3, "beach": 1}, k=5).tags:
+            print(tag.name, tag.score)
+
+`AsyncTagRecommender` is the same for asyncio. `altreco_client.errors` shows what can be raised.
 """
 
 from .aio import AsyncTagRecommender

@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 class AsyncTagRecommender:
-    """The asyncio client, with the methods of TagRecommender as coroutines.
+    """The asyncio client: TagRecommender's arguments, and its methods as coroutines.
 
     It belongs to one event loop: create it where that loop runs. Hundreds of calls may be in flight on one thread.
     Images are prepared in asyncio's thread pool, so they do not block the loop. A task that is cancelled cancels its

@@ -51,19 +51,19 @@ class TLS:
 class Channel:
     """Settings of the connection. The defaults are for several replicas in one data centre.
 
-    tls: TLS files (default: not encrypted).
-    max_attempts: most attempts for a request that finds no server, or one that is shutting down. All of them share the
-        call's deadline.
-    backoff_s, max_backoff_s: wait before the second attempt, and the longest wait. Waits double and have jitter.
-    max_reconnect_s: longest time between two attempts to restore a lost connection. It is short, so that a server that
-        comes back is found while a request is still being retried.
-    keepalive_s: time without an answer after which a connection with waiting calls is pinged.
-    keepalive_timeout_s: time without a reply to the ping after which the connection is closed.
-    max_message_bytes: largest request and largest answer.
-    max_in_flight: most requests of this client that the server has at once. "adaptive" finds it: it starts at 16, grows
-        while it is used, and shrinks when requests take more than half of their deadline. A request over the limit
-        waits for up to a quarter of its deadline, and then raises Overloaded. A whole number is a fixed limit. None is
-        no limit: an overloaded server then computes answers for callers that have given up.
+    - `tls`: TLS files (default: not encrypted).
+    - `max_attempts`: most attempts for a request that finds no server, or one that is shutting down. All of them share
+      the call's deadline.
+    - `backoff_s`, `max_backoff_s`: wait before the second attempt, and longest wait. Waits double and have jitter.
+    - `max_reconnect_s`: longest time between two attempts to restore a lost connection. It is short, so that a server
+      that comes back is found while a request is still being retried.
+    - `keepalive_s`: time without an answer after which a connection with waiting calls is pinged.
+    - `keepalive_timeout_s`: time without a reply to the ping after which the connection is closed.
+    - `max_message_bytes`: largest request and largest answer.
+    - `max_in_flight`: most requests of this client that the server has at once. "adaptive" finds it: it starts at 16,
+      grows while it is used, and shrinks when requests take more than half of their deadline. A request over the limit
+      waits for up to a quarter of its deadline, and then raises Overloaded. A whole number is a fixed limit. None is no
+      limit: an overloaded server then computes answers for callers that have given up.
     """
 
     tls: TLS | None = None

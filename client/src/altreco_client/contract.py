@@ -64,4 +64,4 @@ MAX_BATCH_SIZE = 32
 """Most rows in one request, as in the committed model configs."""
 
 LABELS_FILE = "tags.txt"
-"""Name of the vocabulary file beside the classifier's config: one tag per line, in the order of the TAGS tensor."""
+"""Name of the vocabulary file next to the classifier's config: one tag per line, in the order of the TAGS tensor."""

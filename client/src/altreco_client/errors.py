@@ -1,18 +1,20 @@
-"""The errors of this package:
+"""The errors of this package.
 
-AltrecoError
-|- InvalidRequest (ValueError)      a mistake in the arguments or in the use of the client; nothing was sent
-|  |- InvalidImage                  not an image, truncated, too large
-|  `- InvalidHistory                not a history, or a count that is negative, not finite or beyond float32
-|     `- UnknownTag                 a tag outside the server's vocabulary
-`- ServerError                      the server could not answer
-   |- Unavailable (ConnectionError) no server, or it is shutting down: try again later
-   |  `- TLSFailed                  the TLS handshake failed: look at the certificates
-   |- DeadlineExceeded (TimeoutError)
-   |- Overloaded                   the server has too much to do: ask again later, or add replicas
-   |- ServerFailed                  the server failed while answering: look at its log
-   |- ServerRejected                the server refused the request
-   `- ContractMismatch              the server speaks another version of the contract than the client
+Catch `InvalidRequest` for mistakes of the caller, and `ServerError` for a server that could not answer.
+
+    AltrecoError
+    |- InvalidRequest (ValueError)      a mistake in the arguments or in the use of the client; nothing was sent
+    |  |- InvalidImage                  not an image, truncated, too large
+    |  `- InvalidHistory                not a history, or a count that is negative, not finite or beyond float32
+    |     `- UnknownTag                 a tag outside the server's vocabulary
+    `- ServerError                      the server could not answer
+       |- Unavailable (ConnectionError) no server, or it is shutting down: try again later
+       |  `- TLSFailed                  the TLS handshake failed: look at the certificates
+       |- DeadlineExceeded (TimeoutError)
+       |- Overloaded                    the server has too much to do: ask again later, or add replicas
+       |- ServerFailed                  the server failed while answering: look at its log
+       |- ServerRejected                the server refused the request
+       `- ContractMismatch              the server speaks another version of the contract than the client
 """
 
 from __future__ import annotations

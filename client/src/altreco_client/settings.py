@@ -22,17 +22,17 @@ REQUEST_ID = re.compile(r"[!-~]{1,128}")
 class ClientSettings(TypedDict, total=False):
     """The keyword arguments of both clients' constructors.
 
-    model_name: the ensemble's name (default: tag_recommender).
-    deadline_s: seconds for each call, unless the call sets its own (default: 5). Waiting for
-        `Channel.max_in_flight` may take a quarter of it; then the call raises Overloaded.
-    max_pixels: largest accepted picture, width x height; a larger one is InvalidImage (default: MAX_PIXELS).
-    max_batch_size: rows in one request; a larger batch is sent in parts. It may not exceed the limit in the server's
-        model configs (default: 32, the limit in the committed ones).
-    channel: TLS, retries, keepalive and limits.
-    headers: gRPC metadata to send with every request, such as a key.
-    on_call: a function that is called with a CallReport after every call, in the thread that made the call.
-    opentelemetry: record a span and a duration for every call; needs `pip install 'altreco-client[opentelemetry]'`.
-    vocabulary_check_s: seconds between two comparisons of the whole vocabulary with the server's (default: 60).
+    - `model_name`: the ensemble's name (default: tag_recommender).
+    - `deadline_s`: seconds for each call, unless the call sets its own (default: 5). Waiting for
+      `Channel.max_in_flight` may take a quarter of it; then the call raises Overloaded.
+    - `max_pixels`: largest accepted picture, width x height; a larger one raises InvalidImage (default: 64 million).
+    - `max_batch_size`: rows in one request; a larger batch is sent in parts. It may not exceed the limit in the
+      server's model configs (default: 32, the limit in the committed ones).
+    - `channel`: TLS, retries, keepalive and limits.
+    - `headers`: gRPC metadata to send with every request, such as a key.
+    - `on_call`: a function that is called with a CallReport after every call, in the thread that made the call.
+    - `opentelemetry`: record a span and a duration for every call; needs `pip install 'altreco-client[opentelemetry]'`.
+    - `vocabulary_check_s`: seconds between two comparisons of the whole vocabulary with the server's (default: 60).
     """
 
     model_name: str
@@ -49,14 +49,15 @@ class ClientSettings(TypedDict, total=False):
 class Options(TypedDict, total=False):
     """The options of every `recommend...` method.
 
-    deadline_s: seconds for the whole call, including image decoding, waiting and retries (default: the client's).
-    unknown_tags: "error" raises UnknownTag for history tags that the server does not know, "ignore" leaves them out and
-        lists them in the Recommendation (default: "ignore" for a TagHistory, whose tags may be older than the
-        vocabulary, and "error" for any other mapping, where an unknown tag is probably a typing error).
-    fallback: "history" returns the user's own most frequent tags if the server cannot answer in time; the
-        Recommendation's `fallback` is then the error.
-    request_id: an id for Triton's log and for error messages, 1 to 128 printable ASCII characters (default: random).
-    headers: gRPC metadata to send in addition to the client's.
+    - `deadline_s`: seconds for the whole call, including image decoding, waiting and retries (default: the client's).
+    - `unknown_tags`: "error" raises UnknownTag for history tags that the server does not know, "ignore" leaves them out
+      and lists them in the Recommendation (default: "ignore" for a TagHistory, whose tags may be older than the
+      vocabulary, and "error" for any other mapping, where an unknown tag is probably a typing error).
+    - `fallback`: "history" returns the user's own most frequent tags if the server is down, late, overloaded or
+      failing; the Recommendation's `fallback` is then the error.
+    - `request_id`: an id for Triton's log and for error messages, 1 to 128 printable ASCII characters (default:
+      random).
+    - `headers`: gRPC metadata to send in addition to the client's.
     """
 
     deadline_s: float | None

@@ -33,9 +33,9 @@ class TagRecommender:
 
     Threads may share a client. Processes may not, because gRPC does not survive a fork.
 
-    url: host:port of Triton's gRPC endpoint. For several replicas, used in turn: dns:///name:8001 or
-        ipv4:10.0.0.1:8001,10.0.0.2:8001.
-    settings: the keyword arguments in `altreco_client.ClientSettings`, such as deadline_s, channel and headers.
+    - `url`: host:port of Triton's gRPC endpoint. For several replicas, used in turn: dns:///name:8001 or
+      ipv4:10.0.0.1:8001,10.0.0.2:8001.
+    - `settings`: the keyword arguments in `altreco_client.ClientSettings`, such as deadline_s, channel and headers.
 
     Every call raises InvalidRequest or one of its subclasses for the caller's mistakes, and a subclass of ServerError
     if the server cannot answer; see `altreco_client.errors`.

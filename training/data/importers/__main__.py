@@ -65,8 +65,12 @@ def _add_nus_wide(parser: argparse.ArgumentParser) -> None:
 
 def _add_parallel_text(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(layout=ParallelText)
-    parser.add_argument("--train", type=Path, nargs=3, required=True, metavar=("IMAGES", "TAGS", "USERS"))
-    parser.add_argument("--test", type=Path, nargs="+", default=(), metavar="FILE", help="IMAGES TAGS [USERS]")
+    parser.add_argument(
+        "--train", type=Path, nargs=3, required=True, metavar=("IMAGES", "TAGS", "USERS"), help="train split"
+    )
+    parser.add_argument(
+        "--test", type=Path, nargs="+", default=(), metavar="FILE", help="test split: IMAGES TAGS [USERS]"
+    )
     parser.add_argument("--vocabulary", dest="vocabulary_file", type=Path, required=True, help="one tag per line")
     parser.add_argument("--strip-prefix", default="", help="prefix to remove from the images' paths")
 

@@ -18,7 +18,7 @@ THREADS = 16
 def unusable_images(
     rows: duckdb.DuckDBPyConnection, folder: Path, progress: tqdm
 ) -> Iterator[tuple[list[int], list[str]]]:
-    """Yield unusable rows and their problems (names in Report), some at a time, of a query for (row, image path)."""
+    """Check the images of a query for (row, image path); yield unusable rows and their problems (names in Report)."""
     with ThreadPoolExecutor(THREADS) as pool, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PIL's warnings about odd files; images that are too large are refused below
         while some := rows.fetchmany(IMAGES_AT_ONCE):

@@ -20,7 +20,7 @@ LOGGER = logging.getLogger("altreco_client")
 
 @dataclass(frozen=True, kw_only=True)
 class CallReport:
-    """The result of a call.
+    """What happened in one call.
 
     `method` is the name of the client's method, `pictures` and `users` are the numbers of images and histories.
     `duration_s` is in seconds. For `waited_s` of them the client had as many requests in flight as `in_flight_limit`

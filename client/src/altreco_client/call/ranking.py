@@ -1,4 +1,4 @@
-"""Ranking by the server. No answer is used whose counts were in the order of another vocabulary."""
+"""Ranking by the server. An answer is used only if its counts were in the order of the server's vocabulary."""
 
 from __future__ import annotations
 

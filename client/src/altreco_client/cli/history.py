@@ -91,7 +91,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     show.set_defaults(run_history=_show)
 
     add = actions.add_parser("add", parents=[file], help="add a picture's tags; a missing file starts a new history")
-    add.add_argument("tags", nargs="+", metavar="TAG")
+    add.add_argument("tags", nargs="+", metavar="TAG", help="a tag of the picture")
     add.set_defaults(run_history=_add)
 
     merge = actions.add_parser("merge", parents=[file], help="add another history's counts")

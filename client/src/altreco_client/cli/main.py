@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
 from collections.abc import Sequence
 from importlib import metadata
@@ -25,6 +26,7 @@ from .wording import in_options
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Return 0, or 1 with the error on stderr."""
     arguments = _parser().parse_args(argv)
+    logging.getLogger("altreco_client").addHandler(logging.NullHandler())  # the command says itself what is logged
     try:
         if arguments.command == "history":
             run_history(arguments)
@@ -138,7 +140,7 @@ def _parser() -> argparse.ArgumentParser:
         "doctor", parents=[server], help="check the server and show where a request spends its time"
     )
     doctor.add_argument(
-        "image", nargs="?", metavar="IMAGE", help="image to send, whose decoding is timed too (default: noise)"
+        "image", nargs="?", metavar="IMAGE", help="image to send, whose decoding is timed too (default: random noise)"
     )
     doctor.set_defaults(run=_doctor)
 

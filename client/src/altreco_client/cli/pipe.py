@@ -14,7 +14,7 @@ READER_LEFT = 128 + 13
 
 @contextmanager
 def quiet_pipe() -> Iterator[None]:
-    """Exit with READER_LEFT and without a word if nobody reads stdout any more; a decorator for a command's `main`.
+    """Exit with READER_LEFT, printing nothing, if nobody reads stdout any more; a decorator for a command's `main`.
 
     SIGPIPE's default action would do the same, but also end the process when a server closes a socket.
     """
