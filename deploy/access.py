@@ -1,6 +1,8 @@
 """Connections to servers that require TLS, a client certificate or the admin key."""
 
 import argparse
+import ipaddress
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,19 +25,44 @@ class Access:
 
     def connect(self, url: str) -> triton.InferenceServerClient:
         """Create NVIDIA's client for host:port; it sends the headers with every call. Raises InvalidRequest."""
+        self._check_secrets(url)
         client = triton.InferenceServerClient(url, creds=self.tls.credentials() if self.tls else None)
         client.register_plugin(self._add_headers)
         return client
 
     def recommender(self, url: str, **settings: Any) -> TagRecommender:
         """Create a TagRecommender with these `settings`; raises InvalidRequest."""
+        self._check_secrets(url)
         return TagRecommender(url, channel=Channel(tls=self.tls), headers=dict(self.headers), **settings)
+
+    def _check_secrets(self, url: str) -> None:
+        """Raise InvalidRequest if the admin key would leave this machine without TLS."""
+        if self.tls is None and ADMIN_KEY in dict(self.headers) and not is_loopback(url):
+            raise InvalidRequest(
+                f"the admin key would go to {url} unencrypted: give --tls or --ca, or forward the port to localhost"
+            )
 
     def _add_headers(self, request: Any) -> None:
         request.headers = {**request.headers, **dict(self.headers)}
 
 
 PLAIN = Access()
+
+
+def is_loopback(url: str) -> bool:
+    """Whether host:port, or every address of a gRPC target, is this machine."""
+    scheme, _, rest = url.rpartition("/") if url.startswith("dns:") else url.partition(":")
+    if scheme == "unix":
+        return True
+    addresses = rest.split(",") if scheme in ("ipv4", "ipv6") or scheme.startswith("dns") else [url]
+    return all(_is_loopback_host(address.rpartition(":")[0].strip("[]")) for address in addresses)
+
+
+def _is_loopback_host(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def add_access_options(parser: argparse.ArgumentParser) -> None:
@@ -60,6 +87,8 @@ def access_of(arguments: argparse.Namespace) -> Access:
         tls = TLS(root_certificates=ca, certificate=certificate, private_key=key)
     if arguments.admin_key_file is not None:
         headers |= {ADMIN_KEY: _read_key(arguments.admin_key_file)}
+    if arguments.key:
+        check_secret_file(Path(arguments.key), "--key")
     return Access(tls=tls, headers=tuple(headers.items()))
 
 
@@ -76,7 +105,18 @@ def advice(message: str) -> str:
     return ""
 
 
+def check_secret_file(file: Path, option: str) -> None:
+    """Raise InvalidRequest if other users of this machine may read or write the file. The file's group may."""
+    try:
+        mode = stat.S_IMODE(file.stat().st_mode)
+    except OSError:
+        return  # whoever reads it says that it is missing
+    if mode & stat.S_IRWXO:
+        raise InvalidRequest(f"{option} {file} has mode {mode:04o}, open to other users: run `chmod 600 {file}`")
+
+
 def _read_key(file: Path) -> str:
+    check_secret_file(file, "--admin-key-file")
     try:
         key = file.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as error:

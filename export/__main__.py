@@ -20,6 +20,7 @@ from export.config import released_version
 from export.errors import ExportError
 from export.manifest import PRECISIONS, to_json
 from export.repository import find_manifest, find_version
+from export.untrusted import printable
 from training.errors import TrainingError
 from training.presets import SIZES
 
@@ -29,14 +30,19 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command and return the exit code: 0, or 1 with the reason on stderr."""
     arguments = _parser().parse_args(argv)
     try:
-        print(arguments.run(arguments))
+        print(_printable_lines(arguments.run(arguments)))
     except (ExportError, TrainingError, InvalidRequest) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_printable_lines(str(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("stopped; the serving release is unchanged", file=sys.stderr)
         return 130
     return 0
+
+
+def _printable_lines(text: str) -> str:
+    """Keep control characters of file names and of a server's words from the terminal."""
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def _release(arguments: argparse.Namespace) -> str:
@@ -93,7 +99,13 @@ def _verify(arguments: argparse.Namespace) -> str:
     from export.verify import verify, verify_served  # noqa: PLC0415
 
     if arguments.url is None:
-        verified = verify(arguments.repository, arguments.version, allowed=arguments.allowed, variant=arguments.variant)
+        verified = verify(
+            arguments.repository,
+            arguments.version,
+            allowed=arguments.allowed,
+            variant=arguments.variant,
+            public_key=arguments.public_key,
+        )
         return str(verified)
     served = verify_served(
         arguments.repository,
@@ -103,6 +115,12 @@ def _verify(arguments: argparse.Namespace) -> str:
         access=access_of(arguments),
     )
     return str(served)
+
+
+def _sign(arguments: argparse.Namespace) -> str:
+    from export.signature import sign  # noqa: PLC0415
+
+    return f"signed {arguments.repository}: {sign(arguments.repository, arguments.private_key)}"
 
 
 def _rollout(arguments: argparse.Namespace) -> str:
@@ -196,14 +214,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_access_options(command)
 
-    command = commands.add_parser("verify", parents=[shared], help="check the files of a release, or a running server")
-    command.set_defaults(run=_verify)
-    _add_allowed(command)
-    _add_variant(command)
-    command.add_argument("--version", type=int, help="release number (default: the pinned release)")
-    command.add_argument("--url", help="host:port of Triton's gRPC endpoint: replay the golden set on this server")
-    add_access_options(command)
-
+    _add_verify(commands, shared)
     command = commands.add_parser("rollout", parents=[shared], help="switch a running server without a failed request")
     command.set_defaults(run=_rollout)
     _add_allowed(command)
@@ -219,9 +230,33 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_access_options(command)
 
+    _add_sign(commands, shared)
     _add_probe(commands)
     _add_random(commands)
     return parser
+
+
+def _add_verify(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", shared: argparse.ArgumentParser
+) -> None:
+    command = commands.add_parser("verify", parents=[shared], help="check the files of a release, or a running server")
+    command.set_defaults(run=_verify)
+    _add_allowed(command)
+    _add_variant(command)
+    command.add_argument("--version", type=int, help="release number (default: the pinned release)")
+    command.add_argument(
+        "--public-key", type=Path, metavar="PEM", help="refuse a repository that was not signed with this key's pair"
+    )
+    command.add_argument("--url", help="host:port of Triton's gRPC endpoint: replay the golden set on this server")
+    add_access_options(command)
+
+
+def _add_sign(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", shared: argparse.ArgumentParser) -> None:
+    command = commands.add_parser("sign", parents=[shared], help="sign the repository as a cluster will read it")
+    command.set_defaults(run=_sign)
+    command.add_argument(
+        "--private-key", type=Path, required=True, metavar="PEM", help="EC key (P-256, P-384 or P-521), unencrypted"
+    )
 
 
 def _add_probe(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -6,14 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
+from export.checks import check_release
 from export.errors import ExportError, ReleaseError
 from export.gate import Gate
 from export.golden import load_golden_set
-from export.manifest import ReleaseManifest
+from export.manifest import ReleaseManifest, check_contract
 from export.repository import (
     Version,
-    check_contract,
-    check_files,
     discard,
     discard_leftovers,
     find_manifest,
@@ -25,6 +24,7 @@ from export.repository import (
     restore,
     versions,
 )
+from export.tree import foreign
 
 HASH = 12
 """Number of characters of a hash that are shown."""
@@ -35,6 +35,7 @@ EXPLAINED = {
     "withdrawn": "a server could not load it; a rollback or rollout to it tries again",
     "pruned": "only its manifest is left",
     "unfinished": "its publishing was interrupted; the next release or prune removes it",
+    "damaged": "its release.json is not one that this project writes; `verify --version` says why",
     "foreign": "it has no release.json: this project did not publish it and leaves it alone",
 }
 
@@ -51,6 +52,8 @@ def list_releases(repository: Path) -> str:
     rows.extend(_row(repository, version) for version in found)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    if others := [name for name in foreign(repository) if "/" not in name]:
+        lines.append(f"no part of a release: {', '.join(others)}")
     return "\n".join(lines)
 
 
@@ -83,7 +86,7 @@ def rollback(repository: Path, to: int) -> str:
         try:
             check_contract(version.manifest)
             restore(repository, to)
-            check_files(repository, version.manifest)
+            check_release(repository, version.manifest)
             pin(repository, to)
         except OSError as error:
             raise ExportError(f"cannot write to {repository}: {error}; the pinned release is unchanged") from error

@@ -11,11 +11,15 @@ from pathlib import Path
 import onnx
 from altreco_client import contract
 from google.protobuf import text_format
+from google.protobuf.message import DecodeError
 from tritonclient.grpc import model_config_pb2 as pb
 
-from export.errors import ConfigError
+from export.errors import ConfigError, ReleaseError
+from export.tree import check_fields
+from export.untrusted import read_file
 
 CONFIG_FILE = "config.pbtxt"
+MOST_BYTES = 2**20
 VARIANTS = "configs/*.pbtxt"
 ENSEMBLE_HEADER = """\
 # The ensemble that clients call. It belongs to the release: `python -m export release` writes it, and it pins exactly
@@ -43,12 +47,14 @@ def read_config(repository: Path, model: str) -> pb.ModelConfig:
 def parse_config(path: Path) -> pb.ModelConfig:
     """Parse one config file. Raises ConfigError."""
     try:
-        return text_format.Parse(path.read_text(encoding="utf-8"), pb.ModelConfig())
+        return text_format.Parse(read_file(path, MOST_BYTES).decode(), pb.ModelConfig())
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ConfigError(f"no {path}: expected a Triton model repository with {_names()}") from error
+    except ReleaseError as error:
+        raise ConfigError(str(error)) from error
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    except (text_format.ParseError, UnicodeDecodeError) as error:
+    except (text_format.ParseError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{path} is not a valid model configuration: {error}") from error
 
 
@@ -84,7 +90,12 @@ def check_config(repository: Path, model: str, onnx_file: Path) -> None:
 
     Raises ConfigError for the first field that differs.
     """
-    graph = onnx.load(onnx_file, load_external_data=False).graph
+    try:
+        graph = onnx.load(onnx_file, load_external_data=False).graph
+    except DecodeError as error:
+        raise ConfigError(f"{onnx_file} is not an ONNX file: {error}") from error
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in graph.initializer):
+        raise ConfigError(f"{onnx_file}: expected all weights inside the file, found a reference to another file")
     inputs, outputs = ({value.name: _of_onnx(value) for value in values} for values in (graph.input, graph.output))
     for path in config_files(repository, model):
         _check_signature(path, parse_config(path), model, inputs, outputs)
@@ -108,9 +119,22 @@ def check_repository(repository: Path) -> None:
             _check_serving(path, config, request)
             _check_warmup(path, config, inputs)
             _check_tensorrt(path, config)
+            check_fields(path, config)
     for path in config_files(repository, contract.TAG_RECOMMENDER.name)[1:]:
         raise ConfigError(
             f"{path}: expected no variant of the ensemble, found one: Triton would read it instead of the pinned config"
+        )
+
+
+def check_ensemble(repository: Path) -> None:
+    """Raise ConfigError unless the ensemble's config is what `export` writes for the version that it pins."""
+    path = repository / contract.TAG_RECOMMENDER.name / CONFIG_FILE
+    found = parse_config(path)
+    pinned = [*found.version_policy.specific.versions]
+    if len(pinned) != 1 or found != text_format.Parse(ensemble_config(repository, pinned[0]), pb.ModelConfig()):
+        raise ConfigError(
+            f"{path}: expected what `export` writes for one pinned release and the components' configs, found another "
+            "config: restore it, or release or roll out again"
         )
 
 

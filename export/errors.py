@@ -5,7 +5,8 @@ ExportError
 |- VocabularyError    a vocabulary is malformed or differs from the served one
 |- GateError          a release gate exceeded its tolerance
 |- GoldenSetError     a golden set is missing, damaged or of another release
-|- ReleaseError       a release is missing or incomplete
+|- ReleaseError       a release is missing, incomplete or not what `export` writes
+|- SignatureError     a release is not signed, or not with this key, or was changed
 |- RepositoryBusy     another command is writing to the repository
 `- ServerFailure      a running server does not answer or answers wrongly
    `- LoadRefused     a running server refused to load a version of a model
@@ -40,7 +41,11 @@ class GoldenSetError(ExportError):
 
 
 class ReleaseError(ExportError):
-    """A release is missing or incomplete."""
+    """A release is missing, incomplete or not what `export` writes."""
+
+
+class SignatureError(ExportError):
+    """A release is not signed, or not with this key, or was changed since."""
 
 
 class RepositoryBusy(ExportError):

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from deploy.access import PLAIN, Access
 from deploy.local import ServerError, on_free_ports, serve
-from export.errors import ExportError, GateError
+from export.errors import ExportError, GateError, ReleaseError
 from export.gate import Gate
 from export.golden import BATCH_SIZES, GoldenSet, Inputs, Recommender, replay
+from export.manifest import ReleaseManifest
 from export.served import connected, ensemble_recommender
 
 PYTORCH, SERVED, QUALITY = "PyTorch to ONNX Runtime", "ONNX Runtime to served ensemble", "precision@5 lost"
@@ -37,6 +38,22 @@ TOLERANCES = {
     # Rounding moves single scores; only the quality gate tells whether it costs tags. A wrong model differs by more.
     "int8": Tolerance(0.5, 2e-2),
 }
+
+
+def allowed_of(manifest: ReleaseManifest, allowed: float | None = None) -> float:
+    """The largest accepted difference of a served release: `allowed`, or else what its manifest says.
+
+    Raises ReleaseError if the manifest allows more than its precision's tolerance, or a gate was not passed.
+    """
+    tolerance = TOLERANCES[manifest.precision]
+    for name, most in ((PYTORCH, tolerance.pytorch), (SERVED, tolerance.served), (QUALITY, QUALITY_ALLOWED)):
+        gate = manifest.gate(name)
+        if not gate.passed or gate.allowed > most:
+            raise ReleaseError(
+                f"release {manifest.version}: its manifest says {gate.measured:g} of {gate.allowed:g} for {name!r}, "
+                f"expected at most {most:g} in {manifest.precision}: release the checkpoint again"
+            )
+    return manifest.gate(SERVED).allowed if allowed is None else allowed
 
 
 def pytorch_gate(pytorch: Recommender, inputs: Inputs, onnx: Recommender, precision: str) -> Gate:

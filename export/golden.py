@@ -1,6 +1,9 @@
 """The golden set of a release: real inputs, and the answers of its models at the time of the export."""
 
+import math
+import re
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +13,19 @@ from altreco_client import contract
 from numpy.typing import NDArray
 
 from export.errors import GoldenSetError
+from export.untrusted import printable
 
 GOLDEN_FILE = "golden.npz"
 BATCH_SIZES = (1, 3, 8)
 """None of them is the size that the export was traced with. 3 does not divide the set, so its last batch is smaller."""
+
+MOST_INPUTS, MOST_BYTES = 100, 256 * 2**20
+"""Limits of a golden set that is read; at most so many bytes after unpacking."""
+DTYPES = {"version": "<i8", "names": "<U[0-9]+", "image": r"\|u1", "counts": "<f4", "tags": "<f4"}
+"""Each array's dtype as numpy.dtype.str, a pattern."""
+
+UNREADABLE = (OSError, ValueError, KeyError, EOFError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error)
+"""What zipfile and numpy raise for a damaged file."""
 
 Recommender = Callable[[NDArray[np.uint8], NDArray[np.float32]], NDArray[np.float32]]
 """Maps IMAGE uint8 [batch, 224, 224, 3] and USER_TAG_COUNTS float32 [batch, N] to TAGS float32 [batch, N]."""
@@ -78,17 +90,44 @@ def save_golden_set(path: Path, golden: GoldenSet) -> None:
 def load_golden_set(path: Path, *, version: int) -> GoldenSet:
     """Read release `version`'s golden set. Raises GoldenSetError if it is missing, damaged or another release's."""
     try:
+        _check_headers(path)
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             found = int(arrays["version"])
-            inputs = Inputs(names=tuple(map(str, arrays["names"])), image=arrays["image"], counts=arrays["counts"])
+            names = tuple(printable(str(name)) for name in arrays["names"])
+            inputs = Inputs(names=names, image=arrays["image"], counts=arrays["counts"])
             golden = GoldenSet(version=found, inputs=inputs, tags=arrays["tags"])
     except FileNotFoundError as error:
         raise GoldenSetError(f"no golden set at {path}; was release {version} pruned?") from error
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise GoldenSetError(f"{path} is not a readable golden set: {error}") from error
-    count = len(inputs.names)
-    if inputs.image.shape != (count, *contract.IMAGE.dims) or inputs.counts.shape != golden.tags.shape:
-        raise GoldenSetError(f"{path}: images {inputs.image.shape} and counts {inputs.counts.shape} do not match")
+    except UNREADABLE as error:
+        raise GoldenSetError(f"{path} is not a readable golden set: {printable(str(error))[:200]}") from error
     if found != version:
         raise GoldenSetError(f"{path} belongs to release {found}, expected release {version}'s")
     return golden
+
+
+def _check_headers(path: Path) -> None:
+    """Raise ValueError unless the arrays have the shapes and dtypes of a golden set. Unpacks only their headers."""
+    if not path.is_file():
+        raise FileNotFoundError(path)
+    shapes, size = {}, 0
+    with zipfile.ZipFile(path) as archive:
+        for name, pattern in DTYPES.items():
+            with archive.open(f"{name}.npy") as file:
+                if np.lib.format.read_magic(file) != (1, 0):
+                    raise ValueError(f"{name}: expected version 1.0 of numpy's format")
+                shapes[name], _, dtype = np.lib.format.read_array_header_1_0(file)
+            size += math.prod(shapes[name]) * dtype.itemsize
+            if not re.fullmatch(pattern, dtype.str):
+                raise ValueError(f"{name}: expected dtype {pattern}, found {dtype.str}")
+    count, tags = shapes["tags"] if len(shapes["tags"]) == 2 else (0, 0)
+    expected = {
+        "version": (),
+        "names": (count,),
+        "image": (count, *contract.IMAGE.dims),
+        "counts": (count, tags),
+        "tags": (count, tags),
+    }
+    if shapes != expected or not 1 <= count <= MOST_INPUTS or size > MOST_BYTES:
+        raise ValueError(
+            f"expected 1 to {MOST_INPUTS} images, counts and tags of at most {MOST_BYTES:,} bytes, found {shapes}"
+        )

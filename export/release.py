@@ -22,7 +22,7 @@ from export.config import (
     check_vocabulary_size,
     ensemble_config,
 )
-from export.errors import ExportError, VocabularyError
+from export.errors import ExportError, ReleaseError, VocabularyError
 from export.gate import Gate
 from export.golden import GoldenSet, Recommender, save_golden_set
 from export.graph.onnx_files import onnx_recommender
@@ -32,7 +32,6 @@ from export.graph.split import split
 from export.manifest import Precision, ReleaseManifest, to_json
 from export.quality import golden_inputs, precision_at_5, torch_recommender
 from export.repository import (
-    check_contracts,
     discard_leftovers,
     golden_file,
     label_lines,
@@ -110,7 +109,7 @@ def release(checkpoint_path: Path, repository: Path, options: Options = DEFAULT)
     _check_labels(repository, checkpoint)
     digest = sha256(checkpoint_path)
     with locked(repository):
-        check_contracts(repository)
+        _check_contracts(repository)
         current = next((version.manifest for version in versions(repository) if version.state == "current"), None)
         if current and (current.checkpoint_sha256, current.precision) == (digest, options.precision):
             return Release(repository, current, new=False)
@@ -246,4 +245,19 @@ def _check_labels(repository: Path, checkpoint: Checkpoint) -> None:
         raise VocabularyError(
             f"{labels} holds another vocabulary than the checkpoint's ({len(checkpoint.vocabulary)} tags). "
             "Each vocabulary needs its own repository: make one with `.venv/bin/python -m export init`"
+        )
+
+
+def _check_contracts(repository: Path) -> None:
+    """Raise ReleaseError if weights of another version of the contract are in the repository.
+
+    Triton would load them with the present configs, and refuse to serve the model.
+    """
+    weights = [version for version in versions(repository) if version.state in ("current", "ready")]
+    others = [str(each.number) for each in weights if each.manifest and each.manifest.contract != contract.VERSION]
+    if others:
+        raise ReleaseError(
+            f"{repository} has releases of an older contract than {contract.VERSION}: {', '.join(others)}. Releases of "
+            "both need their own repositories and servers: make one with `python -m export init DIRECTORY --vocabulary "
+            f"{labels_file(repository)}`"
         )

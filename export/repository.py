@@ -24,13 +24,13 @@ from altreco_client import contract
 from export.config import CONFIG_FILE, ensemble_config, read_config, released_version
 from export.errors import ExportError, ReleaseError, RepositoryBusy
 from export.golden import GOLDEN_FILE, GoldenSet, load_golden_set
-from export.manifest import MANIFEST_FILE, ReleaseManifest, read_manifest
+from export.manifest import MANIFEST_FILE, MODEL_FILE, ReleaseManifest, check_contract, read_manifest
+from export.tree import VERSION, check_links
 
-MODEL_FILE = "model.onnx"
 STAGING = ".staging"
 LOCK_FILE = ".lock"
 
-State = Literal["current", "ready", "withdrawn", "pruned", "unfinished", "foreign"]
+State = Literal["current", "ready", "withdrawn", "pruned", "unfinished", "damaged", "foreign"]
 """State of a version.
 
 current       pinned by the ensemble
@@ -38,6 +38,7 @@ ready         complete
 withdrawn     complete, but moved to where no server looks
 pruned        only the manifest is left
 unfinished    publishing was interrupted
+damaged       has a manifest that cannot be read
 foreign       has no manifest
 """
 
@@ -49,18 +50,24 @@ class Version:
     number: int
     state: State
     manifest: ReleaseManifest | None
-    """None for a foreign version."""
+    """None for a foreign and for a damaged version."""
+    problem: str = ""
+    """What is wrong with a damaged version."""
 
 
 @contextmanager
 def locked(repository: Path) -> Iterator[None]:
-    """Lock the repository for writing. Raises RepositoryBusy if another process has it, ExportError if unwritable."""
+    """Lock the repository for writing.
+
+    Raises RepositoryBusy if another process has it, ReleaseError if it holds links, ExportError if it is not writable.
+    """
     path = ensemble_folder(repository) / LOCK_FILE
+    check_links(repository)
     try:
-        file = path.open("w")
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     except OSError as error:
         raise ExportError(f"cannot write to {repository}: {error.strerror}; nothing was changed") from error
-    with file:
+    with open(descriptor, "r+b") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -71,7 +78,7 @@ def locked(repository: Path) -> Iterator[None]:
 
 
 def versions(repository: Path) -> list[Version]:
-    """All versions in the repository, oldest first. Raises ExportError for a damaged manifest."""
+    """All versions in the repository, oldest first."""
     current = released_version(repository)
     return [_version(repository, number, current) for number in sorted(_numbers(repository))]
 
@@ -93,15 +100,20 @@ def load_release(repository: Path, number: int | None = None) -> tuple[ReleaseMa
         raise ReleaseError(f"{repository} has no release yet: `{command}` makes one")
     manifest = find_manifest(repository, number)
     check_contract(manifest)
-    return manifest, load_golden_set(golden_file(repository, number), version=number)
+    golden = load_golden_set(golden_file(repository, number), version=number)
+    if golden.tags.shape[1] != manifest.tags:
+        found = golden.tags.shape[1]
+        raise ReleaseError(f"release {number}: its manifest says {manifest.tags} tags, its golden set has {found}")
+    return manifest, golden
 
 
 def find_manifest(repository: Path, number: int) -> ReleaseManifest:
-    """The manifest of a release. Raises ReleaseError if it has none."""
-    manifest = find_version(repository, number).manifest
-    if manifest is None:
-        raise ReleaseError(f"release {number} has no {MANIFEST_FILE}: it was not published by this project's export")
-    return manifest
+    """The manifest of a release. Raises ReleaseError if it has none, or a damaged one."""
+    version = find_version(repository, number)
+    if version.manifest is None:
+        nothing = f"release {number} has no {MANIFEST_FILE}: it was not published by this project's export"
+        raise ReleaseError(version.problem or nothing)
+    return version.manifest
 
 
 def next_version(repository: Path) -> int:
@@ -152,7 +164,9 @@ def pin(repository: Path, version: int) -> None:
     """Make the ensemble pin this version, with one rename. Servers load it from then on."""
     path = ensemble_folder(repository) / CONFIG_FILE
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(ensemble_config(repository, version), encoding="utf-8")
+    partial.unlink(missing_ok=True)  # left by a process that was killed
+    with partial.open("x", encoding="utf-8") as file:
+        file.write(ensemble_config(repository, version))
     _synchronize(partial)
     partial.replace(path)
     for model in (*contract.COMPONENTS, contract.TAG_RECOMMENDER):
@@ -225,44 +239,6 @@ def ensemble_folder(repository: Path) -> Path:
     return repository / contract.TAG_RECOMMENDER.name
 
 
-def check_contract(manifest: ReleaseManifest) -> None:
-    """Raise ReleaseError for a release of another version of the contract: its models do not fit the configs."""
-    if manifest.contract != contract.VERSION:
-        raise ReleaseError(
-            f"release {manifest.version} speaks contract {manifest.contract}, expected contract {contract.VERSION}: "
-            "release its checkpoint again, or use the revision of this project that made it"
-        )
-
-
-def check_contracts(repository: Path) -> None:
-    """Raise ReleaseError if weights of another version of the contract are in the repository.
-
-    Triton would load them with the present configs, and refuse to serve the model.
-    """
-    weights = [version for version in versions(repository) if version.state in ("current", "ready")]
-    others = [str(each.number) for each in weights if each.manifest and each.manifest.contract != contract.VERSION]
-    if others:
-        raise ReleaseError(
-            f"{repository} has releases of an older contract than {contract.VERSION}: {', '.join(others)}. Releases of "
-            "both need their own repositories and servers: make one with `python -m export init DIRECTORY --vocabulary "
-            f"{labels_file(repository)}`"
-        )
-
-
-def check_files(repository: Path, manifest: ReleaseManifest) -> None:
-    """Raise ReleaseError unless the files of the release and the vocabulary have the hashes in the manifest."""
-    expected = {**manifest.files, str(labels_file(Path())): manifest.vocabulary_sha256}
-    for name, digest in expected.items():
-        path = repository / name
-        if not path.is_file():
-            raise ReleaseError(f"release {manifest.version}: {path} is missing; it cannot be served")
-        if (found := sha256(path)) != digest:
-            raise ReleaseError(
-                f"release {manifest.version}: {path} is not the file that was published: expected SHA-256 "
-                f"{digest[:12]}..., found {found[:12]}...; restore it, or release the checkpoint again"
-            )
-
-
 def sha256(path: Path) -> str:
     """Compute the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
@@ -273,7 +249,11 @@ def _version(repository: Path, number: int, current: int | None) -> Version:
     path = manifest_file(repository, number)
     if not path.exists():
         return Version(number=number, state="foreign", manifest=None)
-    return Version(number=number, state=_state(repository, number, current), manifest=read_manifest(path))
+    try:
+        manifest = read_manifest(path)
+    except ReleaseError as error:
+        return Version(number=number, state="damaged", manifest=None, problem=str(error))
+    return Version(number=number, state=_state(repository, number, current), manifest=manifest)
 
 
 def _state(repository: Path, number: int, current: int | None) -> State:
@@ -296,7 +276,7 @@ def _numbers(repository: Path) -> set[int]:
     ensemble_folder(repository)
     models = (*contract.COMPONENTS, contract.TAG_RECOMMENDER)
     folders = [path.name for model in models for path in (repository / model.name).iterdir() if path.is_dir()]
-    return {int(name) for name in folders if name.isdecimal()}
+    return {int(name) for name in folders if VERSION.fullmatch(name)}
 
 
 def _synchronize(path: Path) -> None:

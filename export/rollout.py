@@ -17,12 +17,13 @@ from tritonclient.grpc import model_config_pb2 as pb
 from tritonclient.utils import InferenceServerException
 
 from deploy.access import PLAIN, Access
-from export.config import CONFIG_FILE, check_repository, read_config, released_version
+from export.checks import check_release
+from export.config import CONFIG_FILE, read_config, released_version
 from export.errors import ConfigError, ExportError, GateError, LoadRefused, ReleaseError, ServerFailure
 from export.gate import Gate
-from export.gates import SERVED, answers_gate, require
+from export.gates import SERVED, allowed_of, answers_gate, require
 from export.golden import GoldenSet, Recommender
-from export.repository import check_files, find_version, load_release, locked, model_files, pin, restore, withdraw
+from export.repository import find_version, load_release, locked, model_files, pin, restore, withdraw
 from export.served import (
     DEADLINE_S,
     component_recommender,
@@ -80,11 +81,10 @@ def rollout(
         version, old = manifest.version, served_version(client)
         if old is not None:
             _check_old_release(repository, old)
-        allowed = manifest.gate(SERVED).allowed if allowed is None else allowed
+        allowed = allowed_of(manifest, allowed)
         with _old_release_kept(client, repository, old, version):
             restore(repository, version)
-            check_files(repository, manifest)
-            check_repository(repository)
+            check_release(repository, manifest)
             keep = {version} if old is None else {old, version}
             for model in contract.COMPONENTS:
                 say(f"load {model.name}, releases {', '.join(map(str, sorted(keep)))}")

@@ -12,6 +12,7 @@ from tritonclient.utils import InferenceServerException
 from deploy.access import PLAIN, Access, advice
 from export.errors import ServerFailure
 from export.golden import Recommender
+from export.untrusted import printable
 
 DEADLINE_S = 60.0
 """Deadline of one call. Long enough for a release's first answers on a CPU that is busy with the old release."""
@@ -29,7 +30,7 @@ def connected(url: str, access: Access = PLAIN) -> Iterator[triton.InferenceServ
         with access.connect(url) as client:
             yield client
     except InferenceServerException as error:
-        words = str(error.message())
+        words = printable(str(error.message()))[:1000]
         unavailable = "is Triton running, is this its gRPC port?" if "UNAVAILABLE" in str(error.status()) else ""
         raise ServerFailure(": ".join(filter(None, (url, words, advice(words) or unavailable)))) from error
 

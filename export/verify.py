@@ -3,36 +3,48 @@
 from pathlib import Path
 
 from deploy.access import PLAIN, Access
-from export.config import check_config, check_repository, check_variant
+from export.checks import check_pinned
+from export.config import check_config, check_variant
 from export.errors import GoldenSetError, ServerFailure
 from export.gate import Gate
-from export.gates import SERVED, answers_gate, replay_gate, require
+from export.gates import allowed_of, answers_gate, replay_gate, require
 from export.graph.onnx_files import onnx_recommender
-from export.repository import check_files, load_release, model_files
+from export.probe import check_requests
+from export.repository import load_release, model_files
 from export.served import connected, served_version
+from export.signature import check_signature
+from export.tree import check_tree
 
 FILES = "ONNX files to golden set"
 
 
 def verify(
-    repository: Path, number: int | None = None, *, allowed: float | None = None, variant: str | None = None
+    repository: Path,
+    number: int | None = None,
+    *,
+    allowed: float | None = None,
+    variant: str | None = None,
+    public_key: Path | None = None,
 ) -> Gate:
-    """Check the hashes of a release's files, their fit with the configs, and their answers to the golden set.
+    """Check that the repository holds nothing but releases, and one release's files, configs and answers.
 
     `number` defaults to the pinned release, `allowed` to the release's tolerance. With a `variant` of the configs, also
-    check that the release's precision is right for it.
+    check that the release's precision is right for it; with a `public_key`, the repository's signature.
 
-    Raises ReleaseError, GoldenSetError, ConfigError and GateError.
+    Raises ReleaseError, SignatureError, GoldenSetError, ConfigError and GateError.
     """
+    check_tree(repository)
+    if public_key:
+        check_signature(repository, public_key)
     manifest, golden = load_release(repository, number)
-    check_files(repository, manifest)
+    allowed = allowed_of(manifest, allowed)
+    check_pinned(repository, manifest)
+    check_requests(repository, golden, allowed)
     files = model_files(repository, manifest.version)
     for model, file in files.items():
         check_config(repository, model, file)
-    check_repository(repository)
     if variant:
         check_variant(repository, variant, manifest.precision)
-    allowed = manifest.gate(SERVED).allowed if allowed is None else allowed
     gate = answers_gate(FILES, golden.inputs, golden.tags, onnx_recommender(files), allowed)
     require([gate])
     return gate
@@ -55,6 +67,6 @@ def verify_served(
             f"{url} serves release {served}, the golden set is release {manifest.version}'s: "
             f"roll out, or verify release {served}"
         )
-    gate = replay_gate(url, golden, manifest.gate(SERVED).allowed if allowed is None else allowed, access)
+    gate = replay_gate(url, golden, allowed_of(manifest, allowed), access)
     require([gate])
     return gate

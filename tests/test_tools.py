@@ -44,6 +44,7 @@ def test_where_nothing_can_be_installed_each_missing_program_is_named(tmp_path: 
     assert done.stderr.splitlines()[1:] == [
         "  prometheus: apt-get install prometheus",
         "  promtool: apt-get install prometheus",
+        "  openssl: apt-get install openssl",
     ]
 
 

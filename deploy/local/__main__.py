@@ -7,6 +7,7 @@ from pathlib import Path
 
 from altreco_client.cli.pipe import quiet_pipe
 
+from deploy.access import is_loopback
 from deploy.local.errors import ServerError
 from deploy.local.server import PORT_OPTIONS, Server, ServerSettings, serve
 
@@ -22,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
         with quiet_pipe():
             settings = _settings(arguments)
             with serve(settings) as server:
-                print(_ready_line(server), *_nothing_loaded(settings), sep="\n", flush=True)
+                print(_ready_line(server, settings), *_nothing_loaded(settings), sep="\n", flush=True)
                 server.wait()
     except KeyboardInterrupt:
         return 0
@@ -31,11 +32,21 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
 
 
-def _ready_line(server: Server) -> str:
+def _ready_line(server: Server, settings: ServerSettings) -> str:
     return (
         f"Triton is ready after {server.start_s:.1f} s: gRPC {server.grpc_url}, HTTP {server.http_url}, "
-        f"metrics {server.metrics_url}, process {server.pid}; Ctrl-C stops it"
+        f"metrics {server.metrics_url}, process {server.pid}; {open_ports(settings)}Ctrl-C stops it"
     )
+
+
+def open_ports(settings: ServerSettings) -> str:
+    """The warning for ports without a key; empty where only this machine reaches them and models stay as they are."""
+    if any(flag.startswith("--grpc-restricted-protocol") for flag in settings.extra_args):
+        return ""
+    controls = "load and unload models, " if settings.model_control == "explicit" else ""
+    if not controls and is_loopback(f"{settings.host}:0"):
+        return ""
+    return f"whoever reaches its ports can {controls}register shared memory and change its log, without a key; "
 
 
 def _nothing_loaded(settings: ServerSettings) -> list[str]:

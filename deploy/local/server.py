@@ -9,6 +9,7 @@ import errno
 import http
 import http.client
 import math
+import re
 import socket
 import tempfile
 import time
@@ -24,7 +25,10 @@ from deploy.local.errors import PortInUse, RepositoryError, ServerDied, ServerSt
 from deploy.local.process import EndedAtStart, NotReady, Running, running, wait_until_ready
 
 PORT_OPTIONS = {"grpc_port": "--grpc-port", "http_port": "--http-port", "metrics_port": "--metrics-port"}
+MODELS = "models"  # in the server's own folder
 KILL_AFTER_S = 5.0  # after Triton's own exit timeout
+PLAIN_PATH = re.compile(r"[A-Za-z0-9_./-]+")  # Triton's Python backend hands its paths to a shell, unquoted
+VERSION = re.compile(r"[0-9]+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,8 +93,10 @@ def serve(settings: ServerSettings) -> Iterator[Server]:
     _check_repository(settings)
     installation = find_installation()
     with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="altreco-triton-"))).resolve()
+        temporary = tempfile.TemporaryDirectory(prefix="altreco-triton-", dir=_plain_folder())
+        folder = Path(stack.enter_context(temporary)).resolve()
         lay_out_backends(installation, folder / "backends")
+        _link_models(settings, folder / MODELS)
         try:
             server = stack.enter_context(_running(installation, _with_ports(settings), folder))
         except PortInUse:
@@ -105,8 +111,39 @@ def _check_repository(settings: ServerSettings) -> None:
     repository = settings.repository.resolve()
     if not repository.is_dir():
         raise RepositoryError(f"there is no model repository {repository}: name its folder with --repository")
-    if settings.model_control == "none" and not any(path.is_dir() for path in repository.iterdir()):
+    if settings.model_control == "none" and not _models(repository):
         raise RepositoryError(f"the model repository {repository} has no models: it needs one folder for each model")
+
+
+def _models(repository: Path) -> list[Path]:
+    """Folders with a config or a version. Triton would take others for models too, such as a volume's lost+found."""
+    return [
+        folder
+        for folder in sorted(repository.iterdir())
+        if folder.is_dir()
+        and not folder.name.startswith(".")
+        and ((folder / "config.pbtxt").exists() or any(VERSION.fullmatch(path.name) for path in folder.iterdir()))
+    ]
+
+
+def _plain_folder() -> Path:
+    """The folder for temporary files, or /tmp if the name of that one would not pass through a shell unchanged."""
+    folder = Path(tempfile.gettempdir()).resolve()
+    return folder if PLAIN_PATH.fullmatch(str(folder)) else Path("/tmp")
+
+
+def _link_models(settings: ServerSettings, link: Path) -> None:
+    """Link the repository, or each of its models, to a place whose path passes through a shell unchanged.
+
+    Under explicit control and in poll mode, models that come later have to be found.
+    """
+    repository = settings.repository.resolve()
+    if settings.model_control != "none":
+        link.symlink_to(repository)
+        return
+    link.mkdir()
+    for model in _models(repository):
+        (link / model.name).symlink_to(model)
 
 
 def _with_ports(settings: ServerSettings) -> ServerSettings:
@@ -150,7 +187,7 @@ def _running(installation: Installation, settings: ServerSettings, folder: Path)
             echo=settings.verbose,
         ) as process,
     ):
-        _wait_until_ready(process, settings, server_id=server_id)
+        _wait_until_ready(process, settings, folder, server_id=server_id)
         host = "127.0.0.1" if settings.host == "0.0.0.0" else settings.host
         yield Server(
             grpc_url=f"{host}:{settings.grpc_port}",
@@ -178,7 +215,7 @@ def _arguments(installation: Installation, settings: ServerSettings, folder: Pat
     cache = ["--cache-config", f"local,size={settings.cache_size_bytes}"] if settings.cache_size_bytes else []
     return [
         *(str(installation.executable), "--id", server_id),
-        *("--model-repository", str(settings.repository.resolve())),
+        *("--model-repository", str(folder / MODELS)),
         *("--model-control-mode", settings.model_control),
         *("--grpc-address", host, "--grpc-port", str(settings.grpc_port)),
         *("--http-address", host, "--http-port", str(settings.http_port)),
@@ -188,18 +225,30 @@ def _arguments(installation: Installation, settings: ServerSettings, folder: Pat
         *("--cache-directory", str(installation.caches), *cache),
         *("--exit-timeout-secs", str(math.ceil(settings.stop_timeout_s) or 1)),
         *(["--disable-auto-complete-config"] if settings.strict else []),
-        *settings.extra_args,
+        *(flag for given in settings.extra_args for flag in _load_flags(given, settings)),
     ]
 
 
-def _wait_until_ready(process: Running, settings: ServerSettings, *, server_id: str) -> None:
+def _load_flags(flag: str, settings: ServerSettings) -> list[str]:
+    """The flag itself; for all models, one flag for each, since Triton would count foreign folders as models."""
+    if flag != "--load-model=*":
+        return [flag]
+    return [f"--load-model={model.name}" for model in _models(settings.repository.resolve())]
+
+
+def _log(process: Running, settings: ServerSettings, folder: Path) -> str:
+    """The log, with the repository's own path."""
+    return process.log().replace(str(folder / MODELS), str(settings.repository.resolve()))
+
+
+def _wait_until_ready(process: Running, settings: ServerSettings, folder: Path, *, server_id: str) -> None:
     try:
         wait_until_ready(
             process, lambda: None if _is_ready(settings, server_id) else "not ready", settings.start_timeout_s
         )
     except EndedAtStart as error:
         raise start_error(
-            process.log(),
+            _log(process, settings, folder),
             options=_options(settings),
             repository=str(settings.repository),
             exit_code=error.exit_code,
@@ -207,7 +256,7 @@ def _wait_until_ready(process: Running, settings: ServerSettings, *, server_id: 
     except NotReady as error:
         raise StartTimeout(
             f"Triton was not ready after {settings.start_timeout_s:g} s (--start-timeout); "
-            f"the end of its log:\n  {last_errors(process.log())}"
+            f"the end of its log:\n  {last_errors(_log(process, settings, folder))}"
         ) from error
 
 

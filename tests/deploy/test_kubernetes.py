@@ -17,7 +17,7 @@ from tests.deploy.triton_flags import assert_restricted, assert_taken, complaint
 from tests.tools import require
 
 KUBERNETES = Path(__file__).parents[2] / "deploy" / "kubernetes"
-RENDERED = ("overlays/cpu", "overlays/gpu", "overlays/gpu-object-storage", "kserve")
+RENDERED = ("overlays/cpu", "overlays/gpu", "overlays/gpu-object-storage", "overlays/gpu-signed", "kserve")
 OLDEST, NEWEST = "1.30", "1.37"
 
 DNS_TTL_S = 30
@@ -161,6 +161,18 @@ def test_network_policy_admits_others_and_not_the_pod_itself(folder: str) -> Non
 def test_triton_reaches_nothing_unless_its_models_come_from_a_bucket() -> None:
     assert find(render("overlays/gpu"), "NetworkPolicy")["spec"]["egress"] == []
     assert len([d for d in render("overlays/gpu-object-storage") if d["kind"] == "NetworkPolicy"]) == 2
+
+
+def test_a_signature_is_checked_once_the_files_are_there_and_before_triton() -> None:
+    spec = pod(render("overlays/gpu-signed"))["spec"]
+    fetch, check = spec["initContainers"]
+    assert (fetch["name"], check["command"]) == ("fetch-release", ["probe.sh", "signed"])
+    (serving,) = spec["containers"]
+    assert check["image"] == serving["image"], "it has probe.sh"
+    models = [mount for mount in serving["volumeMounts"] if mount["name"] == "models"]
+    assert models == [mount for mount in check["volumeMounts"] if mount["name"] == "models"], (
+        "the files that are served"
+    )
 
 
 @pytest.mark.parametrize("folder", RENDERED)

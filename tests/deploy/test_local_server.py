@@ -5,8 +5,10 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import urllib.request
 from pathlib import Path
+from typing import Any, Literal
 
 import psutil
 import pytest
@@ -22,12 +24,14 @@ from deploy.local import (
     on_free_ports,
     serve,
 )
+from deploy.local.__main__ import open_ports
 from measure.waiting import wait_until
 from tests.deploy.conftest import Triton
 from tests.deploy.models import config, double, write_model
 
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 30
+LOAD_ALL = {"none": (), "explicit": ("--load-model=*",)}
 
 
 @pytest.fixture
@@ -213,3 +217,38 @@ def test_only_the_given_address_listens(strict_triton: Triton) -> None:
     ]
     assert len(listening) == 3
     assert {entry.laddr.ip.removeprefix("::ffff:") for entry in listening} == {"127.0.0.1"}
+
+
+@pytest.mark.parametrize("control", ["none", "explicit"])
+def test_no_path_reaches_a_shell_and_foreign_folders_are_no_models(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, control: Literal["none", "explicit"]
+) -> None:
+    marker = tmp_path / "marker"
+    monkeypatch.setenv("MARKER", str(marker))
+    odd = "für 'a $(touch${IFS}$MARKER);\""
+    moved = repository.rename(tmp_path / odd)
+    for name in ("lost+found", "..data", ".git"):
+        (moved / name).mkdir()
+    (tmp_path / f"temporary {odd}").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / f"temporary {odd}"))
+    monkeypatch.setenv("TMPDIR", tempfile.tempdir)
+    with serve(on_free_ports(moved, model_control=control, extra_args=LOAD_ALL[control], start_timeout_s=20)) as server:
+        with InferenceServerClient(server.grpc_url) as client:
+            assert client.is_model_ready("good")
+        folder = server.log_path.parent
+    assert not marker.exists()
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"model_control": "explicit"}, "can load and unload models, register shared memory and change its log"),
+        ({"host": "0.0.0.0"}, "whoever reaches its ports can register shared memory"),
+        ({}, ""),
+        ({"model_control": "explicit", "extra_args": ("--grpc-restricted-protocol=trace:admin-key=x",)}, ""),
+    ],
+)
+def test_ports_without_a_key_are_said_to_be_open(settings: dict[str, Any], said: str) -> None:
+    notice = open_ports(ServerSettings(repository=Path("model_repository"), **settings))
+    assert (said in notice) if said else notice == ""

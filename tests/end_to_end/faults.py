@@ -152,5 +152,6 @@ def make_certificates(folder: Path) -> Certificates:
         ("stranger", other.issue_cert("client@example.org")),
     ):
         leaf.private_key_pem.write_to_path(str(certificates.key(name)))
+        certificates.key(name).chmod(0o600)
         certificates.pem(name).write_bytes(b"".join(part.bytes() for part in leaf.cert_chain_pems))
     return certificates

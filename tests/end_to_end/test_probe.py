@@ -11,8 +11,8 @@ import pytest
 from altreco_client import TagHistory
 
 from export.__main__ import main
-from export.probe import FOLDER
 from export.repository import load_release
+from export.tree import PROBE_FOLDER as FOLDER
 from tests.end_to_end.conftest import Served
 from tests.end_to_end.deployed import DEPLOY, Deployed, deploying
 

@@ -9,6 +9,7 @@ from export.config import released_version
 from tests.end_to_end.deployed import KEY, manifest_flags
 from tests.end_to_end.printed import NEVER_RUN, ROOT, commands, run
 from tests.kept import Kept
+from tests.keys import make_keys
 from tests.servers import serving
 from tests.tiny import copy_configs
 
@@ -23,7 +24,9 @@ def test_every_command_does_what_it_says(kept: Kept, tmp_path: Path) -> None:
     repository, volume, key = (tmp_path / name for name in ("model_repository", "volume", "key"))
     copy_configs(repository)
     volume.mkdir()
+    signing = make_keys(tmp_path / "signing")
     key.write_text(f"{KEY}\n")
+    key.chmod(0o600)
     variables: dict[str, object] = {
         "REPOSITORY": repository,
         "VOLUME": volume,
@@ -32,6 +35,8 @@ def test_every_command_does_what_it_says(kept: Kept, tmp_path: Path) -> None:
         "RELEASE": 1,
         "NEXT_RELEASE": 2,
         "KEY_FILE": key,
+        "SIGNING_KEY": signing.private,
+        "PUBLIC_KEY": signing.public,
     }
     first = next(number for number, command in enumerate(COMMANDS) if "$URL" in command)
     for command in COMMANDS[:first]:

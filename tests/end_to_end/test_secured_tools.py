@@ -34,6 +34,7 @@ def secured(kept: Kept, tmp_path_factory: pytest.TempPathFactory) -> Iterator[De
     """In explicit control mode, with releases 1, which it serves, and 2; its certificates' folder has the key, too."""
     folder = tmp_path_factory.mktemp("secured")
     (folder / "key").write_text(f"{KEY}\n")
+    (folder / "key").chmod(0o600)
     with deploying(kept.releases(1), folder, more=("--load-model=*",), model_control="explicit") as deployed:
         shutil.copytree(kept.releases(2), deployed.models, dirs_exist_ok=True)
         pin(deployed.models, 1)
@@ -140,7 +141,7 @@ def test_a_load_whose_folder_does_not_hold_the_key(secured: Deployed, tmp_path: 
 def test_a_load_that_may_not_be(
     secured: Deployed, tmp_path: Path, command: str, options: Sequence[str], words: Sequence[str]
 ) -> None:
-    (secured.certificates.folder / "empty").touch()
+    (secured.certificates.folder / "empty").touch(0o600)
     slos = ("--slos", ROOT / "loadtest" / "slos" / "cpu.toml") if command == "capacity" else ()
     load = ("loadtest", command, "--out", tmp_path / "run", "--no-calibration", *slos)
     assert_refused(run(secured, *load, security=options), 2, *words)

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from export.catalogue import prune, rollback
+from export.checks import check_files
 from export.config import released_version
 from export.gates import replay_gate
 from export.golden import load_golden_set
 from export.release import Options, release
-from export.repository import check_files, find_version, golden_file, versions
+from export.repository import find_version, golden_file, versions
 from tests.servers import serving
 
 # Counts what changes files under the folder, and ends the process before the one of that number.

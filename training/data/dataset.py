@@ -164,5 +164,9 @@ def _read(manifest: Manifest, row: int, x: float = 0.5, y: float = 0.5) -> NDArr
 
 
 def image_path(manifest: Manifest, row: int) -> Path:
-    """Return the path of the picture's file."""
-    return manifest.root / manifest.images[row]
+    """Return the path of the picture's file. Raises DataError for one outside the data set."""
+    name = manifest.images[row]
+    path = Path(name)
+    if path.is_absolute() or ".." in path.parts:
+        raise DataError(f"picture {row} of the manifest: expected a path inside {manifest.root}, found {name!r}")
+    return manifest.root / path

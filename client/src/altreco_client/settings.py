@@ -77,7 +77,7 @@ class Settings:
     max_pixels: int = MAX_PIXELS
     max_batch_size: int = contract.MAX_BATCH_SIZE
     channel: Channel = DEFAULT_CHANNEL
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     on_call: Callable[[CallReport], None] | None = None
     opentelemetry: bool = False
     vocabulary_check_s: float = 60.0
@@ -102,7 +102,7 @@ class Request:
     unknown_tags: Literal["error", "ignore"] | None
     fallback: Literal["history"] | None
     id: str
-    headers: Mapping[str, str]
+    headers: Mapping[str, str] = field(repr=False)
 
 
 def checked_request(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -46,7 +46,7 @@ class Context:
     client: ClientState
     request: Request
     deadline: Deadline
-    headers: dict[str, str]
+    headers: dict[str, str] = field(repr=False)
     observation: Observation
 
     @property

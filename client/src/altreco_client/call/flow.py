@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
 
 from ..errors import DeadlineExceeded, InvalidRequest
@@ -65,7 +65,7 @@ class Call:
     """A method of tritonclient's InferenceServerClient, and its arguments."""
 
     method: str
-    arguments: Mapping[str, Any]
+    arguments: Mapping[str, Any] = field(repr=False)
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,9 @@ def add_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> No
 def tls(arguments: argparse.Namespace) -> TLS | None:
     """The TLS files; None: no TLS. Raises InvalidRequest."""
     files = (arguments.ca, arguments.certificate, arguments.key)
-    if not arguments.tls and not any(files):
+    if "" in files:
+        raise InvalidRequest("--ca, --certificate and --key: expected the name of a file, found an empty one")
+    if not arguments.tls and files == (None, None, None):
         return None
     if (arguments.certificate is None) != (arguments.key is None):
         raise InvalidRequest("--certificate and --key belong together: give both or neither")
