@@ -26,7 +26,7 @@ class Access:
     def connect(self, url: str) -> triton.InferenceServerClient:
         """Create NVIDIA's client for host:port; it sends the headers with every call. Raises InvalidRequest."""
         self._check_secrets(url)
-        client = triton.InferenceServerClient(url, creds=self.tls.credentials() if self.tls else None)
+        client = triton.InferenceServerClient(**Channel(tls=self.tls).client_arguments(url))
         client.register_plugin(self._add_headers)
         return client
 

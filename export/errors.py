@@ -30,8 +30,8 @@ class VocabularyError(ExportError):
 class GateError(ExportError):
     """A release gate exceeded its tolerance; `gates` holds every gate that was measured."""
 
-    def __init__(self, message: str, gates: tuple[Gate, ...]) -> None:
-        """Store the message and the gates."""
+    def __init__(self, message: str, gates: tuple[Gate, ...] = ()) -> None:
+        """Store the message and the gates; pickle passes the message alone, and sets them afterwards."""
         super().__init__(message)
         self.gates = gates
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from altreco_client import contract
+from altreco_client import Vocabulary, contract
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
@@ -49,9 +49,12 @@ def init_repository(directory: Path, vocabulary: Path, *, like: Path) -> None:
 
 
 def read_tags(path: Path) -> list[str]:
-    """Read a file with one tag per line. Raises VocabularyError with the number of an empty or repeated line."""
+    """Read a file with one tag per line; a byte-order mark before the first is none of its characters.
+
+    Raises VocabularyError with the number of a line that is no tag or a repeated one.
+    """
     try:
-        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        lines = path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n").removesuffix("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise VocabularyError(
             f"cannot read the vocabulary {path}: {error}; expected UTF-8, one tag per line"
@@ -64,7 +67,10 @@ def read_tags(path: Path) -> list[str]:
             raise VocabularyError(
                 f"{path}, line {number}: expected each tag once, found {tag!r} as in line {first[tag]}"
             )
-    return lines
+    try:
+        return list(Vocabulary(tuple(lines)).tags)
+    except ValueError as error:
+        raise VocabularyError(f"{path}, line {error}") from error
 
 
 def with_vocabulary(path: Path, old: int, new: int) -> str:

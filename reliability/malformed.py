@@ -195,7 +195,7 @@ def _send(target: Target, names: Sequence[str], senders: int, seed: int) -> dict
 def _target(server: Server, repository: Path) -> Iterator[Target]:
     request = ensemble_request(repository)
     metadata = [(f"grpc.{limit}", METADATA_BYTES) for limit in ("max_metadata_size", "absolute_max_metadata_size")]
-    with grpc.insecure_channel(server.grpc_url, metadata) as channel:
+    with grpc.insecure_channel(server.grpc_url, [*metadata, ("grpc.enable_http_proxy", 0)]) as channel:
         yield Target(channel, request, _scores_in(channel.unary_unary(INFER)(request, timeout=DEADLINE_S)))
 
 

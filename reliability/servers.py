@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import tritonclient.grpc as triton
 from altreco_client import contract
 
+from deploy.access import PLAIN
 from deploy.local import Server, on_free_ports, serve
 from measure.server import connections, counters, footprint
 from measure.waiting import wait_until
@@ -102,7 +102,7 @@ def stubs(server: Server, model: str) -> list[psutil.Process]:
 
 def answered_by(server: Server) -> int:
     """Count the requests to the ensemble that a server has answered since its start."""
-    with triton.InferenceServerClient(server.grpc_url) as client:
+    with PLAIN.connect(server.grpc_url) as client:
         return int(counters(client).get(contract.TAG_RECOMMENDER.name, {}).get("requests", 0))
 
 

@@ -36,9 +36,8 @@ def ensemble(address: str) -> Iterator[Ask]:
 
         def ask(image: np.ndarray, counts: np.ndarray) -> Answer:
             tensors = inputs((contract.IMAGE, image), (contract.USER_TAG_COUNTS, counts))
-            return _tags(
-                client.infer(contract.TAG_RECOMMENDER.name, tensors, outputs=outputs, client_timeout=DEADLINE_S)
-            )
+            result = client.infer(contract.TAG_RECOMMENDER.name, tensors, outputs=outputs, client_timeout=DEADLINE_S)
+            return _tags(result, counts.shape[1])
 
         yield ask
 
@@ -54,10 +53,12 @@ def three_calls(address: str) -> Iterator[Ask]:
                 last = outputs if model is contract.CLASSIFIER else None
                 return client.infer(model.name, inputs(*tensors), outputs=last, client_timeout=DEADLINE_S)
 
-            encoding = read_tensor(call(contract.VISUAL_ENCODER, (contract.IMAGE, image)), contract.VISUAL_ENCODING)
+            shape = counts.shape
+            picture = call(contract.VISUAL_ENCODER, (contract.IMAGE, image))
+            encoding = read_tensor(picture, contract.VISUAL_ENCODING, *shape)
             user = call(contract.PREFERENCE_ENCODER, (contract.USER_TAG_COUNTS, counts))
-            passed = [(tensor, read_tensor(user, tensor)) for tensor in contract.PREFERENCE_ENCODER.outputs]
-            return _tags(call(contract.CLASSIFIER, (contract.VISUAL_ENCODING, encoding), *passed))
+            passed = [(tensor, read_tensor(user, tensor, *shape)) for tensor in contract.PREFERENCE_ENCODER.outputs]
+            return _tags(call(contract.CLASSIFIER, (contract.VISUAL_ENCODING, encoding), *passed), shape[1])
 
         yield ask
 
@@ -108,5 +109,5 @@ def _pairs(answer: Any) -> Answer:
     return [(tag, score) for tag, score in answer]
 
 
-def _tags(result: triton.InferResult) -> Answer:
-    return [(entry.label, entry.score) for entry in read_answer(result, 1).rows[0]]
+def _tags(result: triton.InferResult, n: int) -> Answer:
+    return [(entry.label, entry.score) for entry in read_answer(result, 1, ANSWERED_TAGS, n).rows[0]]

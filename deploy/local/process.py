@@ -37,7 +37,7 @@ class NotReady(RuntimeError):
 class EndedAtStart(NotReady):
     """The command ended before it was ready."""
 
-    def __init__(self, problem: str, exit_code: int) -> None:
+    def __init__(self, problem: str, exit_code: int = 0) -> None:
         """Keep the problem and the exit code."""
         super().__init__(problem)
         self.exit_code = exit_code

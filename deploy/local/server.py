@@ -29,6 +29,8 @@ MODELS = "models"  # in the server's own folder
 KILL_AFTER_S = 5.0  # after Triton's own exit timeout
 PLAIN_PATH = re.compile(r"[A-Za-z0-9_./-]+")  # Triton's Python backend hands its paths to a shell, unquoted
 VERSION = re.compile(r"[0-9]+")
+SHARED_MEMORY = Path("/dev/shm")
+SERVER_ID = re.compile(r"altreco-[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +153,10 @@ def _with_ports(settings: ServerSettings) -> ServerSettings:
     try:
         settings = replace(settings, host=socket.gethostbyname(settings.host))
     except OSError as error:
-        raise ServerStartError(f"--host {settings.host} is not an address: {error.strerror}") from error
+        raise ServerStartError(
+            f"--host {settings.host} is not an address: {error.strerror}; expected a name or address of IPv4, which is "
+            "all that the local server listens on"
+        ) from error
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(_listen(settings, getattr(settings, name))) for name in PORT_OPTIONS]
         ports = [sock.getsockname()[1] for sock in sockets]
@@ -203,11 +208,27 @@ def _running(installation: Installation, settings: ServerSettings, folder: Path)
 @contextlib.contextmanager
 def _shared_memory(server_id: str) -> Iterator[None]:
     """Remove the server's shared memory at the end, because a killed Triton leaves it behind."""
+    _remove_abandoned()
     try:
         yield
     finally:
-        for region in Path("/dev/shm").glob(f"{server_id}*"):
+        for region in SHARED_MEMORY.glob(f"{server_id}*"):
             region.unlink(missing_ok=True)
+
+
+def _remove_abandoned() -> None:
+    """Remove the shared memory of servers that were killed together with the process that ran them."""
+    regions = {region: found[0] for region in SHARED_MEMORY.glob("*") if (found := SERVER_ID.match(region.name))}
+    if not regions:
+        return
+    running = set[str]()
+    for command in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # a process that has ended since
+            running.update(command.read_text(errors="replace").split("\0"))
+    for region, server_id in regions.items():
+        if server_id not in running:
+            with contextlib.suppress(FileNotFoundError, PermissionError):  # removed already, or another user's
+                region.unlink()
 
 
 def _arguments(installation: Installation, settings: ServerSettings, folder: Path, *, server_id: str) -> list[str]:

@@ -27,10 +27,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tritonclient.grpc as triton
 from altreco_client import AltrecoError, TagRecommender, contract
+from altreco_client.channel import PROXY_VARIABLES
 from numpy.typing import NDArray
 
+from deploy.access import PLAIN
 from deploy.local.process import running
 from loadtest.errors import LoadtestError
 from loadtest.load.profiles import Profile
@@ -141,7 +142,7 @@ def analyze(url: str, schedule: Schedule, *, folder: Path = FOLDER) -> PerfAnaly
             tags = len(recommender.vocabulary)
     except AltrecoError as error:
         raise LoadtestError(f"no server for perf_analyzer: {error}") from error
-    with tempfile.TemporaryDirectory(dir=folder) as work, triton.InferenceServerClient(url) as client:
+    with tempfile.TemporaryDirectory(dir=folder) as work, PLAIN.connect(url) as client:
         inputs, intervals, report = (Path(work).resolve() / name for name in ("inputs.json", "intervals", "report.csv"))
         _write_inputs(inputs, schedule, tags)
         gaps_us = np.maximum(1, np.diff(schedule.arrivals_s, prepend=0) * 1e6).round().astype(np.int64)
@@ -225,7 +226,8 @@ def _run(executable: Path, url: str, seconds: float, *, inputs: Path, intervals:
     command += ["--input-data", str(inputs), "--request-intervals", str(intervals), "-f", str(report), "--verbose-csv"]
     command += ["--measurement-interval", str(window_ms), "--max-trials", str(WINDOWS)]
     command += ["--stability-percentage", "999"]  # use all windows, however much they differ
-    env = {**os.environ, "LD_LIBRARY_PATH": str(executable.parent / "lib")}
+    direct = {name: value for name, value in os.environ.items() if name not in PROXY_VARIABLES}
+    env = {**direct, "LD_LIBRARY_PATH": str(executable.parent / "lib")}
     log = report.with_suffix(".log")
     with running(command, log_path=log, stop_timeout_s=0, env=env, cwd=report.parent) as process:
         code = process.wait(3 * seconds + 60)

@@ -2,11 +2,20 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from altreco_client import TLS, Channel, InvalidRequest, TagRecommender
+from altreco_client import TLS, AsyncTagRecommender, Channel, InvalidRequest, TagRecommender
 from altreco_client.channel import check_headers, check_target
 
-GOOD = ["localhost:8001", "10.0.0.1:1", "[::1]:8001", "triton.prod.svc:8001"]
-SEVERAL = ["dns:///triton:8001", "ipv4:10.0.0.1:8001,10.0.0.2:8001", "unix:/run/triton.sock"]
+GOOD = ["localhost:8001", "10.0.0.1:1", "[::1]:8001", "triton.prod.svc:65535", "\u00fc.example:8001"]
+SEVERAL = [
+    "dns:///triton:8001",
+    "dns:triton:8001",
+    "dns://10.0.0.53/triton:8001",
+    "ipv4:10.0.0.1:8001,10.0.0.2:8001",
+    "ipv6:[::1]:8001,[fe80::2]:8001",
+    "unix:/run/triton.sock",
+    "unix:///run/triton.sock",
+    "unix:triton.sock",
+]
 
 
 @pytest.mark.parametrize("url", [*GOOD, *SEVERAL])
@@ -15,11 +24,42 @@ def test_an_address_is_taken_as_grpc_takes_it(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["http://localhost:8000", "grpc://a:1", "localhost:8001/v2", "localhost", "", "a:1,b:2", "a b:1"]
+    "url",
+    [
+        "http://localhost:8000",
+        "grpc://a:1",
+        "localhost:8001/v2",
+        "localhost",
+        "",
+        "a:1,b:2",
+        "a b:1",
+        "a:1\n",
+        "localhost:0",
+        "localhost:99999",
+        "::1:8001",
+        "[10.0.0.1]:8001",
+        "[::1",
+        "ipv4:localhost:8001",
+        "ipv4:10.0.0.1",
+        "ipv4: 10.0.0.1:8001, 10.0.0.2:8001",
+        "ipv4:10.0.0.1:8001,",
+        "ipv4:10.0.0.1:8001,10.0.0.2:99999",
+        "ipv4:[::1]:8001",
+        "ipv6:::1:8001",
+        "ipv6:10.0.0.1:8001",
+        "dns:///",
+        "dns:///triton",
+        "dns://10.0.0.53",
+        "unix:",
+        "unix://run",
+        None,
+        8001,
+    ],
 )
 def test_other_addresses_are_refused(url: str) -> None:
-    with pytest.raises(InvalidRequest, match="expected host:port"):
-        TagRecommender(url)
+    for make in (TagRecommender, AsyncTagRecommender):
+        with pytest.raises(InvalidRequest, match="expected host:port"):
+            make(url)
 
 
 @pytest.mark.parametrize(
@@ -30,6 +70,10 @@ def test_other_addresses_are_refused(url: str) -> None:
         {"backoff_s": 0},
         {"keepalive_s": -1},
         {"max_reconnect_s": float("nan")},
+        {"keepalive_s": 1e10},
+        {"backoff_s": float("inf")},
+        {"max_attempts": True},
+        {"max_message_bytes": 1e6},
     ],
 )
 def test_settings_that_grpc_would_change_silently_are_refused(settings: dict) -> None:

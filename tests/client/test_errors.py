@@ -1,3 +1,5 @@
+import copy
+import pickle
 import re
 
 import pytest
@@ -39,6 +41,10 @@ RESTRICTED = "This protocol is restricted, expecting header 'triton-grpc-protoco
             "after 1.3 s in its queue",
         ),
         ("UNAVAILABLE", "[request id: v3] Exceeds maximum queue size", Overloaded, "add replicas"),
+        ("UNAVAILABLE", "upstream connect error or disconnect. reset reason: overflow", Overloaded, "behind a proxy"),
+        ("UNAVAILABLE", "upstream connect error. reset reason: connection failure", Unavailable, "is Triton running"),
+        ("UNAVAILABLE", "Received http2 header with status: 429", Overloaded, "behind a proxy"),
+        ("UNAVAILABLE", "Received http2 header with status: 502", Unavailable, "is Triton running"),
         ("UNAVAILABLE", EXPIRED, TLSFailed, "look at its certificate"),
         ("UNAVAILABLE", RESET, Unavailable, "is Triton running"),
         ("UNAVAILABLE", HUNG_UP, TLSFailed, "does it want TLS"),
@@ -47,6 +53,8 @@ RESTRICTED = "This protocol is restricted, expecting header 'triton-grpc-protoco
         ("DEADLINE_EXCEEDED", "Deadline Exceeded", DeadlineExceeded, "within 2.5 s"),
         ("INTERNAL", "Stub process 'visual_encoder_0' is not healthy.", ServerFailed, "look at its log"),
         ("RESOURCE_EXHAUSTED", "CLIENT: Sent message larger than max (156763 vs. 1000)", ServerRejected, "fewer"),
+        ("RESOURCE_EXHAUSTED", "Decompressed message larger than max", ServerRejected, "max_message_bytes"),
+        ("RESOURCE_EXHAUSTED", "quota exceeded", Overloaded, "rate limit; ask again later"),
         ("NOT_FOUND", "Request for unknown model: 'x' has no available versions", Unavailable, "not loaded"),
         ("NOT_FOUND", "Request for unknown model: 'x' version 7 is not found", ServerRejected, "refused"),
         ("INVALID_ARGUMENT", "inference request batch-size must be <= 32", ServerRejected, "refused"),
@@ -62,7 +70,10 @@ def test_every_status_becomes_an_error_that_says_what_to_do(
         deadline_s=2.5,
         waited_s=1.3004,
         request_id="ssl-17",
+        hint=" By proxy.",
     )
+    assert error.status == status
+    assert (" By proxy." in str(error)) == (kind is Unavailable)
     assert type(error) is kind
     for part in ("tls-handshake:8001", advice, "[request id: ssl-17]", words):
         assert part in str(error)
@@ -85,3 +96,18 @@ def test_the_tree_in_the_docstring_is_the_tree() -> None:
 )
 def test_who_catches_pythons_own_kinds_catches_ours(kind: type[Exception], builtin: type[Exception]) -> None:
     assert issubclass(kind, builtin)
+
+
+@pytest.mark.parametrize(
+    "kind", [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, AltrecoError)]
+)
+def test_every_error_survives_a_process_pool(kind: type[AltrecoError]) -> None:
+    """And has a message that is one short line, whatever went into it."""
+    error = kind("sea\x1b[2K\n" + "x" * 10_000)
+    vars(error).update(tags=("sea",), status="UNAVAILABLE", index=3)
+    for twin in (copy.copy(error), copy.deepcopy(error), pickle.loads(pickle.dumps(error))):
+        assert type(twin) is kind
+        assert str(twin) == str(error)
+        assert vars(twin) == vars(error)
+    assert str(error).startswith(r"sea\x1b[2K\nxxx")
+    assert len(str(error)) <= 1000

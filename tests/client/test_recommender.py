@@ -1,7 +1,6 @@
 import asyncio
 import inspect
 import os
-import socket
 from collections.abc import Callable
 
 import altreco_client
@@ -10,9 +9,9 @@ import pytest
 from altreco_client import (
     AsyncTagRecommender,
     CallReport,
+    Channel,
     InvalidImage,
     InvalidRequest,
-    PreparedImage,
     Tag,
     TagHistory,
     TagRecommender,
@@ -20,13 +19,7 @@ from altreco_client import (
 )
 from altreco_client.__main__ import main
 
-PICTURE = PreparedImage(np.zeros((224, 224, 3), dtype=np.uint8))
-
-
-def closed_port() -> str:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{free.getsockname()[1]}"
+from tests.client.odd_server import PICTURE, Odd, closed_port, serving
 
 
 def test_public_names_exist_and_stand_once() -> None:
@@ -52,9 +45,15 @@ def test_both_clients_have_the_same_methods_with_the_same_parameters() -> None:
         ({"deadline_s": 0}, "deadline_s is 0: expected seconds"),
         ({"deadline_s": float("inf")}, "deadline_s is inf"),
         ({"deadline_s": "5"}, "deadline_s is '5'"),
+        ({"deadline_s": True}, r"deadline_s is True \(bool\)"),
+        ({"deadline_s": 1e10}, "expected seconds above zero, at most 1,000,000"),
+        ({"deadline_s": 1e308}, "at most 1,000,000"),
+        ({"deadline_s": 10**400}, "at most 1,000,000"),
         ({"max_pixels": 0}, "max_pixels is 0"),
+        ({"max_pixels": 1e6}, r"max_pixels is 1000000\.0 \(float\): expected a whole number"),
         ({"max_batch_size": 0}, "max_batch_size is 0"),
         ({"vocabulary_check_s": -1}, "vocabulary_check_s is -1"),
+        ({"vocabulary_check_s": float("nan")}, "vocabulary_check_s is nan"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(settings: dict, message: str) -> None:
@@ -80,6 +79,16 @@ def test_settings_that_cannot_work_are_refused(settings: dict, message: str) -> 
 def test_options_that_cannot_work_are_refused_before_anything_is_sent(options: dict, message: str) -> None:
     with TagRecommender(closed_port()) as recommender, pytest.raises(InvalidRequest, match=message):
         recommender.recommend(PICTURE, **options)
+
+
+@pytest.mark.parametrize(
+    "options", [{"k": np.int64(1)}, {"k": np.uint8(1)}, {"deadline_s": np.float32(30)}, {"deadline_s": np.int64(30)}]
+)
+def test_numbers_of_numpy_are_numbers(options: dict) -> None:
+    channel = Channel(max_attempts=np.int64(1), backoff_s=np.float32(0.1), max_message_bytes=np.int64(2**20))  # type: ignore[arg-type]
+    settings: dict = {"max_batch_size": np.int64(2), "vocabulary_check_s": np.float64("inf"), "channel": channel}
+    with serving(Odd()) as url, TagRecommender(url, **settings) as recommender:
+        assert len(recommender.recommend(PICTURE, {"sea": np.int64(2)}, **{"k": 1, **options}).tags) == 1
 
 
 def test_a_misspelt_option_is_a_type_error() -> None:
@@ -182,3 +191,9 @@ def test_after_a_fork_the_child_is_told_to_make_its_own() -> None:
         os.waitpid(child, 0)
         with os.fdopen(reader) as told:
             assert "after the fork" in told.read()
+
+
+def test_a_bad_picture_among_several_is_named_and_has_its_place() -> None:
+    with TagRecommender(closed_port()) as recommender, pytest.raises(InvalidImage, match="picture 2 of 3: ") as raised:
+        recommender.recommend_batch([PICTURE, b"no image", PICTURE])
+    assert raised.value.index == 1

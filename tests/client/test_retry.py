@@ -3,6 +3,7 @@ from altreco_client import (
     Channel,
     ContractMismatch,
     DeadlineExceeded,
+    Overloaded,
     ServerError,
     ServerFailed,
     ServerRejected,
@@ -15,8 +16,8 @@ GONE = Unavailable("gone")
 
 
 def test_waits_double_to_a_limit_and_are_jittered() -> None:
-    retries = Retries(Channel(max_attempts=9, backoff_s=0.1, max_backoff_s=0.3))
     for attempt, longest in ((1, 0.1), (2, 0.2), (3, 0.3), (8, 0.3)):
+        retries = Retries(Channel(max_attempts=9, backoff_s=0.1, max_backoff_s=0.3))
         waits = [retries.pause_s(GONE, attempt) for _ in range(30)]
         assert all(wait is not None and longest / 2 <= wait <= longest for wait in waits)
         assert len(set(waits)) > 1
@@ -29,7 +30,7 @@ def test_the_last_attempt_is_the_last() -> None:
     assert Retries(Channel(max_attempts=1)).pause_s(GONE, 1) is None
 
 
-@pytest.mark.parametrize("kind", [DeadlineExceeded, ServerRejected, ServerFailed, ContractMismatch])
+@pytest.mark.parametrize("kind", [DeadlineExceeded, Overloaded, ServerRejected, ServerFailed, ContractMismatch])
 def test_nothing_but_a_server_that_is_gone_is_asked_again(kind: type[ServerError]) -> None:
     assert Retries(Channel()).pause_s(kind("no"), 1) is None
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from altreco_client import InvalidHistory, UnknownTag, Vocabulary, tag_counts
 from altreco_client.history import TagHistory
-from altreco_client.history_checks import shown
+from altreco_client.text import shown
 from altreco_client.vector import tag_counts_and_unknown
 
 VOCABULARY = Vocabulary(("sea", "beach", "sky", "dog"))

@@ -1,11 +1,15 @@
 """What others see of a call: spans, a histogram, a report, and the request id in Triton's log."""
 
+import asyncio
 import logging
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import grpc
 import numpy as np
 import pytest
-from altreco_client import CallReport, InvalidRequest, PreparedImage, TagRecommender
+from altreco_client import AsyncTagRecommender, CallReport, InvalidRequest, PreparedImage, TagRecommender
 from opentelemetry import metrics, trace
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -60,6 +64,81 @@ def test_a_call_is_a_client_span_with_a_duration(
     measured = {metric.name: metric for metric in data.resource_metrics[0].scope_metrics[0].metrics}
     durations = measured["altreco.client.call.duration"].data.data_points
     assert sum(point.count for point in durations) == 2  # type: ignore[union-attr]
+
+
+class Instrumentation(grpc.UnaryUnaryClientInterceptor):
+    """What gRPC's instrumentation sees of each request: its name, the current span, and the span that it carries."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, int, list[str]]] = []
+
+    def intercept_unary_unary(self, continuation: Callable[..., Any], details: Any, request: Any) -> Any:
+        carried = [value.split("-")[2] for name, value in details.metadata or () if name == "traceparent"]
+        name = str(details.method).removesuffix("'").rpartition("/")[2]
+        self.seen.append((name, trace.get_current_span().get_span_context().span_id, carried))
+        return continuation(details, request)
+
+
+class AioInstrumentation(grpc.aio.UnaryUnaryClientInterceptor, Instrumentation):
+    async def intercept_unary_unary(self, continuation: Callable[..., Any], details: Any, request: Any) -> Any:
+        return await Instrumentation.intercept_unary_unary(self, continuation, details, request)
+
+
+@pytest.fixture
+def instrumented(monkeypatch: pytest.MonkeyPatch) -> dict[str, Instrumentation]:
+    """Channels of both kinds, with instrumentation put in where that of OpenTelemetry puts itself in."""
+    found = {"sync": Instrumentation(), "asyncio": AioInstrumentation()}
+    plain, aio = grpc.insecure_channel, grpc.aio.insecure_channel
+    monkeypatch.setattr(
+        grpc, "insecure_channel", lambda *args, **more: grpc.intercept_channel(plain(*args, **more), found["sync"])
+    )
+    monkeypatch.setattr(
+        grpc.aio, "insecure_channel", lambda *args, **more: aio(*args, **more, interceptors=[found["asyncio"]])
+    )
+    return found
+
+
+@pytest.mark.parametrize("kind", ["sync", "asyncio"])
+def test_the_span_is_the_current_one_of_each_request_log_line_and_report(
+    served: Served,
+    spans: InMemorySpanExporter,
+    instrumented: dict[str, Instrumentation],
+    caplog: pytest.LogCaptureFixture,
+    kind: str,
+) -> None:
+    spans.clear()
+    caplog.set_level(logging.DEBUG, "altreco_client")
+    current: list[int] = []
+
+    def note(_: object) -> bool:
+        current.append(trace.get_current_span().get_span_context().span_id)
+        return True
+
+    settings: dict[str, Any] = {"deadline_s": 30, "opentelemetry": True, "on_call": note}
+
+    async def ask() -> None:
+        async with AsyncTagRecommender(served.server.grpc_url, **settings) as recommender:
+            await asyncio.gather(*(recommender.recommend(PICTURE, {"tag-1": 1}) for _ in range(3)))
+        assert trace.get_current_span() is trace.INVALID_SPAN
+
+    caplog.handler.addFilter(note)
+    try:
+        if kind == "asyncio":
+            asyncio.run(ask())
+        else:
+            with TagRecommender(served.server.grpc_url, **settings) as recommender:
+                recommender.recommend(PICTURE, {"tag-1": 1})
+            assert trace.get_current_span() is trace.INVALID_SPAN
+    finally:
+        caplog.handler.removeFilter(note)
+    calls = 3 if kind == "asyncio" else 1
+    mine = {span.context.span_id for span in spans.get_finished_spans()}
+    seen = instrumented[kind].seen
+    assert len(mine) == calls
+    assert [name for name, _, _ in seen].count("ModelInfer") == calls + 1  # and one for the vocabulary
+    assert {span for _, span, _ in seen} | set(current) == mine
+    assert all(carried == [f"{span:016x}"] for _, span, carried in seen)
+    assert len(current) >= 2 * calls
 
 
 def test_the_hook_and_the_log_tell_of_every_call(served: Served, caplog: pytest.LogCaptureFixture) -> None:

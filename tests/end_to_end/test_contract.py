@@ -57,8 +57,8 @@ def test_a_server_that_becomes_an_old_one_is_refused_by_a_client_that_has_the_vo
     with serving(write_recommender(tmp_path / "new", "USER_TAG_COUNTS")) as new:
         port = int(new.grpc_url.rpartition(":")[2])
         recommender = TagRecommender(new.grpc_url, deadline_s=30)
-        answer = recommender.recommend(PICTURE, {"tag-1": 2, "tag-4": 7}, k=2)
-        assert [(tag.name, tag.score) for tag in answer.tags] == [("tag-4", 7), ("tag-1", 2)]  # raw counts
+        answer = recommender.recommend(PICTURE, {"tag-1": 0.25, "tag-4": 0.75}, k=2)
+        assert [(tag.name, tag.score) for tag in answer.tags] == [("tag-4", 0.75), ("tag-1", 0.25)]  # raw counts
     with (
         serving(write_recommender(tmp_path / "old", "USER_HISTORY"), grpc_port=port),
         recommender,

@@ -85,6 +85,10 @@ def test_configs_that_do_not_fit_are_not_copied(tmp_path: Path, repository: Path
         (b"sea\n \n", "line 2: expected a tag"),
         (b"", "line 1: expected a tag"),
         (b"sea\nsky\ndog\nsky\n", "line 4: expected each tag once, found 'sky' as in line 2"),
+        (b"sea\n sky\n", "line number 2, tag ' sky': expected 'sky', without white space"),
+        ("sea\ncafe\u0301\n".encode(), "line number 2, tag .*: expected .* Unicode form NFC"),
+        (b"sea\n\xef\xbb\xbfsky\n", "line number 2, tag .* without control characters, byte order marks"),
+        (b"sea\rsky\ndog\n", r"line number 1, tag 'sea\\rsky': expected 1 to 1,000 characters on one line"),
         (b"sea\n\xff\n", "cannot read the vocabulary .* expected UTF-8, one tag per line"),
         (None, "cannot read the vocabulary .*No such file"),
     ],
@@ -100,7 +104,7 @@ def test_a_vocabulary_with_an_error_is_refused(tmp_path: Path, content: bytes | 
 
 def test_tags_are_utf_8_and_the_last_line_may_be_open(tmp_path: Path) -> None:
     path = tmp_path / "vocabulary.txt"
-    path.write_bytes("caf\u00e9\nnew york".encode())
+    path.write_bytes("\ufeffcaf\u00e9\r\nnew york".encode())  # as some editors write
     init_repository(tmp_path / "made", path, like=REPOSITORY)
     assert (tmp_path / "made" / "classifier" / "tags.txt").read_bytes() == "caf\u00e9\nnew york\n".encode()
     check_vocabulary_size(tmp_path / "made", 2)

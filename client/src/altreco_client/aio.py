@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Coroutine, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import tritonclient.grpc.aio as triton
+from grpc.aio import UsageError
+from tritonclient.utils import InferenceServerException
 
 from .call import methods
-from .call.context import ClientState, internal_context, known_vocabulary, ready
-from .call.flow import Call, Compute, Flow, Pause, Slot, Step, Usable
+from .call.context import ClientState, internal_context, known_vocabulary, ready, wait_ready
+from .call.flow import Call, Compute, Flow, Pause, Slot, Step
 from .call.ranking import History
+from .errors import InvalidRequest
 from .images import ImageLike, PreparedImage
 from .results import Recommendation
 from .settings import Settings
@@ -29,9 +33,9 @@ T = TypeVar("T")
 class AsyncTagRecommender:
     """The asyncio client: TagRecommender's arguments, and its methods as coroutines.
 
-    It belongs to one event loop: create it where that loop runs. Hundreds of calls may be in flight on one thread.
-    Images are prepared in asyncio's thread pool, so they do not block the loop. A task that is cancelled cancels its
-    request.
+    It belongs to the event loop of its first call, and may be created before that loop runs. Hundreds of calls may be
+    in flight on one thread. Images are prepared in asyncio's thread pool, so they do not block the loop. A task that
+    is cancelled cancels its request.
 
     >>> async def main():
     ...     async with AsyncTagRecommender(url) as recommender:
@@ -43,8 +47,9 @@ class AsyncTagRecommender:
     def __init__(self, url: str = "localhost:8001", **settings: Unpack[ClientSettings]) -> None:
         """Check the settings; nothing is sent before the first call. Raises InvalidRequest."""
         self._state = ClientState(Settings(url=url, **settings))
-        self._usable = Usable()
-        self._client = triton.InferenceServerClient(**self._state.settings.channel.client_arguments(url))
+        self._arguments = self._state.settings.channel.client_arguments(url)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._client: triton.InferenceServerClient | None = None
         self._lock = asyncio.Lock()
 
     async def recommend(
@@ -86,10 +91,16 @@ class AsyncTagRecommender:
         """See TagRecommender.ready."""
         return await self._run(ready(self._state))
 
+    async def wait_ready(self, timeout_s: float) -> None:
+        """See TagRecommender.wait_ready."""
+        await self._run(wait_ready(self._state, timeout_s))
+
     async def close(self) -> None:
-        """Close the connection; the client cannot be used afterwards."""
-        self._usable.close()
-        await self._client.close()
+        """Close the connection; the client cannot be used afterwards. Calls under way end with Unavailable."""
+        self._state.usable.close()
+        client, self._client = self._client, None
+        if client is not None and self._loop is asyncio.get_running_loop():
+            await client.close()
 
     async def __aenter__(self) -> AsyncTagRecommender:
         """Return the client itself."""
@@ -101,8 +112,22 @@ class AsyncTagRecommender:
         """Close the client."""
         await self.close()
 
+    def _connect(self) -> None:
+        """Make gRPC's channel in the loop of the first call; raises InvalidRequest in another one."""
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop, self._client = loop, triton.InferenceServerClient(**self._arguments)
+        elif loop is not self._loop:
+            raise InvalidRequest(
+                "this client was used in another event loop, to which its connection belongs: make one in each loop"
+            )
+
     async def _run(self, flow: Flow[T]) -> T:
-        self._usable.check()
+        self._state.usable.check()
+        self._connect()
+        return await self._finish(flow)
+
+    async def _finish(self, flow: Flow[T]) -> T:
         resume: Any = flow.send
         value: Any = None
         while True:
@@ -117,7 +142,7 @@ class AsyncTagRecommender:
 
     async def _do(self, step: Step) -> Any:
         if isinstance(step, Call):
-            return await getattr(self._client, step.method)(**step.arguments)
+            return await self._call(step)
         if isinstance(step, Compute):
             return await asyncio.to_thread(step.work)
         if isinstance(step, Pause):
@@ -131,6 +156,24 @@ class AsyncTagRecommender:
             raise step.deadline.exceeded() from None
         try:
             done = step.done()
-            return await self._run(step.flow()) if done is None else done
+            return await self._finish(step.flow()) if done is None else done
         finally:
             self._lock.release()
+
+    async def _call(self, step: Call) -> Any:
+        usable = self._state.usable
+        if usable.closed:
+            raise usable.interrupted()
+        try:
+            return await getattr(self._client, step.method)(**step.arguments)
+        except (InferenceServerException, UsageError, asyncio.CancelledError) as error:
+            # A channel that is closed cancels its calls, which looks as if somebody had cancelled their tasks.
+            if not usable.closed or (isinstance(error, asyncio.CancelledError) and _is_cancelled()):
+                raise
+            raise usable.interrupted() from None
+
+
+def _is_cancelled() -> bool:
+    """Whether somebody cancelled the current task; Python 3.10 cannot tell."""
+    task = asyncio.current_task()
+    return sys.version_info >= (3, 11) and task is not None and task.cancelling() > 0

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,10 +13,15 @@ from typing import Any, Literal, TypeAlias
 
 import grpc
 
+from .checks import checked_seconds, checked_whole
 from .errors import InvalidRequest
+from .text import shown
 
-ADDRESS = re.compile(r"([^\s/:,\[\]]+|\[[0-9A-Fa-f:.]+\]):\d{1,5}")
-SCHEMES = ("dns:", "ipv4:", "ipv6:", "unix:")
+ADDRESS = re.compile(r"([^\s/:,\[\]]+|\[[^\s/,\[\]]+\]):([0-9]{1,5})")
+MOST_PORT = 65535
+PROXY_VARIABLES = ("grpc_proxy", "https_proxy", "http_proxy")
+"""Environment variables that gRPC reads, in this order."""
+
 SERVICE_CONFIG = json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})
 """Spread the requests over all addresses; by default gRPC sends them all to the first one that answers.
 
@@ -60,6 +67,8 @@ class Channel:
     - `keepalive_s`: time without an answer after which a connection with waiting calls is pinged.
     - `keepalive_timeout_s`: time without a reply to the ping after which the connection is closed.
     - `max_message_bytes`: largest request and largest answer.
+    - `use_proxy`: connect through the HTTP proxy in the environment variable grpc_proxy, https_proxy or http_proxy, as
+      gRPC does by itself, even to loopback and in-cluster addresses (default: connect directly).
     - `max_in_flight`: most requests of this client that the server has at once. "adaptive" finds it: it starts at 16,
       grows while it is used, and shrinks when requests take more than half of their deadline. A request over the limit
       waits for up to a quarter of its deadline, and then raises Overloaded. A whole number is a fixed limit. None is no
@@ -74,31 +83,42 @@ class Channel:
     keepalive_s: float = 20.0
     keepalive_timeout_s: float = 10.0
     max_message_bytes: int = 64 * 1024**2
+    use_proxy: bool = False
     max_in_flight: Limit = "adaptive"
 
     def __post_init__(self) -> None:
         """Raise InvalidRequest for values that gRPC would refuse or silently change."""
         for name in ("max_attempts", "max_message_bytes"):
-            if getattr(self, name) < 1:
-                raise InvalidRequest(f"{name} is {getattr(self, name)!r}: expected 1 or more")
+            checked_whole(name, getattr(self, name))
         for name in ("backoff_s", "max_backoff_s", "max_reconnect_s", "keepalive_s", "keepalive_timeout_s"):
-            if not getattr(self, name) > 0:
-                raise InvalidRequest(f"{name} is {getattr(self, name)!r}: expected seconds above zero")
+            checked_seconds(name, getattr(self, name))
         limit = self.max_in_flight
-        if limit not in (None, "adaptive") and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
-            raise InvalidRequest(f'max_in_flight is {limit!r}: expected "adaptive", a whole number from 1, or None')
+        if limit is not None and limit != "adaptive":
+            checked_whole("max_in_flight", limit, '"adaptive", a whole number from 1, or None')
 
     def client_arguments(self, url: str) -> dict[str, Any]:
         """Arguments for tritonclient's InferenceServerClient; raises InvalidRequest."""
         credentials = self.tls.credentials() if self.tls else None
         return {"url": check_target(url), "creds": credentials, "channel_args": self._channel_args()}
 
+    def proxy_hint(self) -> str:
+        """Advice for an address where no server answers; empty without a proxy variable in the environment."""
+        name = next((name for name in PROXY_VARIABLES if os.environ.get(name)), None)
+        if name is None:
+            return ""
+        return (
+            f" It is asked through the proxy in {name}."
+            if self.use_proxy
+            else f" The proxy in {name} is not used; if it is needed, pass use_proxy=True in Channel."
+        )
+
     def _channel_args(self) -> list[tuple[str, int | str]]:
         """gRPC's arguments. They replace tritonclient's own, so the message sizes are among them."""
         return [
             ("grpc.service_config", SERVICE_CONFIG),
-            ("grpc.max_send_message_length", self.max_message_bytes),
-            ("grpc.max_receive_message_length", self.max_message_bytes),
+            ("grpc.enable_http_proxy", int(self.use_proxy)),
+            ("grpc.max_send_message_length", int(self.max_message_bytes)),
+            ("grpc.max_receive_message_length", int(self.max_message_bytes)),
             ("grpc.keepalive_time_ms", round(self.keepalive_s * 1000)),
             ("grpc.keepalive_timeout_ms", round(self.keepalive_timeout_s * 1000)),
             ("grpc.initial_reconnect_backoff_ms", round(min(0.1, self.max_reconnect_s) * 1000)),
@@ -108,13 +128,39 @@ class Channel:
 
 
 def check_target(url: str) -> str:
-    """Return the address unchanged; raises InvalidRequest if gRPC would not understand it."""
-    if url.startswith(SCHEMES) or ADDRESS.fullmatch(url):
+    """Return the address unchanged; raises InvalidRequest if gRPC could never reach it."""
+    if isinstance(url, str) and _is_target(url):
         return url
     raise InvalidRequest(
-        f"url {url!r}: expected host:port of Triton's gRPC endpoint, such as localhost:8001; or, for several replicas, "
-        "dns:///name:8001 or ipv4:10.0.0.1:8001,10.0.0.2:8001"
+        f"url {shown(url)}: expected host:port of Triton's gRPC endpoint, such as localhost:8001 or [::1]:8001, with a "
+        f"port from 1 to {MOST_PORT}; or, for several replicas, dns:///name:8001 or ipv4:10.0.0.1:8001,10.0.0.2:8001"
     )
+
+
+def _is_target(url: str) -> bool:
+    scheme, _, rest = url.partition(":")
+    if scheme == "unix":
+        return re.fullmatch(r"[^/].*|/[^/].*|///.+", rest) is not None
+    if scheme == "dns":
+        return _is_address(re.sub(r"^//[^/\s]*/", "", rest))
+    if scheme in ("ipv4", "ipv6"):
+        return all(_is_address(each, int(scheme[-1])) for each in rest.split(","))
+    return _is_address(url)
+
+
+def _is_address(address: str, version: int | None = None) -> bool:
+    """Whether it is host:port; with a version, whether the host is an IP address of that version."""
+    found = ADDRESS.fullmatch(address)
+    if found is None or not 1 <= int(found[2]) <= MOST_PORT:
+        return False
+    host = found[1]
+    if not host.startswith("[") and version is None:
+        return True
+    try:
+        ip = ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        return False
+    return ip.version == (version or 6) and (ip.version == 6) == host.startswith("[")
 
 
 def check_headers(headers: Mapping[str, str]) -> dict[str, str]:

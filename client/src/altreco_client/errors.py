@@ -12,7 +12,7 @@ Catch `InvalidRequest` for mistakes of the caller, and `ServerError` for a serve
        |  `- TLSFailed                  the TLS handshake failed: look at the certificates
        |- DeadlineExceeded (TimeoutError)
        |- Overloaded                    the server has too much to do: ask again later, or add replicas
-       |- ServerFailed                  the server failed while answering: look at its log
+       |- ServerFailed                  the server failed, or its answer is malformed: look at its log
        |- ServerRejected                the server refused the request
        `- ContractMismatch              the server speaks another version of the contract than the client
 """
@@ -23,9 +23,15 @@ import re
 
 from tritonclient.utils import InferenceServerException
 
+from .text import message
+
 
 class AltrecoError(Exception):
-    """Base class of every error that this package raises."""
+    """Base class of every error that this package raises. Its message is one line that is safe to print and to log."""
+
+    def __init__(self, text: str = "") -> None:
+        """Escape control characters in the text, and cut it: parts of it may come from a server or a file."""
+        super().__init__(message(str(text)))
 
 
 class InvalidRequest(AltrecoError, ValueError):
@@ -33,7 +39,12 @@ class InvalidRequest(AltrecoError, ValueError):
 
 
 class InvalidImage(InvalidRequest):
-    """The image cannot be read, or exceeds a limit."""
+    """The image cannot be read, or exceeds a limit. `index` is its place among several images, from 0."""
+
+    def __init__(self, text: str = "", *, index: int | None = None) -> None:
+        """Keep the place beside the message."""
+        super().__init__(text)
+        self.index = index
 
 
 class InvalidHistory(InvalidRequest):
@@ -43,14 +54,16 @@ class InvalidHistory(InvalidRequest):
 class UnknownTag(InvalidHistory):
     """The history names tags outside the server's vocabulary; `tags` lists them."""
 
-    def __init__(self, message: str, tags: tuple[str, ...]) -> None:
-        """Keep the tags beside the message."""
-        super().__init__(message)
+    def __init__(self, text: str, tags: tuple[str, ...] = ()) -> None:
+        """Keep the tags beside the message; pickle passes the message alone, and sets them afterwards."""
+        super().__init__(text)
         self.tags = tags
 
 
 class ServerError(AltrecoError):
-    """The server could not answer."""
+    """The server could not answer. `status` is the gRPC status, such as UNAVAILABLE, if that was the answer."""
+
+    status: str = ""
 
 
 class Unavailable(ServerError, ConnectionError):
@@ -66,14 +79,14 @@ class DeadlineExceeded(ServerError, TimeoutError):
 
 
 class Overloaded(ServerError):
-    """The server has too much to do, or this client has as many requests in flight as it answers in time.
+    """The server or its proxy has too much to do, or this client has as many requests in flight as it answers in time.
 
     It is not retried: more requests would make it worse.
     """
 
 
 class ServerFailed(ServerError):
-    """The server failed while answering."""
+    """The server failed while answering, or gave an answer that no model gives."""
 
 
 class ServerRejected(ServerError):
@@ -102,6 +115,12 @@ SIGNS: tuple[tuple[str, str, type[ServerError], str], ...] = (
     ("UNAVAILABLE", "Exceeds maximum queue size", Overloaded, "has a full queue; ask again later, or add replicas"),
     (
         "UNAVAILABLE",
+        "reset reason: overflow|envoy overloaded|http2 header with status: 429",
+        Overloaded,
+        "is behind a proxy that has too much to do; ask again later, or add replicas",
+    ),
+    (
+        "UNAVAILABLE",
         "(?i)handshake failed|CERTIFICATE_VERIFY_FAILED|Hostname Verification Check failed",
         TLSFailed,
         "failed the TLS handshake; look at its certificate (dates, names, CA) and at TLS(...) in Channel",
@@ -124,22 +143,29 @@ SIGNS: tuple[tuple[str, str, type[ServerError], str], ...] = (
     ("INTERNAL|UNKNOWN|DATA_LOSS", "", ServerFailed, "failed while answering; look at its log"),
     (
         "RESOURCE_EXHAUSTED",
-        "",
+        "larger than max",
         ServerRejected,
         "or this client has a limit on message sizes; send fewer pictures, or raise max_message_bytes",
+    ),
+    (
+        "RESOURCE_EXHAUSTED",
+        "",
+        Overloaded,
+        "or a proxy has too much to do, or a rate limit; ask again later, or add replicas",
     ),
     ("", "", ServerRejected, "refused the request"),
 )
 """Patterns for the gRPC status and its message, the error to raise, and advice. The first match counts. The messages
-are those of tritonserver 2.51 and grpcio 1.85."""
+are those of tritonserver 2.51, grpcio 1.85 and Envoy."""
 
 
 def from_triton(
-    error: InferenceServerException, url: str, *, deadline_s: float, waited_s: float, request_id: str
+    error: InferenceServerException, url: str, *, deadline_s: float, waited_s: float, request_id: str, hint: str = ""
 ) -> ServerError:
     """Convert tritonclient's only exception to one of this package's errors.
 
-    `deadline_s` is the call's; `waited_s` is the time from sending this request to its failure.
+    `deadline_s` is the call's; `waited_s` is the time from sending this request to its failure; `hint` is further
+    advice if no server answers.
     """
     status, words = str(error.status()).removeprefix("StatusCode."), str(error.message())
     kind, advice = next(
@@ -147,4 +173,7 @@ def from_triton(
         for statuses, sign, kind, advice in SIGNS
         if re.match(statuses, status) and re.search(sign, words)
     )
-    return kind(f"{url} {advice.format(deadline_s=deadline_s, waited_s=waited_s)} [request id: {request_id}]: {words}")
+    advice = advice.format(deadline_s=deadline_s, waited_s=waited_s) + (hint if kind is Unavailable else "")
+    failure = kind(f"{url} {advice} [request id: {request_id}]: {words}")
+    failure.status = status
+    return failure

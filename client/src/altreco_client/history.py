@@ -7,8 +7,9 @@ import json
 from collections.abc import ItemsView, Iterable, Iterator, Mapping
 from typing import Any, final
 
+from .checks import checked_count, checked_tag, iterate
 from .errors import InvalidHistory, InvalidRequest
-from .history_checks import checked_count, checked_tag, iterate, shown
+from .text import shown
 from .vocabulary import Vocabulary
 
 VERSION = 1

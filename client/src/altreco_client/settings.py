@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -12,6 +11,7 @@ from typing import Literal, TypedDict
 from . import contract
 from .call.observe import CallReport
 from .channel import Channel, check_headers
+from .checks import checked_seconds, checked_whole
 from .errors import InvalidRequest
 from .images import MAX_PIXELS
 
@@ -84,12 +84,10 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Check the values; nothing is sent."""
-        _check_deadline(self.deadline_s)
+        checked_seconds("deadline_s", self.deadline_s)
         for name in ("max_pixels", "max_batch_size"):
-            if getattr(self, name) < 1:
-                raise InvalidRequest(f"{name} is {getattr(self, name)!r}: expected 1 or more")
-        if not self.vocabulary_check_s >= 0:
-            raise InvalidRequest(f"vocabulary_check_s is {self.vocabulary_check_s!r}: expected zero or more seconds")
+            checked_whole(name, getattr(self, name))
+        checked_seconds("vocabulary_check_s", self.vocabulary_check_s, zero=True)
         check_headers(self.headers)
 
 
@@ -116,29 +114,18 @@ def checked_request(
     headers: Mapping[str, str] | None = None,
 ) -> Request:
     """Check k and the `Options` of one call; raises InvalidRequest."""
-    if not isinstance(k, int) or isinstance(k, bool) or k < 1:
-        raise InvalidRequest(f"k is {k!r}: expected a whole number of 1 or more")
-    if deadline_s is None:
-        deadline_s = default_deadline_s
-    _check_deadline(deadline_s)
     if unknown_tags not in (None, "error", "ignore"):
         raise InvalidRequest(f'unknown_tags is {unknown_tags!r}: expected "error" or "ignore"')
     if fallback not in (None, "history"):
         raise InvalidRequest(f'fallback is {fallback!r}: expected "history", or None to raise the error instead')
     return Request(
-        k=k,
-        deadline_s=deadline_s,
+        k=checked_whole("k", k),
+        deadline_s=checked_seconds("deadline_s", default_deadline_s if deadline_s is None else deadline_s),
         unknown_tags=unknown_tags,
         fallback=fallback,
         id=os.urandom(16).hex() if request_id is None else _checked_id(request_id),
         headers=check_headers(headers) if headers else {},
     )
-
-
-def _check_deadline(deadline_s: float) -> None:
-    number = isinstance(deadline_s, int | float) and not isinstance(deadline_s, bool)
-    if not number or not math.isfinite(deadline_s) or deadline_s <= 0:
-        raise InvalidRequest(f"deadline_s is {deadline_s!r}: expected seconds above zero")
 
 
 def _checked_id(request_id: object) -> str:

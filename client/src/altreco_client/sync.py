@@ -10,10 +10,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import tritonclient.grpc as triton
+from tritonclient.utils import InferenceServerException
 
 from .call import methods
-from .call.context import ClientState, internal_context, known_vocabulary, ready
-from .call.flow import Call, Compute, Flow, Pause, Slot, Step, Usable
+from .call.context import ClientState, internal_context, known_vocabulary, ready, wait_ready
+from .call.flow import Call, Compute, Flow, Pause, Slot, Step
 from .call.ranking import History
 from .images import ImageLike, PreparedImage
 from .results import Recommendation
@@ -49,7 +50,6 @@ class TagRecommender:
     def __init__(self, url: str = "localhost:8001", **settings: Unpack[ClientSettings]) -> None:
         """Check the settings; nothing is sent before the first call. Raises InvalidRequest."""
         self._state = ClientState(Settings(url=url, **settings))
-        self._usable = Usable()
         self._client = triton.InferenceServerClient(**self._state.settings.channel.client_arguments(url))
         self._lock = threading.Lock()
 
@@ -115,9 +115,13 @@ class TagRecommender:
         """Whether the server answers and its ensemble is loaded; False if no server answers."""
         return self._run(ready(self._state))
 
+    def wait_ready(self, timeout_s: float) -> None:
+        """Wait until the server's ensemble is loaded. Raises the last ServerError if it is not after `timeout_s`."""
+        self._run(wait_ready(self._state, timeout_s))
+
     def close(self) -> None:
-        """Close the connection; the client cannot be used afterwards."""
-        self._usable.close()
+        """Close the connection; the client cannot be used afterwards. Calls under way end with Unavailable."""
+        self._state.usable.close()
         self._client.close()
 
     def __enter__(self) -> TagRecommender:
@@ -130,7 +134,10 @@ class TagRecommender:
 
     def _run(self, flow: Flow[T]) -> T:
         """Run a flow; `altreco doctor` uses it too."""
-        self._usable.check()
+        self._state.usable.check()
+        return self._finish(flow)
+
+    def _finish(self, flow: Flow[T]) -> T:
         resume: Any = flow.send
         value: Any = None
         while True:
@@ -145,7 +152,12 @@ class TagRecommender:
 
     def _do(self, step: Step) -> Any:
         if isinstance(step, Call):
-            return getattr(self._client, step.method)(**step.arguments)
+            try:
+                return getattr(self._client, step.method)(**step.arguments)
+            except (InferenceServerException, ValueError):  # ValueError: the channel is closed
+                if self._state.usable.closed:
+                    raise self._state.usable.interrupted() from None
+                raise
         if isinstance(step, Compute):
             return step.work()
         if isinstance(step, Pause):
@@ -156,6 +168,6 @@ class TagRecommender:
             raise step.deadline.exceeded()
         try:
             done = step.done()
-            return self._run(step.flow()) if done is None else done
+            return self._finish(step.flow()) if done is None else done
         finally:
             self._lock.release()

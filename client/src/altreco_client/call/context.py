@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,11 @@ from tritonclient.utils import InferenceServerException
 
 from .. import contract
 from ..channel import check_headers
-from ..errors import Overloaded, ServerError, from_triton
+from ..checks import checked_seconds
+from ..errors import DeadlineExceeded, Overloaded, ServerError, Unavailable, from_triton
 from ..settings import Request, Settings, checked_request
 from ..vocabulary import Vocabulary
-from .flow import Call, Deadline, Flow, Once, Pause, Slot
+from .flow import Call, Deadline, Flow, Once, Pause, Slot, Usable, compute
 from .in_flight import WAIT_SHARE, InFlight
 from .observe import Observation, Telemetry
 from .retry import Retries
@@ -25,6 +27,9 @@ from .wire import inputs, ranked, read_answer, vocabulary_size
 
 LOGGER = logging.getLogger("altreco_client")
 
+READY_PAUSE_S = 0.2
+"""Pause between two questions whether the server is ready."""
+
 
 class ClientState:
     """The settings of a client, and what its calls share. Raises InvalidRequest."""
@@ -32,6 +37,7 @@ class ClientState:
     def __init__(self, settings: Settings) -> None:
         """Send nothing; the vocabulary is not known yet."""
         self.settings = settings
+        self.usable = Usable()
         self.headers = check_headers(settings.headers)
         self.vocabulary = VocabularyCache(settings.vocabulary_check_s)
         self.retries = Retries(settings.channel)
@@ -63,20 +69,12 @@ def ask(context: Context, method: str, **arguments: Any) -> Flow[Any]:
             yield from _slot(context)
         sent, answered = time.monotonic(), False
         try:
-            left = context.deadline.left()
-            result = yield Call(method, {**arguments, "client_timeout": left, "headers": context.headers})
+            result = yield from _attempt(context, method, arguments)
             answered = True
-        except InferenceServerException as error:
-            failure = from_triton(
-                error,
-                context.settings.url,
-                deadline_s=context.deadline.seconds,
-                waited_s=time.monotonic() - sent,
-                request_id=context.request.id,
-            )
-            pause_s = retries.pause_s(failure, attempt)
+        except ServerError as failure:
+            pause_s = None if context.client.usable.closed else retries.pause_s(failure, attempt)
             if pause_s is None or pause_s >= context.deadline.left():
-                raise failure from error
+                raise
             LOGGER.info("attempt %d failed, next one in %.3f s: %s", attempt, pause_s, failure)
         else:
             retries.answered()
@@ -87,6 +85,23 @@ def ask(context: Context, method: str, **arguments: Any) -> Flow[Any]:
         # Without a slot, so that calls that wait for a server that is gone do not keep others waiting.
         yield Pause(pause_s)
         attempt += 1
+
+
+def _attempt(context: Context, method: str, arguments: Mapping[str, Any]) -> Flow[Any]:
+    """Call a method of tritonclient once; raises ServerError."""
+    left = context.deadline.left()
+    sent = time.monotonic()
+    try:
+        return (yield Call(method, {**arguments, "client_timeout": left, "headers": context.headers}))
+    except InferenceServerException as error:
+        raise from_triton(
+            error,
+            context.settings.url,
+            deadline_s=context.deadline.seconds,
+            waited_s=time.monotonic() - sent,
+            request_id=context.request.id,
+            hint=context.settings.channel.proxy_hint(),
+        ) from None  # the server's words are in the message, escaped; a traceback would show them raw
 
 
 def infer(
@@ -154,6 +169,24 @@ def ready(client: ClientState) -> Flow[bool]:
         return False
 
 
+def wait_ready(client: ClientState, timeout_s: float) -> Flow[None]:
+    """Return when the ensemble is loaded. Raises the last error if it is not after `timeout_s` seconds."""
+    timeout_s = checked_seconds("timeout_s", timeout_s)
+    deadline = Deadline(timeout_s, client.settings.url)
+    context = replace(internal_context(client), deadline=deadline)
+    while True:
+        failure: ServerError
+        try:
+            if (yield from _attempt(context, "is_model_ready", {"model_name": client.settings.model_name})):
+                return
+            failure = Unavailable(f"model {client.settings.model_name!r} is not loaded; look at the server's log")
+        except (Unavailable, Overloaded, DeadlineExceeded) as error:
+            failure = error
+        if client.usable.closed or deadline.over(READY_PAUSE_S):
+            raise failure
+        yield Pause(READY_PAUSE_S)
+
+
 def known_vocabulary(context: Context) -> Flow[Vocabulary]:
     """The vocabulary in use. Ask the server for it if there is none yet."""
     cache = context.client.vocabulary
@@ -167,10 +200,10 @@ def learn(context: Context) -> Flow[Vocabulary]:
     """Ask for the vocabulary's size N, then for the labels of all N classes for a blank picture."""
     model = context.settings.model_name
     metadata = yield from ask(context, "get_model_metadata", model_name=model)
-    n = vocabulary_size(model, metadata)
+    n = vocabulary_size(model, metadata, context.settings.channel.max_message_bytes)
     blank = inputs(
         (contract.IMAGE, np.zeros((1, *contract.IMAGE.dims), dtype=np.uint8)),
         (contract.USER_TAG_COUNTS, np.zeros((1, n), dtype=np.float32)),
     )
     result = yield from infer(context, model, blank, outputs=ranked(n))
-    return context.client.vocabulary.learn(read_answer(result, 1))
+    return (yield from compute(n, lambda: context.client.vocabulary.learn(read_answer(result, 1, n, n))))

@@ -9,9 +9,17 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DeadlineExceeded, InvalidRequest, Overloaded, ServerError, ServerFailed, Unavailable
+from ..checks import checked_count
+from ..errors import (
+    DeadlineExceeded,
+    InvalidImage,
+    InvalidRequest,
+    Overloaded,
+    ServerError,
+    ServerFailed,
+    Unavailable,
+)
 from ..history import most_frequent
-from ..history_checks import checked_count
 from ..images import ImageLike, PreparedImage, prepare
 from ..results import Recommendation, Tag
 from ..settings import Options, Request, checked_request
@@ -81,8 +89,16 @@ def _call(
 def _tensors(images: Images, max_pixels: int) -> Flow[NDArray[np.uint8]]:
     """The prepared images, uint8 [batch, 224, 224, 3]."""
 
+    def one(place: int) -> NDArray[np.uint8]:
+        try:
+            return prepare(images[place], max_pixels=max_pixels).tensor
+        except InvalidImage as error:
+            if len(images) == 1:
+                raise
+            raise InvalidImage(f"picture {place + 1} of {len(images)}: {error}", index=place) from error
+
     def work() -> NDArray[np.uint8]:
-        return np.stack([prepare(image, max_pixels=max_pixels).tensor for image in images])
+        return np.stack([one(place) for place in range(len(images))])
 
     if not images:
         return np.empty(0, dtype=np.uint8)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -74,10 +74,7 @@ class Telemetry:
         )
 
     def start(self, method: str, request_id: str, headers: dict[str, str]) -> Span:
-        """Start a client span and add its context to the headers.
-
-        The span is not made current, because a flow may be resumed in another thread.
-        """
+        """Start a client span and add its context to the headers."""
         span = self._tracer.start_span(
             f"altreco.{method}",
             kind=self._trace.SpanKind.CLIENT,
@@ -85,6 +82,10 @@ class Telemetry:
         )
         self._propagate.inject(headers, context=self._trace.set_span_in_context(span))
         return span
+
+    def current(self, span: Span) -> AbstractContextManager[object]:
+        """Make the span the current one, for other instrumentation and for the log: a flow stays in one context."""
+        return self._trace.use_span(span, end_on_exit=False, record_exception=False, set_status_on_exception=False)
 
     def end(self, span: Span, report: CallReport) -> None:
         """Set the span's attributes and status, end it, and record the duration."""
@@ -122,29 +123,30 @@ def observed(
     started, observation = time.perf_counter(), Observation()
     span = telemetry.start(method, request_id, observation.headers) if telemetry else None
     error: BaseException | None = None
-    try:
-        yield observation
-    except BaseException as raised:
-        error = raised
-        raise
-    finally:
-        if on_call or telemetry or LOGGER.isEnabledFor(logging.DEBUG):
-            first = observation.answers[0] if observation.answers else None
-            report = CallReport(
-                method=method,
-                request_id=request_id,
-                pictures=pictures,
-                users=users,
-                duration_s=time.perf_counter() - started,
-                waited_s=observation.waited_s,
-                in_flight_limit=observation.in_flight_limit,
-                model_version=first.model_version if first else None,
-                fallback=first is not None and first.fallback is not None,
-                error=error,
-            )
-            _report(report, on_call)
-            if telemetry and span:
-                telemetry.end(span, report)
+    with telemetry.current(span) if telemetry and span else nullcontext():
+        try:
+            yield observation
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            if on_call or telemetry or LOGGER.isEnabledFor(logging.DEBUG):
+                first = observation.answers[0] if observation.answers else None
+                report = CallReport(
+                    method=method,
+                    request_id=request_id,
+                    pictures=pictures,
+                    users=users,
+                    duration_s=time.perf_counter() - started,
+                    waited_s=observation.waited_s,
+                    in_flight_limit=observation.in_flight_limit,
+                    model_version=first.model_version if first else None,
+                    fallback=first is not None and first.fallback is not None,
+                    error=error,
+                )
+                _report(report, on_call)
+                if telemetry and span:
+                    telemetry.end(span, report)
 
 
 def _report(report: CallReport, on_call: Callable[[CallReport], None] | None) -> None:

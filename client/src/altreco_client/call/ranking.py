@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
+from functools import partial
 
 import numpy as np
+import tritonclient.grpc as triton
 from numpy.typing import NDArray
 
 from .. import contract
 from ..errors import ContractMismatch, InvalidRequest, ServerRejected
 from ..results import Recommendation, Tag
-from ..vector import fill_tag_counts
+from ..vector import fill_tag_counts, refuses_unknown, unknown_tag
 from ..vocabulary import Vocabulary
 from .context import Context, ask, infer, known_vocabulary, learn
-from .flow import Flow
-from .wire import Answer, RankedClass, inputs, ranked, read_answer, read_tensor
+from .flow import Compute, Flow, compute
+from .wire import Answer, RankedClass, inputs, ranked, read_answer, read_tensor, served_release
 
 History = Mapping[str, float] | None
 Row = tuple[RankedClass, ...]
 Histories = Sequence[History]
-ATTEMPTS = 3
-"""The first finds that the vocabulary changed, the second learns the new one, the third uses it."""
+ATTEMPTS = 5
+"""The first finds that the vocabulary changed, the second learns the new one, the third uses it. A batch may need two
+more while replicas of two releases take turns, because it learns by a request of its own."""
+
+MAY_BE_STALE = ("INVALID_ARGUMENT", "NOT_FOUND")
+"""The status of a refusal that may come from another vocabulary, whose counts have another length, or from a release
+that was unloaded."""
 
 
 def rank_pairs(context: Context, images: NDArray[np.uint8], histories: Histories) -> Flow[list[Recommendation]]:
@@ -30,7 +37,7 @@ def rank_pairs(context: Context, images: NDArray[np.uint8], histories: Histories
     def send(counts: NDArray[np.float32], k: int) -> Flow[Answer]:
         tensors = inputs((contract.IMAGE, images), (contract.USER_TAG_COUNTS, counts))
         result = yield from infer(context, model, tensors, outputs=ranked(k))
-        return read_answer(result, len(counts))
+        return (yield from _read(result, counts, k))
 
     return _aligned(context, histories, send)
 
@@ -44,11 +51,11 @@ def rank_users(context: Context, image: NDArray[np.uint8], histories: Histories)
 
     def send(counts: NDArray[np.float32], k: int) -> Flow[Answer]:
         metadata = yield from ask(context, "get_model_metadata", model_name=context.settings.model_name)
-        release = metadata.versions[-1]
+        release = served_release(context.settings.model_name, metadata)
         result = yield from infer(
             context, contract.VISUAL_ENCODER.name, inputs((contract.IMAGE, image)), version=release
         )
-        encoding = read_tensor(result, contract.VISUAL_ENCODING)
+        encoding = read_tensor(result, contract.VISUAL_ENCODING, 1, counts.shape[1])
         rows: list[Row] = []
         for start in range(0, len(counts), context.settings.max_batch_size):
             batch = counts[start : start + context.settings.max_batch_size]
@@ -66,30 +73,38 @@ def _classify(
     result = yield from infer(context, contract.PREFERENCE_ENCODER.name, history, version=release)
     tensors = inputs(
         (contract.VISUAL_ENCODING, encoding.repeat(len(counts), 0)),
-        *((tensor, read_tensor(result, tensor)) for tensor in contract.PREFERENCE_ENCODER.outputs),
+        *((tensor, read_tensor(result, tensor, *counts.shape)) for tensor in contract.PREFERENCE_ENCODER.outputs),
     )
     result = yield from infer(context, contract.CLASSIFIER.name, tensors, outputs=ranked(k), version=release)
-    return list(read_answer(result, len(counts)).rows)
+    return list((yield from _read(result, counts, k)).rows)
+
+
+def _read(result: triton.InferResult, counts: NDArray[np.float32], k: int) -> Flow[Answer]:
+    rows, n = counts.shape
+    return compute(rows * k, lambda: read_answer(result, rows, k, n))
 
 
 def _aligned(
     context: Context, histories: Histories, send: Callable[[NDArray[np.float32], int], Flow[Answer]]
 ) -> Flow[list[Recommendation]]:
     """Call `send` with the histories' counts [batch, N] and k, again if the vocabulary has changed."""
-    cache, k = context.client.vocabulary, context.request.k
+    cache, k, single = context.client.vocabulary, context.request.k, len(histories) == 1
     vocabulary = yield from known_vocabulary(context)
-    all_labels, rejected = cache.is_due(), False
+    check, rejected = cache.is_due(), False
     for _ in range(ATTEMPTS):
+        if check and not single:  # all labels of every row would be too many
+            vocabulary = yield from learn(context)
         if k > len(vocabulary):
             raise InvalidRequest(f"k is {k}: expected 1 to {len(vocabulary)}, the size of the vocabulary")
-        counts, unknown = _counts(context, histories, vocabulary)
+        counts, unknown = yield from _counts(context, histories, vocabulary)
+        all_labels = check and single
         try:
             answer = yield from send(counts, len(vocabulary) if all_labels else k)
-        except ServerRejected:
-            # The server may have another N by now, or may have unloaded the release.
-            if rejected:
+        except ServerRejected as error:
+            if rejected or error.status not in MAY_BE_STALE:
                 raise
-            rejected, vocabulary = True, (yield from learn(context))
+            vocabulary = yield from learn(context)
+            rejected, check = True, False
             continue
         if all_labels:
             served = cache.learn(answer)
@@ -98,7 +113,7 @@ def _aligned(
             vocabulary = served
         elif cache.confirms(answer, vocabulary):
             return _recommendations(context, answer, unknown)
-        all_labels = True
+        check = True
     raise ContractMismatch(
         f"the vocabulary of {context.settings.url} changed {ATTEMPTS} times in a row: do all replicas serve the same "
         "model repository?"
@@ -107,9 +122,18 @@ def _aligned(
 
 def _counts(
     context: Context, histories: Histories, vocabulary: Vocabulary
-) -> tuple[NDArray[np.float32], list[tuple[str, ...]]]:
+) -> Flow[tuple[NDArray[np.float32], list[tuple[str, ...]]]]:
+    """The counts of each history [batch, N], and its tags outside the vocabulary."""
     counts, how = np.zeros((len(histories), len(vocabulary)), dtype=np.float32), context.request.unknown_tags
-    return counts, [fill_tag_counts(counts[i], one, vocabulary, how) for i, one in enumerate(histories)]
+
+    def fill() -> list[tuple[str, ...]]:
+        return [fill_tag_counts(row, history, vocabulary) for row, history in zip(counts, histories, strict=True)]
+
+    unknown = yield from compute(sum(len(history) for history in histories if isinstance(history, Sized)), fill)
+    for history, tags in zip(histories, unknown, strict=True):
+        if tags and refuses_unknown(history, how):
+            raise (yield Compute(partial(unknown_tag, tags, vocabulary)))
+    return counts, unknown
 
 
 def _recommendations(context: Context, answer: Answer, unknown: list[tuple[str, ...]]) -> list[Recommendation]:

@@ -1,8 +1,8 @@
 """Retries: a request is sent again if the server was gone or shutting down, as long as most requests succeed.
 
 A recommendation changes nothing on the server, so a retry is safe. There is no retry after a deadline, and none if the
-server refuses the request or breaks while answering. gRPC's own retries cannot tell these cases apart: a request that
-waited too long in Triton's queue has the same status as a server that is gone.
+server has too much to do, refuses the request or breaks while answering. gRPC's own retries cannot tell these cases
+apart: a request that waited too long in Triton's queue has the same status as a server that is gone.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ import random
 from ..channel import Channel
 from ..errors import ServerError, TLSFailed, Unavailable
 
-BUDGET = 1000.0
-"""Number of failures in a row that stops all retries, like the throttling of gRPC's own retries (gRFC A6). It is larger
-than the number of requests that a client has in flight when it loses a replica: each of them should be retried."""
+BUDGET = 100.0
+"""Number of failures in a row that stops all retries, like the throttling of gRPC's own retries (gRFC A6). It bounds
+what the clients of a server that is down send, and is enough to retry what a busy client has in flight when it loses a
+replica."""
 
 TLS_ATTEMPTS = 4
 """Most attempts after a failed TLS handshake. A server that dies during the handshake causes the same error, and its

@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import time
 
+from ..errors import ContractMismatch
 from ..vocabulary import Vocabulary
 from .wire import Answer, RankedClass
 
@@ -45,18 +46,27 @@ class VocabularyCache:
         )
 
     def learn(self, answer: Answer) -> Vocabulary:
-        """Take the vocabulary from an answer with all labels; the current object is kept if it is equal."""
-        served = _vocabulary(answer.rows[0])
-        self._checked_at = time.monotonic()
-        if self.current is not None and served.tags == self.current.tags:
+        """Take the vocabulary from an answer with all labels; the current object is kept if it is equal.
+
+        Raises ContractMismatch if its labels are no vocabulary.
+        """
+        served = _labels(answer.rows[0])
+        if self.current is not None and served == self.current.tags:
             self._releases |= {answer.version}
         else:
+            try:
+                self.current = Vocabulary(served)
+            except ValueError as error:
+                raise ContractMismatch(
+                    f"the labels of release {answer.version} are no vocabulary: {error}; correct the vocabulary that "
+                    "it was trained with, and export a release"
+                ) from error
             LOGGER.info("vocabulary of release %s: %d tags", answer.version, len(served))
             self._releases = frozenset({answer.version})
-            self.current = served
+        self._checked_at = time.monotonic()
         self.release = answer.version
         return self.current
 
 
-def _vocabulary(row: tuple[RankedClass, ...]) -> Vocabulary:
-    return Vocabulary(tuple(entry.label for entry in sorted(row, key=lambda entry: entry.class_index)))
+def _labels(row: tuple[RankedClass, ...]) -> tuple[str, ...]:
+    return tuple(entry.label for entry in sorted(row, key=lambda entry: entry.class_index))

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from .. import contract
 from ..call.context import ask, infer, internal_context
-from ..call.wire import inputs, ranked, vocabulary_size
+from ..call.wire import inputs, ranked, served_release, vocabulary_size
 from ..errors import AltrecoError, Unavailable
 from ..images import ImageLike, PreparedImage, prepare
 from ..sync import TagRecommender
+from ..text import printable
 from ..vector import tag_counts
 from .wording import in_options
 
@@ -57,12 +58,13 @@ def examine(recommender: TagRecommender, image: ImageLike | None = None) -> Iter
 def _server(recommender: TagRecommender, state: dict[str, str]) -> Iterator[Check]:
     settings = recommender._state.settings
     metadata, ms = _timed(lambda: _ask(recommender, "get_server_metadata"))
-    yield Check("server", True, f"{metadata.name} {metadata.version} at {settings.url}", ms)
+    version = printable(f"{metadata.name[:40]} {metadata.version[:40]}")
+    yield Check("server", True, f"{version} at {settings.url}", ms)
     if not recommender.ready():
         raise Unavailable(f"model {settings.model_name!r} is not loaded; look at the server's log")
     model, ms = _timed(lambda: _ask(recommender, "get_model_metadata", model_name=settings.model_name))
-    vocabulary_size(settings.model_name, model)
-    state["release"] = model.versions[-1]
+    vocabulary_size(settings.model_name, model, settings.channel.max_message_bytes)
+    state["release"] = served_release(settings.model_name, model)
     yield Check(
         "release",
         True,

@@ -9,17 +9,22 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import csv
 import json
 import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from ..checks import checked_count, checked_tag
 from ..errors import InvalidHistory, InvalidRequest
 from ..history import TagHistory
-from ..history_checks import checked_count, checked_tag, shown
+from ..text import printable, shown
 
-HISTORY_HELP = "past tags: TAG:COUNT,... such as sea:3,beach, or FILE.json or @FILE written by `altreco history`"
+HISTORY_HELP = (
+    "past tags: TAG:COUNT,... such as sea:3,beach, or FILE.json or @FILE written by `altreco history`; a tag with a "
+    "colon needs its count, as in 16:9:1, and a tag with a comma needs double quotes"
+)
 """Help text of an argument for `load_history`."""
 
 
@@ -31,17 +36,30 @@ def load_history(argument: str) -> Mapping[str, float]:
 
 
 def parse_history(text: str) -> dict[str, float]:
-    """Parse `sea:3,beach` to {"sea": 3, "beach": 1}. The counts of a repeated tag are added. Raises InvalidHistory."""
+    """Parse `sea:3,beach` to {"sea": 3, "beach": 1}. The counts of a repeated tag are added. Raises InvalidHistory.
+
+    What follows an entry's last colon is its count: as sea:3 is no tag, 16:9 is none either, and 16:9:1 is one. Double
+    quotes are as in CSV, for a tag with a comma: "rock, paper":2.
+    """
     history: dict[str, float] = {}
-    for entry in filter(None, map(str.strip, text.split(","))):
+    for entry in filter(None, map(str.strip, _entries(text))):
         tag, _, count = map(str.strip, (entry if ":" in entry else f"{entry}:1").rpartition(":"))
         try:
             number = int(count) if count.isdecimal() else float(count)
         except ValueError as error:
-            raise InvalidHistory(f"history entry {shown(entry)}: expected TAG:COUNT, such as sea:3") from error
+            raise InvalidHistory(
+                f"history entry {shown(entry)}: expected TAG:COUNT, such as sea:3, or 16:9:1 for a tag with a colon"
+            ) from error
         tag = checked_tag(tag)
         history[tag] = checked_count(tag, history.get(tag, 0) + checked_count(tag, number))
     return history
+
+
+def _entries(text: str) -> list[str]:
+    try:
+        return next(csv.reader([text], skipinitialspace=True), [])
+    except csv.Error as error:
+        raise InvalidHistory(f"history {shown(text)}: expected TAG:COUNT,... on one line") from error
 
 
 def read_history(path: Path) -> TagHistory:
@@ -124,7 +142,7 @@ def _show(arguments: argparse.Namespace) -> None:
         return
     width = max((len(str(count)) for count in history.values()), default=0)
     for tag in tags:
-        print(f"{history[tag]:>{width}}  {tag}")
+        print(f"{history[tag]:>{width}}  {printable(tag)}")
 
 
 def _add(arguments: argparse.Namespace) -> None:
@@ -149,4 +167,4 @@ def _prune(arguments: argparse.Namespace) -> None:
 
 def _write(path: Path, history: TagHistory) -> None:
     write_history(path, history)
-    print(f"{path}: {len(history)} tags")
+    print(f"{printable(str(path))}: {len(history)} tags")

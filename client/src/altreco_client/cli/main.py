@@ -11,9 +11,10 @@ from importlib import metadata
 from typing import Any
 
 from ..channel import Channel
-from ..errors import AltrecoError
+from ..errors import AltrecoError, InvalidImage
 from ..results import Recommendation
 from ..sync import TagRecommender
+from ..text import printable
 from . import connection
 from .doctor import Check, examine
 from .history import HISTORY_HELP, add_parser, load_history
@@ -44,27 +45,32 @@ def _recommender(arguments: argparse.Namespace) -> TagRecommender:
     return TagRecommender(
         arguments.url,
         deadline_s=arguments.deadline_s,
-        channel=Channel(tls=connection.tls(arguments)),
+        channel=Channel(tls=connection.tls(arguments), use_proxy=arguments.use_proxy),
         headers=connection.headers(arguments),
     )
 
 
 def _recommend(recommender: TagRecommender, arguments: argparse.Namespace) -> int:
-    history = load_history(arguments.history)
+    history, code = load_history(arguments.history), 0
     for image in arguments.images:
-        answer = recommender.recommend(
-            image,
-            history,
-            arguments.k,
-            unknown_tags=arguments.unknown_tags,
-            fallback=arguments.fallback,
-            request_id=arguments.request_id,
-        )
+        try:
+            answer = recommender.recommend(
+                image,
+                history,
+                arguments.k,
+                unknown_tags=arguments.unknown_tags,
+                fallback=arguments.fallback,
+                request_id=arguments.request_id,
+            )
+        except InvalidImage as error:  # the other images have their tags all the same
+            print(f"error: {in_options(error)}", file=sys.stderr)
+            code = 1
+            continue
         if arguments.json:
             print(json.dumps(_as_json(image, answer)))
         else:
             _print(image if len(arguments.images) > 1 else "", answer)
-    return 0
+    return code
 
 
 def _as_json(image: str, answer: Recommendation) -> dict[str, Any]:
@@ -80,17 +86,17 @@ def _as_json(image: str, answer: Recommendation) -> dict[str, Any]:
 
 def _print(title: str, answer: Recommendation) -> None:
     if title:
-        print(f"{title}:")
+        print(f"{printable(title)}:")
     if answer.fallback is not None:
         reason = in_options(answer.fallback)
         print(f"warning: these are the user's own tags, not the model's: {reason}", file=sys.stderr)
     for tag in answer.tags:
-        print(f"{tag.score:.3f}  {tag.name}")
+        print(f"{tag.score:.3f}  {printable(tag.name)}")
 
 
 def _vocabulary(recommender: TagRecommender, arguments: argparse.Namespace) -> int:
     tags = recommender.vocabulary.tags
-    print(json.dumps({"tags": tags}) if arguments.json else "\n".join(tags))
+    print(json.dumps({"tags": tags}) if arguments.json else "\n".join(map(printable, tags)))
     return 0
 
 
@@ -162,5 +168,10 @@ def _server_options() -> argparse.ArgumentParser:
         "--deadline-s", type=float, default=5.0, help="deadline of each call in seconds (default: %(default)s)"
     )
     shared.add_argument("--json", action="store_true", help="print JSON, one object per line")
+    shared.add_argument(
+        "--use-proxy",
+        action="store_true",
+        help="connect through the proxy in grpc_proxy, https_proxy or http_proxy",
+    )
     connection.add_options(shared)
     return shared

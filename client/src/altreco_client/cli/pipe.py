@@ -1,7 +1,8 @@
-"""Output into a pipe whose reader stops early, as `| head -1` does."""
+"""Output into a pipe whose reader stops early, as `| head -1` does, and to a terminal that is not UTF-8."""
 
 from __future__ import annotations
 
+import io
 import os
 import select
 import sys
@@ -16,8 +17,12 @@ READER_LEFT = 128 + 13
 def quiet_pipe() -> Iterator[None]:
     """Exit with READER_LEFT, printing nothing, if nobody reads stdout any more; a decorator for a command's `main`.
 
-    SIGPIPE's default action would do the same, but also end the process when a server closes a socket.
+    SIGPIPE's default action would do the same, but also end the process when a server closes a socket. Letters that
+    the terminal's encoding does not have are escaped.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         try:
             yield

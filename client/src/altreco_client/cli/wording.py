@@ -11,6 +11,8 @@ OPTIONS = {
     ", or raise max_pixels": "",
     ": raise max_bytes": ": scale it down",
     ", or raise max_message_bytes": "",
+    " If it is, raise max_message_bytes": "",
+    "pass use_proxy=True in Channel": "pass --use-proxy",
     "request_id ": "--request-id ",
     "give keep, min_count or both": "give --keep, --min-count or both",
     "min_count is": "--min-count is",
