@@ -25,18 +25,20 @@ from benchmark.sections.overhead import measure_overhead
 from benchmark.sections.peers import measure_peers
 from benchmark.sections.precision import measure_precision
 from benchmark.sections.quality import measure_quality, trained
+from benchmark.sections.shards import measure_shards
 from benchmark.sections.split import measure_split
 from benchmark.settings import FULL, QUICK, SECTIONS, Settings
 from deploy.local import ServerError
 from export.errors import ExportError
 from measure.kept import ResultsError
 from measure.machine import describe_machine, versions
+from training.data.synthetic import generate
 from training.errors import TrainingError
 from training.presets import SIZES
 
 PACKAGES = ("nvidia-pytriton", "onnxruntime", "onnx", "torch", "tritonclient", "numpy", "pillow")
-TRAINED = ("quality", "images")
-"""Sections that need a trained model and its data."""
+TRAINED = ("quality", "images", "shards")
+"""Sections that need a trained model or its data."""
 
 QUICK_FOLDER = Path("build/benchmark-quick")
 
@@ -88,6 +90,8 @@ def _measure(arguments: argparse.Namespace, out: Path) -> None:
 def _section(section: str, settings: Settings, arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     if section in TRAINED:
         work: Path = arguments.work or (QUICK_FOLDER if arguments.quick else Path("build/benchmark"))
+        if section == "shards":
+            return measure_shards(settings.rounds, arguments.data or generate(work / "data", settings.data), folder)
         checkpoint, data = (arguments.checkpoint, arguments.data) if arguments.data else trained(settings, work)
         if section == "images":
             return measure_images(settings.images, checkpoint, data, folder)

@@ -20,6 +20,7 @@ from benchmark.sections.peers import render_peers
 from benchmark.sections.precision import render_precision
 from benchmark.sections.quality import render_quality
 from benchmark.sections.rows import conditions_text
+from benchmark.sections.shards import render_shards
 from benchmark.sections.split import render_split
 from benchmark.settings import SECTIONS
 from measure.kept import ResultsError, write_below
@@ -83,6 +84,7 @@ RENDERERS: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {
     "quality": render_quality,
     "cache": render_cache,
     "images": render_images,
+    "shards": render_shards,
     "client": render_client,
     "arrivals": render_arrivals,
     "peers": render_peers,

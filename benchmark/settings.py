@@ -15,6 +15,7 @@ SECTIONS = {
     "quality": "Tags of every precision",
     "cache": "Repeat pictures against new ones",
     "images": "JPEGs at reduced scale against whole",
+    "shards": "Pictures in tar shards against files",
     "client": "The client against bare tritonclient",
     "arrivals": "Short bursts, and random arrivals",
     "peers": "The ensemble against raw ONNX Runtime and other servers",

@@ -7,7 +7,7 @@ from pathlib import Path
 from altreco_client import Vocabulary
 
 from training.data.histories import Histories, build_histories
-from training.data.manifest import Manifest, read_manifest
+from training.data.manifest import Manifest, hold_out_as, read_manifest
 from training.errors import CheckpointError, SettingsError
 from training.files import read_weights, write_weights
 from training.model import ALTReco
@@ -74,8 +74,12 @@ def load_with_data(path: Path, data: Path) -> tuple[Checkpoint, Manifest, Histor
 
 
 def data_of(checkpoint: Checkpoint, path: Path, data: Path) -> tuple[Manifest, Histories]:
-    """Read a data set for a checkpoint that was loaded from `path`; raises CheckpointError for another vocabulary's."""
+    """Read a data set for a checkpoint that was loaded from `path`, and hold out what its training held out.
+
+    Raises CheckpointError for a data set of another vocabulary.
+    """
     manifest = read_manifest(data)
     if manifest.vocabulary != checkpoint.vocabulary:
         raise CheckpointError(f"{path} was trained on another vocabulary than {data}: expected the data that it had")
+    manifest = hold_out_as(manifest, checkpoint.settings)
     return manifest, build_histories(manifest)

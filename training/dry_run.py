@@ -22,7 +22,7 @@ OPTIMIZER_COPIES = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The size of a run. `parameters` maps each part to its count.
+    """The size of a run. `unknown_tags`: share of the tags outside the vocabulary. `parameters`: count of each part.
 
     Memory is in bytes for one process: weights with gradients and optimizer state, and the activations that the forward
     pass keeps for the backward pass.
@@ -31,6 +31,7 @@ class Plan:
     pictures: Mapping[str, int]
     users: int
     tags: int
+    unknown_tags: float
     parameters: Mapping[str, int]
     weights_bytes: int
     activation_bytes: int
@@ -41,6 +42,7 @@ class Plan:
         """Format the plan for a terminal."""
         pictures = ", ".join(f"{count:,} {split}" for split, count in self.pictures.items() if count)
         lines = [f"data        {pictures} pictures; {self.users:,} users; {self.tags:,} tags"]
+        lines += [f"            {self.unknown_tags:.1%} of the tags given are outside the vocabulary, and left out"]
         lines += [f"parameters  {count:>12,}  {part}" for part, count in self.parameters.items()]
         lines += [f"            {sum(self.parameters.values()):>12,}  in all"]
         total = self.weights_bytes + self.activation_bytes
@@ -66,6 +68,7 @@ def plan(settings: TrainSettings, manifest: Manifest, histories: Histories, proc
         pictures={split: len(manifest.rows(split)) for split in SPLITS},
         users=len(manifest.user_names),
         tags=histories.tags,
+        unknown_tags=manifest.unknown_tags / max(1, manifest.given_tags),
         parameters=parameters,
         weights_bytes=sum(parameters.values()) * 4 * (2 + OPTIMIZER_COPIES),
         activation_bytes=_activation_bytes(settings, network, histories.tags, batch, processes),

@@ -57,16 +57,22 @@ def evaluate(
     workers: int,
     quiet: bool = False,
     fusion_weight: float = BAYES,
+    min_tags: int = 1,
 ) -> Metrics:
     """Metrics on the test split, known and new users apart: for each of HISTORIES, for late fusion of the model's
     answer without a history with each history, and for the most frequent tags (the baseline of Table IV).
 
-    A new user has a history, but no training picture. The methods of a group without test pictures are left out.
-    Raises DataError without test pictures.
+    A new user has a history, but no training picture. The methods of a group without test pictures are left out, and
+    pictures with fewer than `min_tags` tags of the vocabulary. Raises DataError without test pictures.
     """
     rows = manifest.rows("test")
     if len(rows) == 0:
         raise DataError(f"{manifest.root} has no test pictures: give some rows of the manifest the split test")
+    rows = rows[manifest.tags.lengths[rows] >= min_tags]
+    if min_tags > 1 and len(rows) == 0:
+        raise DataError(
+            f"no test picture of {manifest.root} has {min_tags} tags of the vocabulary: expected a lower limit"
+        )
     total, past, others = histories.total(), past_pictures(manifest), _another_user(histories)
     ranked: dict[str, Ranked] = {}
     done = 0
@@ -183,11 +189,16 @@ def main() -> int:
     parser.add_argument("checkpoint", type=Path, help="what `python -m training.train` wrote")
     parser.add_argument("--data", type=Path, required=True, help="data set folder with manifest.parquet")
     parser.add_argument("--workers", type=int, default=2, help="processes that read pictures (default: %(default)s)")
+    parser.add_argument(
+        "--min-tags", type=int, default=1, metavar="N", help="leave out pictures with fewer tags (default: %(default)s)"
+    )
     parser.add_argument("--json", type=Path, help="also write every metric to this file")
     arguments = parser.parse_args()
     try:
         checkpoint, manifest, histories = load_with_data(arguments.checkpoint, arguments.data)
-        metrics = evaluate(checkpoint.model, manifest, histories, workers=arguments.workers)
+        metrics = evaluate(
+            checkpoint.model, manifest, histories, workers=arguments.workers, min_tags=arguments.min_tags
+        )
         if arguments.json is not None:
             _write(arguments.json, metrics)
     except TrainingError as error:

@@ -25,7 +25,7 @@ PHOTO_PIXELS = 300
 """Longest side of a photo in a figure, about its size on screen."""
 
 
-def photo(axis: Axes, image: Path, title: str) -> None:
+def photo(axis: Axes, image: Path | bytes, title: str) -> None:
     """Show a photo, upright, with a title; raises InvalidImage."""
     picture = load_rgb(image)
     picture.thumbnail((PHOTO_PIXELS, PHOTO_PIXELS))

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from training.data.histories import Histories, build_histories
-from training.data.manifest import Manifest, hold_out, hold_out_users, read_manifest
+from training.data.manifest import Manifest, hold_out_as, read_manifest
 from training.distributed import Processes, processes
 from training.dry_run import plan
 from training.errors import SettingsError, TrainingError
@@ -128,10 +128,7 @@ def dry_run(settings: TrainSettings, data: Path, device: str) -> None:
 
 def _read(settings: TrainSettings, data: Path, group: Processes) -> Manifest:
     """Read the data set and hold out what the settings say."""
-    manifest = read_manifest(data)
-    if settings.validation_share:
-        hold = hold_out if settings.model.history_path == "none" else hold_out_users
-        manifest = hold(manifest, settings.validation_share, settings.seed)
+    manifest = hold_out_as(read_manifest(data), settings)
     batch = min(settings.batch_size, len(manifest.rows("train")))
     if batch % group.count:
         raise SettingsError(f"a batch of {batch} pictures cannot be shared evenly by {group.count} processes")

@@ -20,9 +20,10 @@ from export.quality import spread, torch_recommender
 from measure.markdown import cell, number, ratios, table
 from measure.progress import progress_bar
 from training.checkpoint import load_with_data
-from training.data.dataset import EvaluationPictures, image_path
+from training.data.dataset import EvaluationPictures
 from training.data.histories import Histories
 from training.data.manifest import Manifest
+from training.data.shards import picture_of
 from training.metrics import Ranked, merge, rank, summarize
 
 ROUGHNESS = {"much detail": 1.2, "some detail": 1.4, "little detail": 1.6}
@@ -126,7 +127,7 @@ def _precision(settings: ImageSettings, model: Any, manifest: Manifest, historie
     sizes = []
     for start in progress_bar(range(0, len(rows), BATCH), "enlarged", unit="batch"):
         batch = range(start, min(start + BATCH, len(rows)))
-        files = [_enlarged(image_path(manifest, int(rows[i])), grain) for i in batch]
+        files = [_enlarged(picture_of(manifest, int(rows[i])), grain) for i in batch]
         image, history, tags, user, _ = (np.stack(column) for column in zip(*(pictures[i] for i in batch), strict=True))
         read = {"as it is": image, "plain": np.stack([*map(plain, files)]), "reduced": np.stack([*map(reduced, files)])}
         for name, tensors in read.items():
@@ -141,8 +142,8 @@ def _precision(settings: ImageSettings, model: Any, manifest: Manifest, historie
     }
 
 
-def _enlarged(path: Path, grain: NDArray[np.int16]) -> bytes:
-    with Image.open(path) as picture:
+def _enlarged(file: Path | bytes, grain: NDArray[np.int16]) -> bytes:
+    with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as picture:
         large = picture.convert("RGB").resize((grain.shape[1], grain.shape[0]), Image.Resampling.BICUBIC)
     return _jpeg(Image.fromarray((np.asarray(large) + grain).clip(0, 255).astype(np.uint8)))
 

@@ -102,9 +102,10 @@ def test_a_vocabulary_with_an_error_is_refused(tmp_path: Path, content: bytes | 
     assert not (tmp_path / "made").exists()
 
 
-def test_tags_are_utf_8_and_the_last_line_may_be_open(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_tags_are_utf_8_and_the_last_line_may_be_open(tmp_path: Path, mark: str) -> None:
     path = tmp_path / "vocabulary.txt"
-    path.write_bytes("\ufeffcaf\u00e9\r\nnew york".encode())  # as some editors write
+    path.write_bytes(f"{mark}caf\u00e9\r\nnew york".encode())  # as some editors write
     init_repository(tmp_path / "made", path, like=REPOSITORY)
     assert (tmp_path / "made" / "classifier" / "tags.txt").read_bytes() == "caf\u00e9\nnew york\n".encode()
     check_vocabulary_size(tmp_path / "made", 2)

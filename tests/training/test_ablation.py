@@ -136,7 +136,7 @@ def test_report_has_mean_and_deviation_over_the_seeds(parts: list[Part], tmp_pat
     }
     runs = len(VARIANTS) + 1 + 5 + 2 * 2  # of the population study, two data sets are not the main one
     assert f"{runs * SEEDS} runs on a machine; their times add up to {20 * runs * SEEDS // 60} minutes" in report
-    assert "| users-60 | 2 | 2 train, 1 test | 2 |" in report
+    assert "| users-60 | 1 | 1 train, 1 validation, 1 test | 2 |" in report, "as the runs hold out"
     assert report.index("New users") < report.index("Known users") < report.index("Answers")
 
 

@@ -1,5 +1,6 @@
 import json
 import re
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,10 @@ from altreco_client import Vocabulary
 from PIL import Image
 
 from tests.tiny import tiny_settings
+from training.data.columns import NO_TIME
 from training.data.dataset import EvaluationPictures, ShuffledEpochs, TrainingPictures, training_batches
 from training.data.histories import Histories, build_histories
-from training.data.manifest import SCHEMA, SPLITS, Manifest, hold_out, hold_out_users, read_manifest
+from training.data.manifest import SCHEMA, SPLITS, Manifest, hold_out, hold_out_users, read_manifest, read_vocabulary
 from training.data.ragged import Ragged, Texts
 from training.errors import DataError
 
@@ -289,9 +291,9 @@ def test_data_is_written_as_the_guide_shows(tmp_path: Path, monkeypatch: pytest.
     assert histories.tag_counts(0).tolist() == [1, 1]
 
 
-@pytest.mark.parametrize("text", ["nikon\nsea\n", "nikon\nsea", "nikon\r\nsea\r\n"])
-def test_the_last_tag_counts_however_its_line_ends(root: Path, text: str) -> None:
-    (root / "vocabulary.txt").write_text(text, newline="")
+@pytest.mark.parametrize("text", ["nikon\nsea\n", "nikon\nsea", "nikon\r\nsea\r\n", "nikon\rsea", "\ufeffnikon\nsea\n"])
+def test_each_line_is_a_tag_however_the_file_begins_and_ends(root: Path, text: str) -> None:
+    (root / "vocabulary.txt").write_text(text, newline="", encoding="utf-8")
     assert read_manifest(root).vocabulary.tags == ("nikon", "sea")
 
 
@@ -336,3 +338,69 @@ def test_rows_without_image_or_user(root: Path, column: str) -> None:
     write(root, frame.with_columns(pl.when(pl.col("split") == "test").then(None).otherwise(column).alias(column)))
     with pytest.raises(DataError, match=f"2 rows have no {column}"):
         read_manifest(root)
+
+
+def test_a_manifest_may_say_when_and_where_and_what(root: Path) -> None:
+    frame = pl.read_parquet(root / "manifest.parquet").with_columns(
+        taken=pl.Series([datetime(2000, 1, 1, 0, 1, 59), datetime(1999, 12, 31, 23, 59), None, None, None]),
+        longitude=pl.Series([2.25, 0.0, -180.0, None, None]),
+        latitude=pl.Series([48.5, None, 90.0, None, None]),
+        labels=pl.Series([["water", "plants"], [], None, ["water", None], ["water", "water", ""]]),
+    )
+    write(root, frame)
+    for rows_at_once in (2, 100):
+        manifest = read_manifest(root, rows_at_once=rows_at_once)
+        context, labels = manifest.context, manifest.labels
+        assert context is not None
+        assert context.minute.tolist() == [1, -1, NO_TIME, NO_TIME, NO_TIME]
+        assert context.has_time.tolist() == [True, True, False, False, False]
+        assert context.place[[0, 2]].tolist() == [[2.25, 48.5], [-180, 90]]
+        assert context.has_place.tolist() == [True, False, True, False, False]
+        assert np.isnan(context.place[1]).all(), "half a place is none"
+        assert labels is not None
+        assert labels.names == ("plants", "water")
+        assert [labels.indices[row].tolist() for row in range(5)] == [[0, 1], [], [], [1], [1]]
+
+
+def test_a_manifest_need_not_say_when_and_where_and_what(root: Path) -> None:
+    manifest = read_manifest(root)
+    assert manifest.context is None
+    assert manifest.labels is None
+    write(root, pl.read_parquet(root / "manifest.parquet").with_columns(taken=datetime(2000, 1, 2)))
+    context = read_manifest(root).context
+    assert context is not None
+    assert context.minute.tolist() == [1440] * 5
+    assert not context.has_place.any()
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"taken": "2012-02-16"}, r"column 'taken' is String: expected Datetime"),
+        ({"longitude": 1.0}, r"column 'latitude' is None: expected Float64"),
+        ({"longitude": 180.5, "latitude": 1.0}, r"5 rows have coordinates beyond 180 or 90 degrees"),
+        ({"longitude": 1.0, "latitude": -91.0}, r"5 rows have coordinates beyond 180 or 90 degrees"),
+        ({"labels": "water"}, r"column 'labels' is String: expected List\(String\)"),
+    ],
+)
+def test_when_and_where_and_what_that_cannot_be(root: Path, columns: dict, message: str) -> None:
+    frame = pl.read_parquet(root / "manifest.parquet").with_columns(**{n: pl.lit(v) for n, v in columns.items()})
+    write(root, frame)
+    with pytest.raises(DataError, match=message):
+        read_manifest(root)
+
+
+def test_tags_outside_the_vocabulary_are_counted(root: Path) -> None:
+    manifest = read_manifest(root)
+    assert (manifest.given_tags, manifest.unknown_tags) == (8, 1)
+    decomposed = [["Sea", "cafe\u0301"], ["caf\u00e9", None, ""], ["sea"], [], ["sea"]]
+    write(root, pl.read_parquet(root / "manifest.parquet").with_columns(tags=pl.Series(decomposed)))
+    (root / "vocabulary.txt").write_text("sea\ncaf\u00e9\n", encoding="utf-8")
+    for rows_at_once in (1, 100):
+        manifest = read_manifest(root, rows_at_once=rows_at_once)
+        assert (manifest.given_tags, manifest.unknown_tags) == (5, 2), "of another case or Unicode form"
+
+
+def test_a_tag_may_hold_a_line_separator_that_ends_no_line(tmp_path: Path) -> None:
+    (tmp_path / "vocabulary.txt").write_text("sea\x85side\nsky\u2028line\n", encoding="utf-8")
+    assert read_vocabulary(tmp_path / "vocabulary.txt").tags == ("sea\x85side", "sky\u2028line")

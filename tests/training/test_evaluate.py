@@ -6,14 +6,15 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from altreco_client import Vocabulary
 
 from tests.tiny import served_settings, tiny_model, tiny_settings
-from training.checkpoint import Checkpoint, save_checkpoint
+from training.checkpoint import Checkpoint, load_with_data, save_checkpoint
 from training.data.histories import build_histories
-from training.data.manifest import SPLITS, Manifest, read_manifest
+from training.data.manifest import SPLITS, Manifest, hold_out_as, read_manifest
 from training.data.past import past_pictures
 from training.data.synthetic import SyntheticSettings, generate
 from training.errors import DataError
@@ -74,6 +75,42 @@ def test_each_group_is_measured_on_its_own_pictures(
     for method, scores in expected.items():
         wanted = tagging_metrics(scores, batch.tags, users=batch.user)
         assert metrics[f"{group}{method}"] == pytest.approx(wanted), method
+
+
+def test_pictures_with_few_tags_can_be_left_out(
+    model: ALTReco, manifest: Manifest, metrics: dict[str, dict[str, float]]
+) -> None:
+    histories, rows = build_histories(manifest), manifest.rows("test")
+    limit = int(np.median(manifest.tags.lengths[rows])) + 1
+    split = manifest.split.copy()
+    split[rows[manifest.tags.lengths[rows] < limit]] = len(SPLITS)
+    rest = evaluate(model, replace(manifest, split=split), histories, workers=0, quiet=True)
+    assert evaluate(model, manifest, histories, workers=0, quiet=True, min_tags=limit) == rest
+    assert rest[WITH] != metrics[WITH]
+    with pytest.raises(DataError, match=r"no test picture of .* has 99 tags of the vocabulary: expected a lower limit"):
+        evaluate(model, manifest, histories, workers=0, quiet=True, min_tags=99)
+
+
+def test_what_was_held_out_of_training_is_in_no_history(tmp_path: Path, manifest: Manifest) -> None:
+    """As in training, and in everything that reads a checkpoint with its data: evaluation, export, exploration."""
+    path, plain = tmp_path / "model.pt", manifest.root / "manifest.parquet"
+    known = pl.read_parquet(plain).filter(pl.col("split").is_in(["train", "test"]))
+    data = tmp_path / "data"
+    data.mkdir()
+    known.write_parquet(data / "manifest.parquet")
+    (data / "vocabulary.txt").write_bytes((manifest.root / "vocabulary.txt").read_bytes())
+    for share, path_kind, held in ((0.0, "none", 0), (0.25, "none", 12), (0.25, "path", 1)):
+        settings = replace(served_settings(), validation_share=share, seed=5)
+        settings = replace(settings, model=replace(settings.model, history_path=path_kind))
+        model = ALTReco(settings.model, TAGS)
+        vocabulary = manifest.vocabulary
+        save_checkpoint(path, Checkpoint(model=model, settings=settings, vocabulary=vocabulary, metrics={}))
+        _, found, histories = load_with_data(path, data)
+        validation = found.rows("validation")
+        assert len(validation) == held or (path_kind == "path" and len(set(found.users[validation])) == held)
+        expected = hold_out_as(read_manifest(data), settings)
+        np.testing.assert_array_equal(found.split, expected.split)
+        np.testing.assert_array_equal(histories.counts, build_histories(expected).counts)
 
 
 def test_data_without_new_users_has_no_figures_of_them(

@@ -159,6 +159,7 @@ def test_a_new_users_history_grows_from_its_own_pictures(
 
 EXPLORATION = Exploration(
     image="0.png",
+    file=Path("0.png"),
     owner="ann",
     own_tags=("sea", "boat"),
     steps=(
@@ -204,10 +205,10 @@ def test_tables_mark_own_tags_and_what_came_up() -> None:
 def test_picture_shows_own_tags_in_green_and_what_came_up_in_orange(tmp_path: Path) -> None:
     Image.new("RGB", (300, 200), "navy").save(tmp_path / "0.png")
     steps = [EXPLORATION.steps[0], EXPLORATION.steps[1]]
-    five = replace(EXPLORATION, steps=(*steps, *steps, steps[0]))
+    five = replace(EXPLORATION, file=tmp_path / "0.png", steps=(*steps, *steps, steps[0]))
     plain = replace(five, own_tags=(), steps=(steps[0],) * 5)
-    write_figure([five, five, five], tmp_path, tmp_path / "new" / "marked.png")
-    write_figure([plain], tmp_path, tmp_path / "plain.png")
+    write_figure([five, five, five], tmp_path / "new" / "marked.png")
+    write_figure([plain], tmp_path / "plain.png")
     assert min(count(tmp_path / "new" / "marked.png", colour) for colour in (HIT, NEW)) > 500
     assert max(count(tmp_path / "plain.png", colour) for colour in (HIT, NEW)) == 0
     assert not list(tmp_path.rglob("*.partial"))

@@ -4,6 +4,7 @@ import bz2
 import json
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 
 import duckdb
@@ -22,14 +23,24 @@ from training.data.importers.yfcc100m import Yfcc100m
 from training.data.manifest import read_manifest
 from training.errors import DataError
 
+FILTERS = ("decode", "min_tags_train", "min_tags_test", "with_context_only")
 TAGS = "sea\nblack+and+white\nclose+up\ncloseup\ncaf%C3%A9\n"
 URL = "http://farm8.staticflickr.com/7205/{}_df86ba9ee0.jpg"
 
 
-def line(photo: object, user: str = "1@N00", tags: str = "sea", marker: object = 0, *, columns: int = 25) -> str:
+def line(
+    photo: object,
+    user: str = "1@N00",
+    tags: str = "sea",
+    marker: object = 0,
+    *,
+    columns: int = 25,
+    taken: str = "null",
+    place: tuple[object, object] = ("", ""),
+) -> str:
     """A line of either layout; columns that are not read hold their name."""
-    before = ["nick", "taken", "uploaded", "device", "title", "description"]
-    after = ["machine:tag=sea", "lon", "lat", "16", "page", URL.format(photo), "license", "license URL", "server"]
+    before = ["nick", taken, "uploaded", "device", "title", "description"]
+    after = ["machine:tag=sea", *map(str, place), "16", "page", URL.format(photo), "license", "license URL", "server"]
     rest = [*before, tags, *after, "farm", "secret", "original", "jpg", str(marker)]
     first = [str(photo), user] if columns == 23 else ["7", str(photo), "hash", user]
     return "\t".join([*first, *rest])
@@ -41,8 +52,9 @@ def import_lines(
     """Import the lines to `folder`/data."""
     (folder / "tags.txt").write_text(TAGS)
     (folder / "lines.txt").write_text("".join(f"{text}\n" for text in lines))
+    own = {name: options.pop(name) for name in FILTERS if name in options}
     options = {"metadata": (folder / "lines.txt",), "vocabulary_file": folder / "tags.txt", **options}
-    settings = ImportSettings(out=folder / "data", images=images, max_bad_share=share)
+    settings = ImportSettings(out=folder / "data", images=images, max_bad_share=share, **own)
     return import_data(Yfcc100m(**options), settings, quiet=True)
 
 
@@ -100,6 +112,71 @@ def test_images_are_looked_at(tmp_path: Path) -> None:
     manifest = read_manifest(tmp_path / "data")
     with Image.open(manifest.root / manifest.images[0]) as image:
         assert image.size == (8, 8)
+
+
+def test_only_decoding_finds_a_cut_off_image(tmp_path: Path) -> None:
+    images = tmp_path / "photos"
+    images.mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    for photo in (1, 2):
+        Image.fromarray(noise).save(images / f"{photo}.jpg")
+    (images / "2.jpg").write_bytes((images / "1.jpg").read_bytes()[:2000])
+    for decode, found in ((False, (2, 0, 1)), (True, (1, 1, 1))):
+        folder = tmp_path / str(decode)
+        folder.mkdir()
+        report = import_lines(folder, *map(line, (1, 2, 3)), images=images, decode=decode)
+        assert (report.pictures, report.no_image, report.missing_image) == found
+
+
+@pytest.mark.parametrize("columns", [23, 25])
+def test_date_and_place_are_kept_where_they_are_possible(tmp_path: Path, columns: int) -> None:
+    taken, place = "2012-02-16+09:56:37.0", (-0.1276, 51.5072)
+    dates = [taken, "2012-02-16 09%3A56%3A37.0", "null", "", "0000-00-00+00:00:00", "1970-01-01 00:00:00.0", "2038-1-1"]
+    places = [("", 51.5), (181, 51.5), (0.0, -90.5), ("nan", 1), ("null", "null"), (-180, 90)]
+    lines = [line(i, taken=date, place=place, columns=columns) for i, date in enumerate(dates)]
+    lines += [line(100 + i, taken=taken, place=where, columns=columns) for i, where in enumerate(places)]
+    report = import_lines(tmp_path, *lines)
+    table = pl.read_parquet(tmp_path / "data" / "manifest.parquet")
+    when = datetime(2012, 2, 16, 9, 56, 37)
+    assert table["taken"].to_list() == [when, when, *[None] * 5, *[when] * 6]
+    assert table.select("longitude", "latitude").rows() == [*[place] * 7, *[(None, None)] * 5, (-180.0, 90.0)]
+    assert (report.pictures, report.without_date, report.without_place) == (13, 5, 5)
+    context = read_manifest(tmp_path / "data").context
+    assert context is not None
+    assert context.has_time.sum() == 8
+
+
+def test_the_filters_of_the_published_comparison(tmp_path: Path) -> None:
+    taken, place = "2012-02-16 09:56:37.0", (1, 2)
+    (tmp_path / "ids.txt").write_text("3\n4\n")
+    lines = [line(1, tags="sea,sea,nikon"), line(2, tags="sea,closeup", taken=taken, place=place)]
+    lines += [
+        line(3, tags="sea,closeup"),
+        line(4, tags="sea,closeup,close+up"),
+        line(5, tags="closeup,sea", taken=taken),
+    ]
+    limits = {"min_tags_train": 2, "min_tags_test": 3, "test_ids": tmp_path / "ids.txt"}
+    report = import_lines(tmp_path, *lines, **limits)
+    assert [(image, split) for image, *_, split, _, _, _, _ in rows(tmp_path)] == [
+        ("2.jpg", "train"),
+        ("4.jpg", "test"),
+        ("5.jpg", "train"),
+    ]
+    assert (report.few_tags, report.no_context) == (2, 0)
+    (tmp_path / "strict").mkdir()
+    report = import_lines(tmp_path / "strict", *lines, **limits, with_context_only=True)
+    assert [image for image, *_ in rows(tmp_path / "strict")] == ["2.jpg"]
+    assert (report.few_tags, report.no_context, report.pictures) == (2, 2, 1)
+
+
+def test_tags_of_another_case_or_unicode_form_are_the_same_and_counted(tmp_path: Path) -> None:
+    (tmp_path / "other.txt").write_text("Sea\ncafe%CC%81\nsky\n")
+    tags = ["sea,caf%C3%A9", "SEA,Cafe%CC%81,Nikon"]
+    report = import_lines(
+        tmp_path, line(1, tags=tags[0]), line(2, tags=tags[1]), vocabulary_file=tmp_path / "other.txt"
+    )
+    assert [row[2] for row in rows(tmp_path)] == [["sea", "caf\u00e9"]] * 2
+    assert (report.changed_tags, report.changed_vocabulary, report.unknown_tags) == (2, 2, 1)
 
 
 def test_too_many_bad_lines_stop_the_import(tmp_path: Path) -> None:
@@ -177,7 +254,8 @@ def test_every_line_arrives_whatever_is_in_it(tmp_path: Path, seed: int) -> None
     (tmp_path / "odd.txt").write_bytes(text)
     with read_lines([tmp_path / "odd.txt"], tqdm(disable=True)) as lines, duckdb.connect() as database:
         found = [line for (line,) in database.execute(f"SELECT line FROM {lines.table}").fetchall()]
-    expected = text.translate(None, b"\r\0\x1f").decode("utf-8", "replace").split("\n")
+    text = text.translate(None, b"\0\x1f").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    expected = text.decode("utf-8", "replace").split("\n")
     assert found == expected
     assert lines.count == len(expected)
 
@@ -199,6 +277,9 @@ def test_damaged_bz2(tmp_path: Path, content: bytes) -> None:
         ({"image": "images/"}, "expected {id} in it"),
         ({"images": Path("nowhere")}, "no folder of images at nowhere"),
         ({"share": -0.1}, "max bad share -0.1: expected 0 to 1"),
+        ({"min_tags_test": 0}, "min tags test 0: expected 1 or more"),
+        ({"decode": True}, "give their folder with --images"),
+        ({"with_context_only": True}, "no picture has both a date and a place"),
     ],
 )
 def test_bad_options(tmp_path: Path, options: dict, message: str) -> None:

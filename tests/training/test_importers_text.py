@@ -1,7 +1,9 @@
 """NUS-WIDE's files and the three parallel text files of the paper's authors."""
 
 import bz2
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -28,12 +30,16 @@ def write(path: Path, lines: list[str]) -> Path:
     return path
 
 
-def import_nus_wide(folder: Path, share: float = 1.0, **changed: list[str]) -> Report:
-    """The files as above but for those that are given; either `words` or `matrix`."""
+def import_nus_wide(folder: Path, share: float = 1.0, **changed: Any) -> Report:
+    """The files as above but for those that are given; either `words` or `matrix`; `concepts` are labels' files."""
+    concepts = changed.pop("concepts", {})
     lines = {"image_list": LISTED, "train_list": TRAIN, "test_list": TEST, "users": USERS, **changed}
     tags = "tag_matrix" if "tag_matrix" in changed else "tag_lines"
     lines = {"tag_list": ["sea", "dog", "Portrait"], tags: WORDS, **lines}
-    layout = NusWide(**{name: write(folder / f"{name}.txt", text) for name, text in lines.items()})
+    files = {name: write(folder / f"{name}.txt", text) for name, text in lines.items()}
+    for name, bits in concepts.items():
+        write(folder / f"Labels_{name}.txt", bits)
+    layout = NusWide(**files, labels=folder if concepts else None)
     return import_data(layout, ImportSettings(out=folder / "data", max_bad_share=share), quiet=True)
 
 
@@ -102,6 +108,73 @@ def test_nus_wide_lists_of_different_length(tmp_path: Path) -> None:
     assert not (tmp_path / "data").exists()
 
 
+def test_nus_wide_context_and_labels(tmp_path: Path) -> None:
+    import_nus_wide(
+        tmp_path,
+        tag_matrix=MATRIX,
+        context=["2124494179\t2009-07-01 12:30:00\t2.5\t48.5", "500\t\t2.5\t48.5", "300\tno line of four"],
+        concepts={"water": ["1", "0", "1", "0"], "animal": ["1", "1", "0", "0"]},
+    )
+    when = datetime(2009, 7, 1, 12, 30)
+    assert [row[4:] for row in rows(tmp_path)] == [
+        (["animal", "water"], when, 2.5, 48.5),
+        (["animal"], None, 2.5, 48.5),
+        ([], None, None, None),
+    ]
+    labels = read_manifest(tmp_path / "data").labels
+    assert labels is not None
+    assert labels.names == ("animal", "water")
+
+
+def test_nus_wide_labels_that_do_not_fit(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"Labels_b\.txt: expected 4 lines with 0 or 1, as in .*Labels_a\.txt"):
+        import_nus_wide(tmp_path, concepts={"a": ["0", "1", "0", "1"], "b": ["0", "1", "0", "2"]})
+    with pytest.raises(DataError, match=r"different numbers of lines: .*image_list\.txt: 4"):
+        import_nus_wide(subfolder(tmp_path), concepts={"a": ["0", "1", "0"]})
+    with pytest.raises(DataError, match=r"no Labels_\*\.txt in .*: expected NUS-WIDE's folder"):
+        NusWide(
+            **dict.fromkeys(
+                ("tag_list", "tag_lines", "image_list", "train_list", "test_list", "users", "labels"), tmp_path / "x"
+            )
+        )
+
+
+@pytest.mark.parametrize("end", ["\r", "\r\n", "\n"])
+def test_any_line_end_ends_a_line(tmp_path: Path, end: str) -> None:
+    """Also the carriage return alone of old Macs, in files that end without one."""
+    columns = [["0.jpg", "1.jpg", "2.jpg"], ["sea sky", "Sky", "sea"], ["u0", "u1", "u2"]]
+    files = []
+    for i, lines in enumerate([*columns, ["sea", "sky"]]):
+        files.append(tmp_path / f"{i}.txt")
+        files[-1].write_bytes(end.join(lines).encode())
+    layout = ParallelText(train=tuple(files[:3]), vocabulary_file=files[3])
+    report = import_data(layout, ImportSettings(out=tmp_path / "data"), quiet=True)
+    assert rows(tmp_path) == [
+        ("0.jpg", "u0", ["sea", "sky"], "train"),
+        ("1.jpg", "u1", ["sky"], "train"),
+        ("2.jpg", "u2", ["sea"], "train"),
+    ]
+    assert report.lines == 3
+
+
+def test_parallel_text_context(tmp_path: Path) -> None:
+    context = ["2012-02-16 09:56:37\t-0.5\t51.5", "", "\t\t"]
+    report = import_parallel(tmp_path, (IMAGES, ["sea"] * 3, ["1@N00"] * 3, context))
+    assert [row[4:] for row in rows(tmp_path)] == [
+        (datetime(2012, 2, 16, 9, 56, 37), -0.5, 51.5),
+        *[(None, None, None)] * 2,
+    ]
+    assert (report.without_date, report.without_place, report.broken) == (2, 2, 0)
+    report = import_parallel(subfolder(tmp_path), (IMAGES, ["sea"] * 3, ["1@N00"] * 3, [context[0], "2012 3 4", ""]))
+    assert report.broken == 1
+
+
+def test_a_prefix_is_removed_at_the_start_alone(tmp_path: Path) -> None:
+    images = [f"{PREFIX}a/1.jpg", f"b{PREFIX}2.jpg"]
+    import_parallel(tmp_path, (images, ["sea"] * 2, ["1@N00"] * 2))
+    assert [row[0] for row in rows(tmp_path)] == ["a/1.jpg", f"b{PREFIX}2.jpg"]
+
+
 def test_nus_wide_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = {"--tag-list": ["sea", "dog", "portrait"], "--tag-matrix": MATRIX, "--image-list": LISTED}
     files |= {"--train-list": TRAIN, "--test-list": TEST, "--users": USERS}
@@ -118,7 +191,7 @@ IMAGES = [f"{PREFIX}actor/0006_2171575576.jpg", f"{PREFIX}adult/0066_1006906272.
 def parallel_files(folder: Path, name: str, *columns: list[str]) -> tuple[Path, ...]:
     return tuple(
         write(folder / f"{name}{kind}.txt", lines)
-        for kind, lines in zip(("imgs", "tags", "usrs"), columns, strict=False)
+        for kind, lines in zip(("imgs", "tags", "usrs", "when"), columns, strict=False)
     )
 
 

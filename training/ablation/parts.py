@@ -74,12 +74,14 @@ def main_part(study: Study) -> Part:
 
 def with_crowd(people: Path, out: Path, crowd: int) -> Path:
     """Write a data set with only the first `crowd` users of the crowd, whose pictures stay in the folder `people`."""
-    user, image = pl.col("user"), pl.col("image")
+    user = pl.col("user")
     in_crowd = user.str.starts_with("crowd")
     number = user.str.strip_prefix("crowd").cast(pl.Int64, strict=False)
     table = pl.read_parquet(people / MANIFEST_FILE).filter(~in_crowd | (number < crowd))
     out.mkdir(parents=True, exist_ok=True)
     write_bytes(out / VOCABULARY_FILE, (people / VOCABULARY_FILE).read_bytes())
-    pictures = os.path.relpath(people, out)
-    table.with_columns(image=pl.lit(f"{pictures}/") + image).write_parquet(out / MANIFEST_FILE)
+    pictures = out / "images"
+    if not pictures.is_symlink():
+        pictures.symlink_to(os.path.relpath(people / "images", out))
+    table.write_parquet(out / MANIFEST_FILE)
     return out

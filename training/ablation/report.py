@@ -11,8 +11,8 @@ from training.ablation.parts import FEW, MAIN, POPULATIONS, Part
 from training.ablation.picture import draw
 from training.ablation.results import PRECISION, Column, Results, column, read_results
 from training.ablation.rows import FEW_PICTURES, MODELS, POPULATION, QUESTIONS, TABLES, Row
-from training.ablation.study import Study
-from training.data.manifest import SPLITS, read_manifest
+from training.ablation.study import VISUAL_NET, Study
+from training.data.manifest import SPLITS, hold_out_as, read_manifest
 from training.evaluate import ANOTHER, NEW, SHORT, WITH, WITHOUT
 
 COMMAND = "make ablation"
@@ -93,7 +93,7 @@ def _setup(parts: Sequence[Part], done: Mapping[str, list[Results]], seeds: int,
 
 
 def _data(study: Study) -> list[str]:
-    manifest = read_manifest(Path(study.data))
+    manifest = hold_out_as(read_manifest(Path(study.data)), study.settings(VISUAL_NET, seed=0))
     pictures = ", ".join(f"{len(manifest.rows(split)):,} {split}" for split in SPLITS if len(manifest.rows(split)))
     users = len(set(manifest.users[manifest.rows("train")].tolist()))
     return [Path(study.data).name, f"{users:,}", pictures, str(study.epochs)]

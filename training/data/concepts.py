@@ -101,6 +101,21 @@ PLACES = (
     ("oslo", "norway"),
     ("istanbul", "turkey"),
 )
+COORDINATES = (
+    (-118.24, 34.05),
+    (-0.13, 51.51),
+    (2.35, 48.86),
+    (139.69, 35.69),
+    (2.17, 41.39),
+    (13.40, 52.52),
+    (-79.38, 43.65),
+    (12.50, 41.90),
+    (151.21, -33.87),
+    (-9.14, 38.72),
+    (10.75, 59.91),
+    (28.98, 41.01),
+)
+"""Longitude and latitude of each of PLACES, or of its largest city."""
 OCCASIONS = ("travel", "trip", "family", "birthday", "wedding", "party", "music", "food", "walk", "garden", "park")
 COLOURS = ("color", "red", "white", "black", "yellow", "pink", "brown")
 MONTHS = (

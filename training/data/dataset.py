@@ -3,7 +3,6 @@
 import multiprocessing
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from training.data.histories import Histories
 from training.data.manifest import Manifest
+from training.data.shards import picture_of
 from training.errors import DataError
 from training.settings import TrainSettings
 
@@ -158,15 +158,7 @@ def _collate(items: list[Item]) -> Batch:
 
 def _read(manifest: Manifest, row: int, x: float = 0.5, y: float = 0.5) -> NDArray[np.uint8]:
     try:
-        return load_crop(image_path(manifest, row), x, y)
+        return load_crop(picture_of(manifest, row), x, y)
     except InvalidImage as error:
-        raise DataError(f"picture {row} of the manifest: {error}") from error
-
-
-def image_path(manifest: Manifest, row: int) -> Path:
-    """Return the path of the picture's file. Raises DataError for one outside the data set."""
-    name = manifest.images[row]
-    path = Path(name)
-    if path.is_absolute() or ".." in path.parts:
-        raise DataError(f"picture {row} of the manifest: expected a path inside {manifest.root}, found {name!r}")
-    return manifest.root / path
+        name = "" if manifest.spans is None else f" ({manifest.images[row]})"
+        raise DataError(f"picture {row} of the manifest{name}: {error}") from error

@@ -1,11 +1,11 @@
 """The manifest of a data set: its pictures, with user, tags and split.
 
 A data set is a folder with `manifest.parquet` (columns `image`: path under the folder, `user`, `tags`: list of
-strings, `split`: one of SPLITS) and `vocabulary.txt` (one tag per line, in the order of the model's tensors). See
-docs/data.md.
+strings, `split`: one of SPLITS; optional: those of OPTIONAL) and `vocabulary.txt` (one tag per line, in the order of
+the model's tensors). See docs/data.md.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,12 +14,24 @@ import polars as pl
 from altreco_client import Vocabulary
 from numpy.typing import NDArray
 
+from training.data.columns import Context, Labels, Part, indices, pieces, read_context, read_labels, read_spans, utf8
 from training.data.ragged import Ragged, Texts
 from training.errors import DataError
+from training.settings import TrainSettings
 
 MANIFEST_FILE = "manifest.parquet"
 VOCABULARY_FILE = "vocabulary.txt"
 SCHEMA = {"image": pl.String, "user": pl.String, "tags": pl.List(pl.String), "split": pl.String}
+CONTEXT: dict[str, pl.DataType | type[pl.DataType]] = {
+    "taken": pl.Datetime("us"),
+    "longitude": pl.Float64,
+    "latitude": pl.Float64,
+    "labels": pl.List(pl.String),
+}
+SHARDS: dict[str, pl.DataType | type[pl.DataType]] = {"shard_offset": pl.Int64, "shard_bytes": pl.Int64}
+OPTIONAL = CONTEXT | SHARDS
+LONGITUDE, LATITUDE = 180, 90
+"""Largest absolute values of coordinates, in degrees."""
 SPLITS = ("train", "validation", "test", "history")
 """`history`: the past pictures of a user without training pictures. Only their tags are used."""
 
@@ -29,7 +41,10 @@ class Manifest:
     """The pictures, in the order of the file.
 
     `users`, int64 [rows], indexes `user_names`. `tags[row]` are indices into the vocabulary: int32, sorted, unique.
-    `split`, int8 [rows], indexes SPLITS.
+    `split`, int8 [rows], indexes SPLITS. `context` and `labels` are None in a manifest without their columns. `spans`,
+    int64 [rows, 2]: where a picture's bytes begin in its shard, and their number; -1 for one in a file of its own, and
+    None if all are. `given_tags`: number of tags in the file; `unknown_tags`: those outside the vocabulary, which are
+    left out.
     """
 
     root: Path
@@ -39,6 +54,11 @@ class Manifest:
     user_names: Sequence[str]
     tags: Ragged
     split: NDArray[np.int8]
+    context: Context | None = None
+    labels: Labels | None = None
+    spans: NDArray[np.int64] | None = None
+    given_tags: int = 0
+    unknown_tags: int = 0
 
     def rows(self, split: str) -> NDArray[np.int64]:
         """The rows of one of SPLITS, in the order of the file."""
@@ -95,8 +115,19 @@ def hold_out_users(manifest: Manifest, share: float, seed: int) -> Manifest:
     return replace(manifest, split=split)
 
 
+def hold_out_as(manifest: Manifest, settings: TrainSettings) -> Manifest:
+    """Hold out for validation what a run with these settings does; raises DataError where that cannot be.
+
+    Evaluation repeats it, so that a user's history is the one that the model was trained with.
+    """
+    if not settings.validation_share:
+        return manifest
+    hold = hold_out if settings.model.history_path == "none" else hold_out_users
+    return hold(manifest, settings.validation_share, settings.seed)
+
+
 def read_manifest(root: Path, *, rows_at_once: int = 1_000_000) -> Manifest:
-    """Read a data set; raises DataError, which says what is missing. Tags outside the vocabulary are dropped.
+    """Read a data set; raises DataError, which says what is missing. Tags outside the vocabulary are counted.
 
     `rows_at_once`: number of rows whose strings are in memory at a time; only numbers are kept.
     """
@@ -104,7 +135,8 @@ def read_manifest(root: Path, *, rows_at_once: int = 1_000_000) -> Manifest:
     path = root / MANIFEST_FILE
     _check(path)
     user_names = pl.scan_parquet(path).select(pl.col("user").unique(maintain_order=True)).collect()["user"]
-    images, users, tags, splits = zip(*_read_in_pieces(path, vocabulary, user_names, rows_at_once), strict=True)
+    parts = _read_in_pieces(path, vocabulary.tags, user_names, rows_at_once)
+    images, users, tags, splits, given, unknown = zip(*parts, strict=True)
     manifest = Manifest(
         root=root,
         vocabulary=vocabulary,
@@ -113,6 +145,11 @@ def read_manifest(root: Path, *, rows_at_once: int = 1_000_000) -> Manifest:
         user_names=user_names.to_list(),
         tags=Ragged.from_parts(*zip(*tags, strict=True)),
         split=np.concatenate(splits),
+        context=read_context(path, rows_at_once),
+        labels=read_labels(path, rows_at_once),
+        spans=read_spans(path, rows_at_once),
+        given_tags=sum(given),
+        unknown_tags=sum(unknown),
     )
     if not manifest.tags.lengths[manifest.rows("train")].any():
         raise DataError(f"{root}: no training picture has a tag of {VOCABULARY_FILE}; is it from another data set?")
@@ -126,9 +163,9 @@ def read_manifest(root: Path, *, rows_at_once: int = 1_000_000) -> Manifest:
 
 
 def read_vocabulary(path: Path) -> Vocabulary:
-    """Read a vocabulary with one tag per line; raises DataError."""
+    """Read a vocabulary with one tag per line, UTF-8 with or without a byte-order mark; raises DataError."""
     try:
-        tags = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        tags = path.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")
         if empty := [number for number, tag in enumerate(tags, start=1) if not tag.strip()]:
             raise ValueError(f"line {empty[0]}: expected a tag, found an empty line")
         return Vocabulary(tuple(tags))
@@ -159,41 +196,48 @@ def _check(path: Path) -> None:
         raise DataError(f"{path}: split {sorted(map(str, unknown))}: expected {', '.join(SPLITS)}")
     if "train" not in splits:
         raise DataError(f"{path} has no training pictures")
+    _check_optional(path, schema)
 
 
-_Part = tuple[NDArray[np.integer], NDArray[np.integer]]
-"""Lengths and values of a part of a Ragged."""
+def _check_optional(path: Path, schema: Mapping[str, pl.DataType]) -> None:
+    """Raise DataError for columns of OPTIONAL that cannot be used."""
+    optional = {name: dtype for name, dtype in OPTIONAL.items() if name in schema}
+    for pair in (("longitude", "latitude"), (*SHARDS,)):
+        if set(pair) & set(optional):
+            optional |= {name: OPTIONAL[name] for name in pair}
+    wrong = [name for name, dtype in optional.items() if schema.get(name) != dtype]
+    if wrong:
+        raise DataError(f"{path}: column {wrong[0]!r} is {schema.get(wrong[0])}: expected {OPTIONAL[wrong[0]]}")
+    if "latitude" in optional:
+        outside = (pl.col("longitude").abs() > LONGITUDE) | (pl.col("latitude").abs() > LATITUDE)
+        if count := pl.scan_parquet(path).select(outside.sum()).collect().item():
+            raise DataError(
+                f"{path}: {count} rows have coordinates beyond {LONGITUDE} or {LATITUDE} degrees: "
+                "expected null where the place is unknown"
+            )
+    if "shard_offset" in optional:
+        offset, size = map(pl.col, SHARDS)
+        odd = (offset.is_null() != size.is_null()) | (offset < 0) | (size < 0)
+        odd |= offset.is_not_null() & ~pl.col("image").str.contains("#", literal=True)
+        if count := pl.scan_parquet(path).select(odd.sum()).collect().item():
+            raise DataError(
+                f"{path}: {count} rows have a place in a shard that cannot be: expected an image like "
+                "shard.tar#member with shard_offset and shard_bytes, or null in both"
+            )
 
 
 def _read_in_pieces(
-    path: Path, vocabulary: Vocabulary, user_names: pl.Series, rows_at_once: int
-) -> Iterator[tuple[_Part, NDArray[np.int64], _Part, NDArray[np.int8]]]:
-    """Yield images, users, tags and splits as numbers, some rows at a time."""
-    table = pl.scan_parquet(path).select(*SCHEMA)
+    path: Path, tags: Sequence[str], user_names: pl.Series, rows_at_once: int
+) -> Iterator[tuple[Part, NDArray[np.int64], Part, NDArray[np.int8], int, int]]:
+    """Yield images, users, tags and splits as numbers, and how many tags there are and are unknown, by pieces."""
     users, splits = pl.Enum(user_names), pl.Enum(SPLITS)
-    for start in range(0, table.select(pl.len()).collect().item(), rows_at_once):
-        frame = table.slice(start, rows_at_once).collect()
+    for frame in pieces(path, [*SCHEMA], rows_at_once):
+        known, given, unknown = indices(frame["tags"], tags)
         yield (
-            _utf8(frame["image"]),
+            utf8(frame["image"]),
             frame["user"].cast(users).to_physical().cast(pl.Int64).to_numpy(),
-            _indices(frame["tags"], vocabulary),
+            known,
             frame["split"].cast(splits).to_physical().cast(pl.Int8).to_numpy(),
+            given,
+            unknown,
         )
-
-
-def _utf8(texts: pl.Series) -> _Part:
-    return texts.str.len_bytes().to_numpy(), np.frombuffer(texts.str.join("").item().encode(), dtype=np.uint8)
-
-
-def _indices(tags: pl.Series, vocabulary: Vocabulary) -> _Part:
-    """Look up tags: lengths, and sorted unique vocabulary indices per row."""
-    known = (
-        pl.DataFrame({"tag": tags})
-        .with_row_index("row")
-        .explode("tag")
-        .with_columns(pl.col("tag").cast(pl.Enum(vocabulary.tags), strict=False).to_physical())
-        .drop_nulls()
-    )
-    size = len(vocabulary)
-    keys = np.unique(known["row"].to_numpy().astype(np.int64) * size + known["tag"].to_numpy())
-    return np.bincount(keys // size, minlength=len(tags)), (keys % size).astype(np.int32)

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 import numpy as np
 
 from training.data.concepts import MIN_TAGS
 from training.data.drawing import SETTINGS, Scene, compose_scene
-from training.data.users import make_users, tag_picture
+from training.data.journeys import REPLACED, journey, labels
+from training.data.users import MAX_TAGS_PER_PICTURE, User, make_users, tag_picture
 from training.errors import DataError
 
 TYPICAL_MINIMUM = 12
@@ -23,7 +25,9 @@ class SyntheticSettings:
     `users` have `pictures` in all: a share of each user's pictures, `test_share` and at least one, is for testing, the
     rest for training. `new_users` and `validation_users` have as many pictures each, on average, and none for training:
     the share is for testing or validation, and the rest is only their history. `crowd` users have 12 to 20 training
-    pictures each, all from one pool of `pool` drawn pictures, so that several users tag the same picture.
+    pictures each, all from one pool of `pool` drawn pictures, so that several users tag the same picture. `context`
+    adds when and where each picture was taken, words that the users say about it, and class labels; it also takes words
+    away, so that a picture may have fewer than 4 tags.
     """
 
     pictures: int = 3000
@@ -35,6 +39,7 @@ class SyntheticSettings:
     tags: int = 1540
     test_share: float = 0.1
     seed: int = 7
+    context: bool = False
 
     def __post_init__(self) -> None:
         """Raise DataError for values that no data set can have."""
@@ -66,6 +71,10 @@ class Row:
     user: str
     tags: list[str]
     split: str
+    taken: datetime | None = None
+    longitude: float | None = None
+    latitude: float | None = None
+    labels: list[str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +98,7 @@ def plan(settings: SyntheticSettings, vocabulary: Sequence[str]) -> tuple[list[R
     )
     rows: list[Row] = []
     drawings: list[Drawing] = []
+    people: list[User] = []
     first_user = 0
     for number, (count, counted, held_out) in enumerate(groups):
         users = make_users(count, vocabulary, settings.seed, first=first_user)
@@ -101,9 +111,48 @@ def plan(settings: SyntheticSettings, vocabulary: Sequence[str]) -> tuple[list[R
             image, split = f"images/{index:06d}.jpg", held_out if is_held_out else counted
             rows.append(Row(image=image, user=user.name, tags=tag_picture(user, scene, own), split=split))
             drawings.append(Drawing(image=image, scene=scene, seed=(settings.seed, index, 4)))
+        people += users
         first_user += count
-    crowd_rows, crowd_drawings = _crowd(settings, vocabulary, first_user)
-    return rows + crowd_rows, drawings + crowd_drawings
+    members = make_users(settings.crowd, vocabulary, settings.seed, first=first_user)
+    crowd = [replace(user, name=f"crowd{number:04d}") for number, user in enumerate(members)]
+    crowd_rows, crowd_drawings = _crowd(settings, crowd)
+    rows, drawings = rows + crowd_rows, drawings + crowd_drawings
+    if settings.context:
+        rows = _in_context(rows, drawings, [*people, *crowd], settings, frozenset(vocabulary))
+    return rows, drawings
+
+
+def _in_context(
+    rows: Sequence[Row],
+    drawings: Sequence[Drawing],
+    people: Sequence[User],
+    settings: SyntheticSettings,
+    known: frozenset[str],
+) -> list[Row]:
+    """Take each user's pictures on a journey: words of time and place for habits, and held out whole trips."""
+    drawn = {drawing.image: drawing for drawing in drawings}
+    of_user: dict[str, list[int]] = {user.name: [] for user in people}
+    for i, row in enumerate(rows):
+        of_user[row.user].append(i)
+    changed = list(rows)
+    for user in people:
+        mine = of_user[user.name]
+        shots, held = journey(user, [drawn[rows[i].image].scene for i in mine], settings.test_share, settings.seed)
+        splits = sorted({rows[i].split for i in mine}, key=("train", "history", "test", "validation").index)
+        for place, (i, shot) in enumerate(zip(mine, shots, strict=True)):
+            kept = [tag for tag in rows[i].tags if tag not in user.habits or tag not in REPLACED]
+            said = [word for word in shot.words if word in known]
+            drawing = drawn[rows[i].image]
+            changed[i] = replace(
+                rows[i],
+                tags=list(dict.fromkeys([*kept, *said]))[:MAX_TAGS_PER_PICTURE],
+                split=splits[-1] if place in held else splits[0],
+                taken=shot.taken,
+                longitude=shot.longitude,
+                latitude=shot.latitude,
+                labels=labels(drawing.scene, drawing.seed),
+            )
+    return changed
 
 
 def picture_counts(pictures: int, users: int, rng: np.random.Generator) -> np.ndarray:
@@ -127,7 +176,7 @@ def _owners(pictures: int, users: int, share: float, rng: np.random.Generator) -
     return list(zip(owners.tolist(), held_out.tolist(), strict=True))
 
 
-def _crowd(settings: SyntheticSettings, vocabulary: Sequence[str], first: int) -> tuple[list[Row], list[Drawing]]:
+def _crowd(settings: SyntheticSettings, users: Sequence[User]) -> tuple[list[Row], list[Drawing]]:
     """Users who choose pictures from the pool by their taste for settings, and tag them. Only chosen ones are drawn."""
     if not settings.crowd:
         return [], []
@@ -137,9 +186,8 @@ def _crowd(settings: SyntheticSettings, vocabulary: Sequence[str], first: int) -
     alike = np.bincount(places, minlength=len(names))
     rows: list[Row] = []
     chosen: set[int] = set()
-    for number, user in enumerate(make_users(settings.crowd, vocabulary, settings.seed, first=first)):
+    for number, own in enumerate(users):
         rng = np.random.default_rng([settings.seed, number, 5])
-        own = replace(user, name=f"crowd{number:04d}")
         weights = np.array([own.scenes[name] for name in names])[places] / alike[places]
         count = rng.integers(CROWD_PICTURES[0], CROWD_PICTURES[1] + 1)
         for i in rng.choice(settings.pool, count, replace=False, p=weights / weights.sum()).tolist():

@@ -25,7 +25,7 @@ from tqdm import tqdm
 from training.data.concepts import MIN_TAGS, build_vocabulary
 from training.data.drawing import draw
 from training.data.folder import is_free, renamed_when_complete
-from training.data.manifest import MANIFEST_FILE, SCHEMA, VOCABULARY_FILE
+from training.data.manifest import CONTEXT, MANIFEST_FILE, SCHEMA, VOCABULARY_FILE
 from training.data.population import Drawing, SyntheticSettings, plan
 from training.errors import DataError
 
@@ -53,8 +53,8 @@ def generate(out: Path, settings: SyntheticSettings, *, processes: int | None = 
     with renamed_when_complete(out, SETTINGS_FILE) as folder:
         (folder / SETTINGS_FILE).write_text(_describe(settings), encoding="ascii")
         (folder / VOCABULARY_FILE).write_text("\n".join(vocabulary) + "\n", encoding="ascii")
-        table = pl.DataFrame(list(map(asdict, rows)), infer_schema_length=None)
-        table.select(*SCHEMA).write_parquet(folder / MANIFEST_FILE)
+        table = pl.DataFrame(list(map(asdict, rows)), infer_schema_length=None, schema_overrides=CONTEXT)
+        table.select(*SCHEMA, *(CONTEXT if settings.context else ())).write_parquet(folder / MANIFEST_FILE)
         _draw_all(folder, drawings, processes, quiet)
     return out
 
@@ -82,7 +82,10 @@ def _draw_one(folder: Path, drawing: Drawing) -> None:
 
 
 def _describe(settings: SyntheticSettings) -> str:
-    return json.dumps({"generator": GENERATOR, **asdict(settings)}, indent=2) + "\n"
+    values = asdict(settings)
+    if not settings.context:
+        del values["context"]  # a data set from before there was context is one without
+    return json.dumps({"generator": GENERATOR, **values}, indent=2) + "\n"
 
 
 def _is_complete(out: Path, settings: SyntheticSettings) -> bool:
@@ -139,6 +142,11 @@ def _parser() -> argparse.ArgumentParser:
         "--test-share", type=float, default=default.test_share, help="share of each user's pictures that is held out"
     )
     parser.add_argument("--seed", type=int, default=default.seed, help="the same seed gives the same files")
+    parser.add_argument(
+        "--context",
+        action="store_true",
+        help="add when and where each picture was taken, words about it, and class labels",
+    )
     return parser
 
 

@@ -16,13 +16,15 @@ DIALECTS = 4
 
 @dataclass(frozen=True, kw_only=True)
 class User:
-    """One person's habits. `words` and `rare` are in order of preference; all other values are probabilities.
+    """One person's habits. `number` is unique in a data set.
 
-    `words`: concept to synonyms. `notices`: concept to the chance that it is tagged if it can be seen. `habits`: tag to
-    the chance that it is given to any picture. `scenes`: setting to how often it is photographed.
+    `words` and `rare` are in order of preference; all other values are probabilities. `words`: concept to synonyms.
+    `notices`: concept to the chance that it is tagged if it can be seen. `habits`: tag to the chance that it is given
+    to any picture. `scenes`: setting to how often it is photographed.
     """
 
     name: str
+    number: int
     words: Mapping[str, tuple[str, ...]]
     faithful: float
     """Chance that the preferred synonym is used."""
@@ -102,6 +104,7 @@ def _user(
     taste = rng.dirichlet(np.full(len(SETTINGS), 1.5)) + 0.02
     return User(
         name=f"user{index:03d}",
+        number=index,
         words=words,
         faithful=float(rng.uniform(0.85, 0.98)),
         doubles=float(rng.choice([0.05, 0.5], p=[0.7, 0.3])),
@@ -133,15 +136,16 @@ def _habits(rng: np.random.Generator) -> dict[str, float]:
     """Two to seven tags: camera, home, and what this user likes to say."""
     said: list[str] = []
     if rng.random() < 0.55:
-        said += CAMERAS[_zipf_index(len(CAMERAS), rng)]
+        said += CAMERAS[zipf_index(len(CAMERAS), rng)]
     if rng.random() < 0.5:
-        said += PLACES[_zipf_index(len(PLACES), rng)]
+        said += PLACES[zipf_index(len(PLACES), rng)]
     for words, chance in ((EXPRESSIONS, 0.5), (STYLES, 0.35), (TIMES, 0.45)):
         if rng.random() < chance or len(said) < 2:
-            said.append(words[_zipf_index(len(words), rng)])
+            said.append(words[zipf_index(len(words), rng)])
     return {tag: float(rng.uniform(0.15, 0.75)) for tag in said}
 
 
-def _zipf_index(n: int, rng: np.random.Generator) -> int:
+def zipf_index(n: int, rng: np.random.Generator) -> int:
+    """An index below n, the first ones most often."""
     weights = 1 / np.arange(1, n + 1)
     return int(rng.choice(n, p=weights / weights.sum()))

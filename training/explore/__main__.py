@@ -27,7 +27,7 @@ def main(command_line: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(command_line)
     try:
         explorations = _explore(arguments)
-        write_figure(explorations, arguments.data, arguments.out)
+        write_figure(explorations, arguments.out)
     except (TrainingError, AltrecoError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from training.data.histories import Histories
 from training.data.manifest import Manifest
 from training.data.past import past_pictures
+from training.data.shards import picture_of
 from training.model import ALTReco
 
 SHARES = (0, 25, 50, 75, 100)
@@ -46,9 +48,13 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class Exploration:
-    """One picture, `image` as in the manifest: its owner's growing history, and one or two users (Figure 4)."""
+    """One picture, `image` as in the manifest: its owner's growing history, and one or two users (Figure 4).
+
+    `file`: its path, or its bytes.
+    """
 
     image: str
+    file: Path | bytes
     owner: str
     own_tags: tuple[str, ...]
     steps: tuple[Step, ...]
@@ -72,6 +78,7 @@ def explore(
     alone = dict(zip(manifest.vocabulary.tags, scores[0].tolist(), strict=True))  # the first share is 0
     return Exploration(
         image=manifest.images[row],
+        file=picture_of(manifest, row),
         owner=manifest.user_names[owner],
         own_tags=tuple(manifest.vocabulary.tags[i] for i in manifest.tags[row]),
         steps=_steps(manifest, pictures, grown, tags[: len(SHARES)]),
@@ -96,7 +103,7 @@ def _grow(manifest: Manifest, user: int) -> tuple[list[int], list[NDArray[np.flo
 
 def _scores(model: ALTReco, manifest: Manifest, row: int, counts: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
     """T_p for each of the histories, float32 [histories, N]; the picture is encoded once."""
-    image = load_crop(manifest.root / manifest.images[row])
+    image = load_crop(picture_of(manifest, row))
     encoding = model.visual_encoder(torch.tensor(image)[None])
     histories = torch.from_numpy(np.stack(counts))
     return model.recommend_encoded(encoding.expand(len(histories), -1, -1, -1), histories).numpy()

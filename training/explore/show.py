@@ -35,8 +35,8 @@ def format_exploration(exploration: Exploration) -> str:
     )
 
 
-def write_figure(explorations: Sequence[Exploration], root: Path, path: Path) -> None:
-    """Draw Table XII, one picture per line, above Figure 4, two per line; `root` is the data set's folder.
+def write_figure(explorations: Sequence[Exploration], path: Path) -> None:
+    """Draw Table XII, one picture per line, above Figure 4, two per line.
 
     Raises TrainingError if the PNG cannot be written.
     """
@@ -51,14 +51,14 @@ def write_figure(explorations: Sequence[Exploration], root: Path, path: Path) ->
     below.suptitle(f"The same photo, two users ({figures.SHADES})", **style)
     grid = above.subplots(lines, 6, squeeze=False, width_ratios=[1.15, 1, 1, 1, 1, 1])
     for line, exploration in zip(grid, explorations, strict=True):
-        figures.photo(line[0], root / exploration.image, _owner(exploration))
+        figures.photo(line[0], exploration.file, _owner(exploration))
         for axis, step in zip(line[1:], exploration.steps, strict=True):
             figures.bars(axis, step.tags, _step_title(step), hits=exploration.own_tags, new=step.came_up)
     grid = below.subplots(pairs, 6, squeeze=False, width_ratios=[1.15, 1, 1, 1.15, 1, 1])
     for axis in grid.flat:
         axis.set_axis_off()
     for panel, exploration in zip(grid.reshape(-1, 3), explorations, strict=False):
-        figures.photo(panel[0], root / exploration.image, _owner(exploration))
+        figures.photo(panel[0], exploration.file, _owner(exploration))
         for axis, answer in zip(panel[1:], exploration.answers, strict=False):
             used = figures.listed("often used", answer.used[:LISTED], LINE) if answer.used else "cold start"
             title = f"{_name(answer, exploration)}\n{used}"

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
 from altreco_client.cli.pipe import quiet_pipe
@@ -20,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = vars(_parser().parse_args(arguments))
     make_layout = options.pop("layout")
     try:
-        settings = ImportSettings(**{name: options.pop(name) for name in ("out", "images", "max_bad_share")})
+        settings = ImportSettings(**{field.name: options.pop(field.name) for field in fields(ImportSettings)})
         layout: Layout = make_layout(
             **{name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
         )
@@ -37,12 +38,22 @@ def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--out", type=Path, required=True, help="folder to create")
     common.add_argument("--images", type=Path, help="folder of the images, to check each of them (default: no check)")
+    common.add_argument("--decode", action="store_true", help="check all pixels of the images, not only the header")
     common.add_argument(
         "--max-bad-share",
         type=float,
         default=0.05,
         help="stop if a larger share of lines is bad (%(default)s)",
     )
+    for split, published in (("train", 2), ("test", 5)):
+        common.add_argument(
+            f"--min-tags-{split}",
+            type=int,
+            default=1,
+            metavar="N",
+            help=f"leave out {split} pictures with fewer tags (%(default)s; {published} in ConTagNet's comparison)",
+        )
+    common.add_argument("--with-context-only", action="store_true", help="leave out pictures without date or place")
     parser = argparse.ArgumentParser(prog="python -m training.data.importers", description=__doc__)
     layouts = parser.add_subparsers(required=True, metavar="nus-wide|parallel-text|yfcc100m")
     _add_nus_wide(layouts.add_parser("nus-wide", parents=[common], help="NUS-WIDE with its 1,000 user tags"))
@@ -61,15 +72,27 @@ def _add_nus_wide(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--train-list", type=Path, required=True, help="TrainImagelist.txt")
     parser.add_argument("--test-list", type=Path, required=True, help="TestImagelist.txt")
     parser.add_argument("--users", type=Path, required=True, help="file with a photo id and a user id per line")
+    parser.add_argument("--context", type=Path, help="file with photo id, date and time, longitude, latitude, by tabs")
+    parser.add_argument("--labels", type=Path, help="folder AllLabels with the 81 concepts")
 
 
 def _add_parallel_text(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(layout=ParallelText)
     parser.add_argument(
-        "--train", type=Path, nargs=3, required=True, metavar=("IMAGES", "TAGS", "USERS"), help="train split"
+        "--train",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="FILE",
+        help="train split: IMAGES TAGS USERS [CONTEXT]",
     )
     parser.add_argument(
-        "--test", type=Path, nargs="+", default=(), metavar="FILE", help="test split: IMAGES TAGS [USERS]"
+        "--test",
+        type=Path,
+        nargs="+",
+        default=(),
+        metavar="FILE",
+        help="test split: IMAGES TAGS [USERS [CONTEXT]]",
     )
     parser.add_argument("--vocabulary", dest="vocabulary_file", type=Path, required=True, help="one tag per line")
     parser.add_argument("--strip-prefix", default="", help="prefix to remove from the images' paths")

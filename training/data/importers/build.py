@@ -5,7 +5,7 @@ duplicates are found, images are checked, and the rest is written as the manifes
 """
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from os.path import relpath
@@ -19,28 +19,41 @@ from tqdm import tqdm
 from measure.progress import progress_bar
 from training.data.folder import renamed_when_complete
 from training.data.importers.images import unusable_images
-from training.data.importers.lines import read_list
 from training.data.importers.report import LABELS, Report, check_bad_share
-from training.data.manifest import MANIFEST_FILE, VOCABULARY_FILE
+from training.data.manifest import LATITUDE, LONGITUDE, MANIFEST_FILE, VOCABULARY_FILE
 from training.errors import DataError
 
 MEMORY_LIMIT = "256MB"
 WORK_FILE = "import.duckdb"
+POSSIBLE_YEARS = (1990, 2015)
+"""First and last year of these collections' pictures; other dates are from cameras whose clock was not set."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImportSettings:
     """`out`: the folder to create. `images`: the folder of the images, if they are to be checked.
 
-    `max_bad_share`: share of lines that may be broken, lack their image, or have an unusable one; more is a DataError.
+    `decode`: check all pixels of the images, not only the header. `max_bad_share`: share of lines that may be broken,
+    lack their image, or have an unusable one; more is a DataError. `min_tags_train` and `min_tags_test`: pictures with
+    fewer different tags of the vocabulary are left out of the split. `with_context_only`: leave out pictures without
+    date or place.
     """
 
     out: Path
     images: Path | None = None
+    decode: bool = False
     max_bad_share: float = 0.05
+    min_tags_train: int = 1
+    min_tags_test: int = 1
+    with_context_only: bool = False
 
     def __post_init__(self) -> None:
-        """Raise DataError for a share outside 0 to 1, or a missing folder of images."""
+        """Raise DataError for a number out of range, or a missing folder of images."""
+        for name in ("min_tags_train", "min_tags_test"):
+            if getattr(self, name) < 1:
+                raise DataError(f"{name.replace('_', ' ')} {getattr(self, name)}: expected 1 or more")
+        if self.decode and self.images is None:
+            raise DataError("images can be decoded only where they are: give their folder with --images")
         if not 0 <= self.max_bad_share <= 1:
             raise DataError(f"max bad share {self.max_bad_share}: expected 0 to 1")
         if self.images and not self.images.is_dir():
@@ -50,8 +63,8 @@ class ImportSettings:
 class Layout(Protocol):
     """A file layout that can be imported."""
 
-    def vocabulary(self) -> Vocabulary:
-        """Read the tags to keep; raises DataError."""
+    def vocabulary(self) -> tuple[Vocabulary, int]:
+        """Read the tags to keep, as `make_vocabulary` returns them; raises DataError."""
 
     def paths(self) -> list[Path]:
         """List the files that `stage` reads."""
@@ -62,63 +75,83 @@ class Layout(Protocol):
 
 def import_data(layout: Layout, settings: ImportSettings, *, quiet: bool = False) -> Report:
     """Write the data set; raises DataError, and then removes what it has written."""
-    vocabulary = layout.vocabulary()
+    vocabulary, changed = layout.vocabulary()
     with renamed_when_complete(settings.out, WORK_FILE) as folder:
-        with _database(folder, vocabulary) as database:
+        with _database(folder, vocabulary, settings) as database:
             size = sum(path.stat().st_size for path in layout.paths() if path.is_file())
             with progress_bar(title="read", total=size, unit="B", unit_scale=True, disable=quiet) as progress:
                 layout.stage(database, progress)
             _find_duplicates(database)
             _check(database, settings, quiet)
             _write_manifest(database, folder, settings)
-            report = _report(database, folder)
+            report = _report(database, folder, changed)
         (folder / VOCABULARY_FILE).write_text("".join(f"{tag}\n" for tag in vocabulary.tags), encoding="utf-8")
         report.write(folder)
     return report
 
 
-def make_vocabulary(path: Path, tags: list[str]) -> Vocabulary:
-    """Create a vocabulary of tags read from `path`; raises DataError if it is empty or has a tag twice."""
+def make_vocabulary(path: Path, tags: list[str]) -> tuple[Vocabulary, int]:
+    """Create a vocabulary of tags read from `path`, in lower case and Unicode's composed form (NFC), as all tags are.
+
+    Also returns how many tags this changed. Raises DataError if there is none, or one twice.
+    """
     if not tags:
         raise DataError(f"vocabulary {path} is empty: expected one tag per line")
+    with duckdb.connect() as database:
+        (folded,) = _row(database, f"SELECT list_transform(?, lambda word: {_FOLDED})", [tags])
     try:
-        return Vocabulary(tuple(tags))
+        return Vocabulary(tuple(folded)), sum(a != b for a, b in zip(tags, folded, strict=True))
     except ValueError as error:
         raise DataError(f"vocabulary {path}: {error}") from error
 
 
-def read_tag_list(path: Path) -> Vocabulary:
-    """Read a vocabulary with one tag per line, converted to lower case; raises DataError."""
-    return make_vocabulary(path, [tag.lower() for tag in read_list(path)])
+_FOLDED = "nfc_normalize(lower(word))"
 
 
 def insert_lines(database: duckdb.DuckDBPyConnection, query: str) -> None:
     """Stage the rows of a SELECT in its order; tags are looked up in the vocabulary.
 
     Its columns: `line` (the text), `problem` (a name in Report, or NULL), `key` (equal for duplicates), `image`,
-    `user`, `words` (the tags in lower case), `split` and `url`.
+    `user`, `words` (the tags), `split`, `url`, `taken`, `longitude`, `latitude` and `labels`. Dates outside
+    POSSIBLE_YEARS and impossible places become NULL.
     """
+    first, last = POSSIBLE_YEARS
     database.execute(f"""
         INSERT INTO stage
         SELECT
-            coalesce(problem, CASE WHEN len(given) = 0 THEN 'no_tags' WHEN len(known) = 0 THEN 'no_known_tag' END) AS p,
+            p,
             CASE WHEN p IS NULL THEN key END,
             CASE WHEN p IS NULL THEN image END,
             CASE WHEN p IS NULL THEN "user" END,
             CASE WHEN p IS NULL THEN known END,
             CASE WHEN p IS NULL THEN split END,
             CASE WHEN p IS NULL THEN url END,
+            CASE WHEN p IS NULL THEN date END,
+            CASE WHEN p IS NULL AND placed THEN longitude END,
+            CASE WHEN p IS NULL AND placed THEN latitude END,
+            CASE WHEN p IS NULL THEN labels END,
             coalesce(len(given) - len(found), 0),
+            coalesce(len(list_filter(found, lambda word: NOT list_contains(words, word))), 0),
             CASE WHEN p = 'broken' THEN left(line, 80) END
-        FROM (SELECT *, list_sort(list_distinct(CAST(found AS vocabulary[]))) AS known
+        FROM (SELECT *, coalesce(problem, CASE
+            WHEN len(given) = 0 THEN 'no_tags'
+            WHEN len(known) = 0 THEN 'no_known_tag'
+            WHEN len(known) < if(split = 'train', getvariable('min_train'), getvariable('min_test')) THEN 'few_tags'
+            WHEN getvariable('with_context') AND NOT (placed AND date IS NOT NULL) THEN 'no_context'
+        END) AS p
+        FROM (SELECT *,
+            list_sort(list_distinct(CAST(found AS vocabulary[]))) AS known,
+            CASE WHEN year(taken) BETWEEN {first} AND {last} THEN taken END AS date,
+            coalesce(abs(longitude) <= {LONGITUDE} AND abs(latitude) <= {LATITUDE}, false) AS placed
         FROM (SELECT *, list_filter(given, lambda word: word IN getvariable('tags')) AS found
-        FROM (SELECT *, list_filter(words, lambda word: coalesce(word, '?') <> '') AS given
-        FROM ({query}))))
+        FROM (SELECT *,
+            list_transform(list_filter(words, lambda word: coalesce(word, '?') <> ''), lambda word: {_FOLDED}) AS given
+        FROM ({query})))))
     """)
 
 
 @contextmanager
-def _database(folder: Path, vocabulary: Vocabulary) -> Iterator[duckdb.DuckDBPyConnection]:
+def _database(folder: Path, vocabulary: Vocabulary, settings: ImportSettings) -> Iterator[duckdb.DuckDBPyConnection]:
     try:
         with duckdb.connect(folder / WORK_FILE) as database:
             database.execute(f"SET memory_limit = '{MEMORY_LIMIT}'; SET enable_progress_bar = false")
@@ -127,11 +160,15 @@ def _database(folder: Path, vocabulary: Vocabulary) -> Iterator[duckdb.DuckDBPyC
             # All joins have the lines on the left, so that these are streamed.
             database.execute("SET disabled_optimizers = 'join_order,build_side_probe_side'")
             database.execute("SET VARIABLE tags = ?", [list(vocabulary.tags)])
+            database.execute("SET VARIABLE min_train = ?", [settings.min_tags_train])
+            database.execute("SET VARIABLE min_test = ?", [settings.min_tags_test])
+            database.execute("SET VARIABLE with_context = ?", [settings.with_context_only])
             database.execute("CREATE TYPE vocabulary AS ENUM (SELECT unnest(getvariable('tags')))")
             database.execute("""
                 CREATE TABLE stage (
                     problem VARCHAR, key VARCHAR, image VARCHAR, "user" VARCHAR, tags vocabulary[], split VARCHAR,
-                    url VARCHAR, unknown INTEGER, sample VARCHAR
+                    url VARCHAR, taken TIMESTAMP, longitude DOUBLE, latitude DOUBLE, labels VARCHAR[],
+                    unknown INTEGER, changed INTEGER, sample VARCHAR
                 );
                 CREATE TABLE left_out (row BIGINT, problem VARCHAR)
             """)
@@ -156,9 +193,15 @@ def _find_duplicates(database: duckdb.DuckDBPyConnection) -> None:
 
 def _check(database: duckdb.DuckDBPyConnection, settings: ImportSettings, quiet: bool) -> None:
     """Check the images, if requested; raise DataError as soon as too many lines are bad."""
-    lines, candidates, broken, example = _row(
-        database, "SELECT count(*), count(key), count(sample), arg_min(sample, rowid) FROM stage"
+    lines, candidates, broken, example, without_context = _row(
+        database,
+        "SELECT count(*), count(key), count(sample), arg_min(sample, rowid), count_if(problem = 'no_context') "
+        "FROM stage",
     )
+    if without_context and not candidates:
+        raise DataError(
+            "no picture has both a date and a place: import without --with-context-only, or add the context"
+        )
     bad = {"broken": broken, "missing_image": 0, "no_image": 0}
     check_bad_share(bad, lines, settings.max_bad_share, example)
     if settings.images is None:
@@ -168,9 +211,9 @@ def _check(database: duckdb.DuckDBPyConnection, settings: ImportSettings, quiet:
         progress_bar(title="images", total=candidates, unit="image", disable=quiet) as progress,
     ):
         rows.execute(
-            "SELECT stage.rowid, image FROM stage ANTI JOIN left_out ON stage.rowid = row WHERE problem IS NULL"
+            "SELECT stage.rowid, image FROM stage ANTI JOIN left_out ON stage.rowid = row WHERE stage.problem IS NULL"
         )
-        for unusable, problems in unusable_images(rows, settings.images, progress):
+        for unusable, problems in unusable_images(rows, settings.images, progress, decode=settings.decode):
             database.execute("INSERT INTO left_out SELECT unnest(?), unnest(?)", [unusable, problems])
             for problem in problems:
                 bad[problem] += 1
@@ -181,21 +224,27 @@ def _write_manifest(database: duckdb.DuckDBPyConnection, folder: Path, settings:
     # Relative, so that data set and images can be moved together; absolute paths are kept.
     below = f"{relpath(settings.images, settings.out)}/" if settings.images else ""
     database.execute("SET VARIABLE below = ?", [below])
-    url = ", url" if _row(database, "SELECT count(url) FROM stage")[0] else ""
+    urls, dates, places, labels = _row(
+        database, "SELECT count(url), count(taken), count(longitude), count(labels) FROM stage"
+    )
+    more = (", url" if urls else "") + (", labels" if labels else "")
+    more += ", taken, longitude, latitude" if dates or places else ""
     database.execute(f"""
         COPY (
             SELECT
                 if(starts_with(image, '/'), image, getvariable('below') || image) AS image,
-                "user", CAST(tags AS VARCHAR[]) AS tags, split{url}
-            FROM stage ANTI JOIN left_out ON stage.rowid = row
-            WHERE problem IS NULL
+                "user", CAST(tags AS VARCHAR[]) AS tags, split{more}
+            FROM ({_KEPT})
         ) TO '{_quoted(folder / MANIFEST_FILE)}' (FORMAT parquet, COMPRESSION zstd)
     """)
 
 
-def _report(database: duckdb.DuckDBPyConnection, folder: Path) -> Report:
+def _report(database: duckdb.DuckDBPyConnection, folder: Path, changed_vocabulary: int) -> Report:
     manifest = f"read_parquet('{_quoted(folder / MANIFEST_FILE)}')"
-    lines, unknown = _row(database, "SELECT count(*), coalesce(sum(unknown), 0) FROM stage")
+    lines, unknown, changed = _row(
+        database, "SELECT count(*), coalesce(sum(unknown), 0), coalesce(sum(changed), 0) FROM stage"
+    )
+    dates, places = _row(database, f"SELECT count(taken), count(longitude) FROM ({_KEPT})")
     pictures, train, users = _row(
         database, f"""SELECT count(*), count(*) FILTER (split = 'train'), count(DISTINCT "user") FROM {manifest}"""
     )
@@ -206,7 +255,15 @@ def _report(database: duckdb.DuckDBPyConnection, folder: Path) -> Report:
         """).fetchall()
     )
     report = Report(
-        lines=lines, pictures=pictures, users=users, unknown_tags=unknown, **{**dict.fromkeys(_REASONS, 0), **problems}
+        lines=lines,
+        pictures=pictures,
+        users=users,
+        unknown_tags=unknown,
+        changed_tags=changed,
+        changed_vocabulary=changed_vocabulary,
+        without_date=pictures - dates,
+        without_place=pictures - places,
+        **{**dict.fromkeys(_REASONS, 0), **problems},
     )
     if not train:
         raise DataError(f"nothing to train on:\n{report}")
@@ -216,8 +273,11 @@ def _report(database: duckdb.DuckDBPyConnection, folder: Path) -> Report:
 _REASONS = [name for name, label in LABELS.items() if label.startswith("left out")]
 
 
-def _row(database: duckdb.DuckDBPyConnection, query: str) -> tuple:
-    row = database.execute(query).fetchone()
+_KEPT = "SELECT stage.* FROM stage ANTI JOIN left_out ON stage.rowid = row WHERE stage.problem IS NULL"
+
+
+def _row(database: duckdb.DuckDBPyConnection, query: str, parameters: Sequence[object] = ()) -> tuple:
+    row = database.execute(query, parameters).fetchone()
     assert row is not None
     return row
 

@@ -1,12 +1,16 @@
-"""Check which of the listed images can be read, from the header of each file, in threads."""
+"""Check which of the listed images can be read: from the header of each file, in threads, or decoded, in processes."""
 
+import multiprocessing
 import warnings
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import duckdb
+from altreco_client import InvalidImage
 from altreco_client.decoding import FORMATS, MAX_PIXELS
+from altreco_client.images import load_crop
 from PIL import Image
 from tqdm import tqdm
 
@@ -16,23 +20,37 @@ THREADS = 16
 
 
 def unusable_images(
-    rows: duckdb.DuckDBPyConnection, folder: Path, progress: tqdm
+    rows: duckdb.DuckDBPyConnection, folder: Path, progress: tqdm, *, decode: bool
 ) -> Iterator[tuple[list[int], list[str]]]:
-    """Check the images of a query for (row, image path); yield unusable rows and their problems (names in Report)."""
-    with ThreadPoolExecutor(THREADS) as pool, warnings.catch_warnings():
+    """Check the images of a query for (row, image path); yield unusable rows and their problems (names in Report).
+
+    `decode`: read all pixels, as training does, so that a truncated file is found too.
+    """
+    with _pool(decode) as pool, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PIL's warnings about odd files; images that are too large are refused below
         while some := rows.fetchmany(IMAGES_AT_ONCE):
-            problems = pool.map(lambda row: _problem(folder / row[1]), some)
+            paths = [folder / row[1] for row in some]
+            problems = pool.map(partial(unusable, decode=decode), paths, chunksize=64)
             found = [(row, problem) for (row, _), problem in zip(some, problems, strict=True) if problem]
             progress.update(len(some))
             yield [row for row, _ in found], [problem for _, problem in found]
 
 
-def _problem(path: Path) -> str | None:
+def _pool(decode: bool) -> Executor:
+    if decode:
+        return ProcessPoolExecutor(mp_context=multiprocessing.get_context("forkserver"))
+    return ThreadPoolExecutor(THREADS)
+
+
+def unusable(path: Path, *, decode: bool = False) -> str | None:
+    """Return what is wrong with a file (a name in Report); None for one that can be used."""
     try:
+        if decode and path.exists():
+            load_crop(path)
+            return None
         with Image.open(path, formats=[*FORMATS]) as image:
             return None if image.width * image.height <= MAX_PIXELS else "no_image"
     except FileNotFoundError:
         return "missing_image"
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, InvalidImage):
         return "no_image"

@@ -2,6 +2,7 @@
 
 import bz2
 import codecs
+import io
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ from training.errors import DataError
 BLOCK_BYTES = 1 << 20
 LONGEST_LINE_BYTES = 4 << 20
 """DuckDB silently drops longer lines, so they must not reach it."""
-_DROPPED = b"\r\0\x1f"
+_DROPPED = b"\0\x1f"
 """Characters removed from lines; \\x1f is the delimiter, so that DuckDB reads a line as one column."""
 _CSV_OPTIONS = (
     "columns={'line': 'VARCHAR'}, delim='\x1f', quote='', escape='', header=false, auto_detect=false, "
@@ -72,12 +73,15 @@ def read_parallel(files: Mapping[str, Path], progress: tqdm) -> Iterator[str]:
 
 
 def read_list(path: Path) -> list[str]:
-    """Read the lines of a short file, stripped and without empty ones; raises DataError."""
+    """Read the lines of a short file, stripped and without empty ones; raises DataError.
+
+    Only line ends separate lines, as in longer files, and not the other characters at which `splitlines` splits.
+    """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read {path}: {error}") from error
-    return [line for line in map(str.strip, text.splitlines()) if line]
+    return [line for line in map(str.strip, text.split("\n")) if line]
 
 
 def _feed(paths: Sequence[Path], write_end: int, lines: Lines, progress: tqdm) -> None:
@@ -107,8 +111,8 @@ def _blocks(path: Path, progress: tqdm) -> Iterator[bytes]:
 
 
 def _utf8(path: Path, progress: tqdm) -> Iterator[bytes]:
-    """Yield UTF-8; other bytes become U+FFFD, which is in no vocabulary."""
-    decoder = codecs.getincrementaldecoder("utf-8-sig")("replace")
+    """Yield UTF-8; other bytes become U+FFFD, which is in no vocabulary. Each line ends with a line feed alone."""
+    decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder("utf-8-sig")("replace"), translate=True)
     for block in _bytes(path, progress):
         if text := decoder.decode(block.translate(None, _DROPPED)):
             yield text.encode()

@@ -21,6 +21,8 @@ class Report:
     no_split: int
     no_tags: int
     no_known_tag: int
+    few_tags: int
+    no_context: int
     duplicate: int
     missing_image: int
     no_image: int
@@ -28,6 +30,13 @@ class Report:
     """Users of the pictures that were written."""
     unknown_tags: int
     """Tags outside the vocabulary, over all lines."""
+    changed_tags: int
+    """Tags that are in the vocabulary only in lower case or in Unicode's composed form, over all lines."""
+    changed_vocabulary: int
+    """Tags of the vocabulary that were given in another form."""
+    without_date: int
+    """Pictures that were written without a date; likewise without a place."""
+    without_place: int
 
     @property
     def bad(self) -> int:
@@ -52,11 +61,17 @@ LABELS = {
     "no_split": "left out: in no split list",
     "no_tags": "left out: no tags",
     "no_known_tag": "left out: no tag of the vocabulary",
+    "few_tags": "left out: too few tags",
+    "no_context": "left out: date or place unknown",
     "duplicate": "left out: duplicate",
     "missing_image": "left out: image not found",
-    "no_image": "left out: no image, or too large",
+    "no_image": "left out: no image, damaged or too large",
     "users": "users",
     "unknown_tags": "tags outside the vocabulary",
+    "changed_tags": "tags changed to lower case or NFC",
+    "changed_vocabulary": "the same in the vocabulary",
+    "without_date": "pictures without date",
+    "without_place": "pictures without place",
 }
 
 

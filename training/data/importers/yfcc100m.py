@@ -39,9 +39,9 @@ class Yfcc100m:
         if not 0 <= self.test_share < 1:
             raise DataError(f"test share {self.test_share}: expected 0 or more and less than 1")
 
-    def vocabulary(self) -> Vocabulary:
+    def vocabulary(self) -> tuple[Vocabulary, int]:
         """Read the tags, one per line, URL-encoded as in the metadata; raises DataError."""
-        tags = [unquote_plus(tag).strip().lower() for tag in read_list(self.vocabulary_file)]
+        tags = [unquote_plus(tag).strip() for tag in read_list(self.vocabulary_file)]
         return make_vocabulary(self.vocabulary_file, tags)
 
     def paths(self) -> list[Path]:
@@ -63,8 +63,10 @@ _QUERY = """
         line, key, "user", url, replace(getvariable('image'), '{{id}}', key) AS image,
         list_transform(
             list_transform(string_split(tags, ','), lambda tag: replace(tag, '+', ' ')),
-            lambda tag: lower(trim(if(contains(tag, '%'), TRY(url_decode(tag)), tag)))
+            lambda tag: trim(if(contains(tag, '%'), TRY(url_decode(tag)), tag))
         ) AS words,
+        TRY_CAST(replace(replace(date, '+', ' '), '%3A', ':') AS TIMESTAMP) AS taken,
+        TRY_CAST(x AS DOUBLE) AS longitude, TRY_CAST(y AS DOUBLE) AS latitude, NULL::VARCHAR[] AS labels,
         if(test.id IS NOT NULL OR md5_number_lower(key) % {parts} < getvariable('part'), 'test', 'train') AS split,
         CASE
             WHEN TRY_CAST(key AS BIGINT) IS NULL OR coalesce("user", '') = '' OR marker NOT IN ('0', '1') THEN 'broken'
@@ -75,7 +77,7 @@ _QUERY = """
             line,
             CASE len(f) WHEN 23 THEN 0 WHEN 25 THEN 2 END AS shift,
             f[if(shift = 2, 2, 1)] AS key, f[2 + shift] AS "user", f[9 + shift] AS tags, f[15 + shift] AS url,
-            f[23 + shift] AS marker
+            f[23 + shift] AS marker, f[4 + shift] AS date, f[11 + shift] AS x, f[12 + shift] AS y
         FROM (SELECT line, string_split(line, chr(9)) AS f FROM {lines})
     ) LEFT JOIN test ON key = test.id
 """
