@@ -9,33 +9,62 @@ from zlib import crc32
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from PIL import Image
 
 from measure.kept import mark
 from tests.pixels import count
 from training.ablation.__main__ import _parser, _parts, carry_out
-from training.ablation.parts import FEW, MAIN, POPULATIONS, Part, all_parts, with_crowd
+from training.ablation.parts import FEW, MAIN, POPULATIONS, Part, all_parts, main_part, with_crowd
 from training.ablation.report import COMMAND, KEPT, write_report
-from training.ablation.rows import FEW_PICTURES, METHODS, MODELS, POPULATION, QUESTIONS, TABLES, VARIANTS, Row
-from training.ablation.study import VISUAL_NET, Study
+from training.ablation.rows import (
+    BACKBONES,
+    BY_CONTEXT,
+    FEW_PICTURES,
+    MAIN_RUNS,
+    METHODS,
+    MODELS,
+    POPULATION,
+    QUESTIONS,
+    TABLES,
+    VARIANTS,
+    Row,
+)
+from training.ablation.study import Study
 from training.data.histories import build_histories
 from training.data.manifest import SCHEMA, read_manifest
 from training.data.synthetic import SyntheticSettings, generate
 from training.errors import SettingsError, TrainingError
-from training.evaluate import ANOTHER, FREQUENT, HISTORIES, NEW, WITH, WITHOUT, fused
+from training.evaluate import ANOTHER, FREQUENT, FUSION, HISTORIES, NEW, WITH, WITHOUT, fused
 from training.figures import HIT, MISS
-from training.methods.compare import FASTTAG, NEIGHBOURS, OWN
+from training.methods import compare
+from training.methods.compare import RUNS, lacking
+from training.methods.task import Task
+from training.model import ALTReco
 from training.presets import VARIANTS as PRESETS
+from training.presets import preset
 from training.settings import to_json
 
 SEEDS = 3
 FUSIONS = tuple(map(fused, HISTORIES))
 ROWS = (*MODELS, *(row for table in TABLES.values() for row in table))
+OF_CONTAGNET = (compare.CONTEXT, compare.PERMUTED, compare.VISUAL, FUSION)
+OF_METHODS = {
+    METHODS: (compare.OWN, compare.NEIGHBOURS, compare.FASTTAG, *FUSIONS),
+    "prompt": (compare.GROUPED, compare.ONE_GROUP),
+    "cnn-rnn": (compare.PATH, compare.BY_PROBABILITY, compare.GREEDY, compare.END_TO_END),
+    "dlsr": (compare.TWO_VIEWS, compare.PICTURES_ALONE),
+    "clare": (compare.JOINT, compare.RIDGE),
+    "tag-graph": (compare.GRAPH, compare.NO_GRAPH),
+    "contagnet-raw": OF_CONTAGNET,
+    "contagnet-cyclic": OF_CONTAGNET,
+}
+METRICS = (*KEPT, *(f"precision@5, {name}" for name in compare.BY_CONTEXT))
 
 
 def methods(run: str) -> tuple[str, ...]:
     """What a run measures, for known and for new users."""
-    found = (OWN, NEIGHBOURS, FASTTAG, *FUSIONS) if run == METHODS else (*HISTORIES, *FUSIONS, FREQUENT)
+    found = OF_METHODS.get(run, (*HISTORIES, *FUSIONS, FREQUENT))
     return tuple(f"{group}{method}" for group in ("", NEW) for method in found)
 
 
@@ -80,9 +109,9 @@ def write_data(folder: Path) -> None:
 
 
 def write_result(study: Study, run: str, seed: int) -> None:
-    settings = to_json(study.settings(VISUAL_NET if run == METHODS else run, seed))
+    settings = to_json(study.settings(run, seed))
     data = Path(study.data).name
-    metrics = {method: {m: value(data, run, method, m, seed) for m in KEPT} for method in methods(run)}
+    metrics = {method: {m: value(data, run, method, m, seed) for m in METRICS} for method in methods(run)}
     content = {"settings": f"{study.data} {run} {settings}", "seconds": 20, "metrics": metrics}
     study.result(run, seed).write_text(json.dumps(content))
 
@@ -98,7 +127,9 @@ def expected(values: Sequence[float], sign: str = "") -> str:
     return f"{np.mean(values):{sign}.3f}\u00b1{np.std(values, ddof=1):.3f}"
 
 
-def of_row(row: Row, metric: str = "precision@5", history: str = WITH, group: str = "", data: str = "users-60") -> list:
+def of_row(
+    row: Row, metric: str = "precision@5", history: str = WITH, group: str = "", data: str = "people-60"
+) -> list:
     method = f"{group}{row.method(history)}"
     return [value(data, row.run, method, metric, seed) for seed in range(SEEDS)]
 
@@ -106,8 +137,10 @@ def of_row(row: Row, metric: str = "precision@5", history: str = WITH, group: st
 def test_every_row_has_a_run_that_makes_it() -> None:
     assert set(VARIANTS) <= set(PRESETS)
     asked = [row for question in QUESTIONS for row in (question.row, question.over)]
-    for row in (*ROWS, *FEW_PICTURES, *POPULATION, *asked):
-        assert row.run in (*VARIANTS, METHODS)
+    assert set(OF_METHODS) == set(RUNS)
+    assert set(MAIN_RUNS) == {*VARIANTS, *BACKBONES, *RUNS}
+    for row in (*ROWS, *FEW_PICTURES, *POPULATION, *asked, *BY_CONTEXT):
+        assert row.run in MAIN_RUNS
         assert {row.method(history) for history in HISTORIES} <= set(methods(row.run))
     # A4 is A6 without history, and needs no training of its own.
     assert set(PRESETS) - set(VARIANTS) == {"A4"}
@@ -134,9 +167,9 @@ def test_report_has_mean_and_deviation_over_the_seeds(parts: list[Part], tmp_pat
     assert found == {
         row.label: [expected(of_row(row)), expected(of_row(row, group=NEW))] for row in ROWS if row not in MODELS
     }
-    runs = len(VARIANTS) + 1 + 5 + 2 * 2  # of the population study, two data sets are not the main one
+    runs = len(MAIN_RUNS) + 5 + 2 * 2  # of the population study, two data sets are not the main one
     assert f"{runs * SEEDS} runs on a machine; their times add up to {20 * runs * SEEDS // 60} minutes" in report
-    assert "| users-60 | 1 | 1 train, 1 validation, 1 test | 2 |" in report, "as the runs hold out"
+    assert "| people-60 | 1 | 1 train, 1 validation, 1 test | 2 |" in report
     assert report.index("New users") < report.index("Known users") < report.index("Answers")
 
 
@@ -146,9 +179,9 @@ def test_report_of_many_users_and_of_more_and_more(parts: list[Part], tmp_path: 
     assert set(few) == {"", *(row.label for row in FEW_PICTURES)}
     assert few["A6 + path"][1] == expected(of_row(Row("", "A6+path"), history="1 picture", group=NEW, data="users-300"))
     more = table_rows(report, "More training users")
-    assert list(more)[1:] == [f"users-{n}: {row.label}" for n in (60, 360, 2060) for row in POPULATION]
-    assert more["users-2060: A1 + hier"][0] == expected(of_row(Row("", "A1+hier"), group=NEW, data="users-2060"))
-    assert more["users-360: A1 + path"][-1] == expected(of_row(Row("", "A1+path"), data="users-360"))
+    assert list(more)[1:] == [f"people-{n}: {row.label}" for n in (60, 360, 2060) for row in POPULATION]
+    assert more["people-2060: A1 + hier"][0] == expected(of_row(Row("", "A1+hier"), group=NEW, data="people-2060"))
+    assert more["people-360: A1 + path"][-1] == expected(of_row(Row("", "A1+path"), data="people-360"))
 
 
 def test_parts_that_are_not_finished_are_named(parts: list[Part], tmp_path: Path) -> None:
@@ -178,11 +211,60 @@ def test_answers_are_differences_seed_by_seed(parts: list[Part], tmp_path: Path)
     assert len(found) == len(QUESTIONS)
     for question in QUESTIONS:
         pairs = [
-            zip(*(of_row(row, group=group) for row in (question.row, question.over)), strict=True)
+            zip(*(of_row(row, question.metric, group=group) for row in (question.row, question.over)), strict=True)
             for group in ("", NEW)
         ]
         assert found[question.text] == [expected([a - b for a, b in pair], "+") for pair in pairs]
     assert found["Joint training: A6, A3"][0].endswith("\u00b10.000"), "what all rows share cancels out"
+
+
+def test_the_papers_tables_stand_beside_ours(parts: list[Part], tmp_path: Path) -> None:
+    report = write_report(parts, SEEDS, tmp_path / "docs", "a machine").read_text(encoding="utf-8")
+    table = papers_table(report, "Table IV")
+    assert table[""] == ["precision@5", "recall@5", "accuracy@5"]
+    raw = Row("", "contagnet-raw", compare.CONTEXT)
+    theirs = zip(("0.25", "0.20", "0.71"), table[""], strict=True)
+    assert table["ConTagNet"] == [f"{figure} / {expected(of_row(raw, metric))}" for figure, metric in theirs]
+    assert table["CNN (AlexNet)"] == ["0.21 / -", "0.18 / -", "0.65 / -"]
+    assert "CNN (AlexNet) and CNN-CTC: not here, as it is A1 on an older network." in report
+    assert papers_table(report, "Table V")["DLSR"][0].startswith("- / 0.")
+    a6 = papers_table(report, "Table VIII")["A6"]
+    theirs, ours = zip(*(cell.split(" / ") for cell in a6), strict=True)
+    assert " ".join(theirs) == "0.66 0.52 0.35 0.48 0.58 0.70 0.95 0.97 0.98"
+    assert list(ours)[:2] == [expected(of_row(Row("", "A6"), f"precision@{k}")) for k in (3, 5)]
+
+
+def papers_table(report: str, title: str) -> dict[str, list[str]]:
+    """Row to cells of one of the paper's tables."""
+    lines = report[report.index(f"### {title}\n") :].split("\n\n")[2].splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return {label: values for label, *values in cells}
+
+
+def test_figures_by_context_are_those_of_known_users(parts: list[Part], tmp_path: Path) -> None:
+    report = write_report(parts, SEEDS, tmp_path / "docs", "a machine").read_text(encoding="utf-8")
+    found = papers_table(report.replace("## By context", "### By context"), "By context")
+    assert found[""] == list(compare.BY_CONTEXT)
+    for row in BY_CONTEXT:
+        metrics = [f"precision@5, {name}" for name in compare.BY_CONTEXT]
+        assert found[row.label] == [expected(of_row(row, metric)) for metric in metrics]
+
+
+def test_what_data_lacks_leaves_rows_out_and_says_so(parts: list[Part], tmp_path: Path) -> None:
+    data = Path(parts[0].studies[0].data)
+    left_out = {**lacking(read_manifest(data)), **dict.fromkeys(BACKBONES, "one is enough")}
+    assert set(left_out) == {"contagnet-raw", "contagnet-cyclic", "clare", *BACKBONES}
+    part = main_part(parts[0].studies[0], left_out)
+    for run in left_out:
+        for seed in range(SEEDS):
+            part.studies[0].result(run, seed).unlink()
+    assert part.is_done(SEEDS)
+    report = write_report([part], SEEDS, tmp_path / "docs", "a machine").read_text(encoding="utf-8")
+    assert f"Left out: clare: {data}: CLARE needs class labels of training pictures" in report
+    assert "Left out: A1@convnext: one is enough." in report
+    assert papers_table(report, "Table VI")["CLARE"] == ["0.21 / -", "0.16 / -", "0.14 / -"]
+    assert "By context" not in report
+    assert "permuted" not in report[: report.index("Left out")]
 
 
 def test_one_seed_has_no_deviation(parts: list[Part], tmp_path: Path) -> None:
@@ -211,11 +293,11 @@ def test_picture_and_numbers_are_written_beside(parts: list[Part], tmp_path: Pat
     assert min(count(docs / "ablation.png", colour) for colour in (HIT, MISS)) > 1000
 
     numbers = json.loads((docs / "ablation.json").read_text())
-    assert set(numbers) == {"users-60", "users-300", "users-360", "users-2060"}
+    assert set(numbers) == {"people-60", "users-300", "people-360", "people-2060"}
     for row in ROWS:
         for group in ("", NEW):
-            kept = numbers["users-60"][f"{row.run}, {group}{row.method(WITH)}"]
-            assert kept == {metric: of_row(row, metric, group=group) for metric in KEPT}
+            kept = numbers["people-60"][f"{row.run}, {group}{row.method(WITH)}"]
+            assert {metric: kept[metric] for metric in KEPT} == {m: of_row(row, m, group=group) for m in KEPT}
 
 
 def test_a_result_of_other_settings_does_not_count(parts: list[Part]) -> None:
@@ -280,6 +362,25 @@ def test_a_run_that_fails_is_named_with_its_log_and_leaves_the_others(parts: lis
 
 
 @pytest.mark.slow
+def test_methods_measure_what_the_report_asks_for(tmp_path: Path) -> None:
+    """Each method on a few pictures, with the features of a visual net that was not trained."""
+    people = SyntheticSettings(
+        pictures=60, users=4, new_users=2, validation_users=2, tags=200, test_share=0.2, context=True
+    )
+    manifest = read_manifest(generate(tmp_path / "data", people, processes=1, quiet=True))
+    settings = preset("ablation/A1", epochs=1)
+    network = ALTReco(settings.model, 200)
+    task = Task(network, manifest, build_histories(manifest), settings, torch.device("cpu"), workers=0)
+    for run, measure in RUNS.items():
+        measured = measure(task)
+        assert set(methods(run)) <= {*measured, fused(WITHOUT), f"{NEW}{fused(WITHOUT)}"}
+        for of_method in measured.values():
+            assert 0 <= of_method["precision@5"] <= 1
+        if "contagnet" in run:
+            assert set(measured[compare.CONTEXT]) >= {f"precision@5, {name}" for name in compare.BY_CONTEXT[2:]}
+
+
+@pytest.mark.slow
 def test_runs_measure_what_the_report_asks_for(tmp_path: Path) -> None:
     """The path and the comparison methods, really trained, on a few pictures."""
     people = SyntheticSettings(
@@ -302,8 +403,10 @@ def test_runs_measure_what_the_report_asks_for(tmp_path: Path) -> None:
 
 
 def test_data_of_ones_own_has_the_main_part_only(tmp_path: Path) -> None:
+    write_data(tmp_path)
     given = ["--data", str(tmp_path), "--backbone", ""]
     (part,) = _parts(_parser().parse_args(given))
     assert (part.name, part.studies[0].data) == (MAIN, str(tmp_path))
+    assert set(MAIN_RUNS) - set(part.runs) == {*BACKBONES, "contagnet-raw", "contagnet-cyclic", "clare"}
     with pytest.raises(SettingsError, match="--data takes the place of generated data: expected --only main"):
         _parts(_parser().parse_args([*given, "--only", "population"]))

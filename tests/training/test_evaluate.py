@@ -20,8 +20,9 @@ from training.data.synthetic import SyntheticSettings, generate
 from training.errors import DataError
 from training.evaluate import FREQUENT, FUSION, HISTORIES, NEW, SHORT, WITH, WITHOUT, encoded_batches, evaluate, fused
 from training.evaluate import recommend as scores_of
-from training.methods.compare import FASTTAG, NEIGHBOURS, OWN, compare
+from training.methods.compare import FASTTAG, NEIGHBOURS, OWN, without_training
 from training.methods.late_fusion import fuse
+from training.methods.task import Task
 from training.metrics import tagging_metrics
 from training.model import ALTReco
 
@@ -140,7 +141,8 @@ def test_comparison_methods_measure_known_and_new_users(manifest: Manifest) -> N
     torch.manual_seed(0)
     visual_net = ALTReco(settings, TAGS)
     histories = build_histories(manifest)
-    measured = compare(visual_net, manifest, histories, workers=0)
+    task = Task(visual_net, manifest, histories, tiny_settings(), torch.device("cpu"), workers=0)
+    measured = without_training(task)
     methods = {OWN, NEIGHBOURS, FASTTAG, *map(fused, HISTORIES)}
     assert set(measured) == methods | {f"{NEW}{method}" for method in methods}
     alone = evaluate(visual_net, manifest, histories, workers=0, quiet=True)

@@ -16,18 +16,15 @@ from altreco_client.cli.pipe import quiet_pipe
 from tqdm import tqdm
 
 from measure.machine import describe_machine
+from training.ablation.backbones import OTHERS, pretrained
 from training.ablation.parts import MAIN, NAMES, Part, all_parts, main_part, make_data
 from training.ablation.report import write_report
-from training.ablation.rows import METHODS
+from training.ablation.rows import BACKBONES
 from training.ablation.study import Study, command
-from training.checkpoint import load_checkpoint
-from training.data.synthetic import SyntheticSettings, generate
+from training.data.manifest import read_manifest
 from training.errors import SettingsError, TrainingError
-from training.presets import SIZES, preset
-from training.train import Options, train
-
-PRETRAINING_PICTURES = SyntheticSettings(pictures=3600, users=60, test_share=0.05, seed=1007)
-PRETRAINING_EPOCHS = 4
+from training.methods.compare import RUNS, lacking
+from training.presets import SIZES
 
 
 @quiet_pipe()
@@ -54,12 +51,17 @@ def main() -> int:
 
 
 def _parts(arguments: argparse.Namespace) -> list[Part]:
-    """All parts, or the main one alone if the data is given; with a backbone made unless it is given."""
+    """All parts, or the main one alone if the data is given; with backbones made unless one is given."""
     work, data, backbone = arguments.work, arguments.data, arguments.backbone
     if data is not None and set(arguments.only or ()) - {MAIN}:
         raise SettingsError(f"--data takes the place of generated data: expected --only {MAIN} beside it, or no --only")
+    left_out = {} if data is None else lacking(read_manifest(data))
     if backbone is None:
-        backbone = _pretrained(arguments.size, work, arguments.device)
+        backbone = pretrained(arguments.size, work, arguments.device)
+        for name in OTHERS:
+            pretrained(arguments.size, work, arguments.device, name)
+    else:
+        left_out |= dict.fromkeys(BACKBONES, "--backbone is given: another --backbone and --work measure another one")
 
     def study(folder: Path, epochs: int) -> Study:
         return Study(
@@ -73,22 +75,9 @@ def _parts(arguments: argparse.Namespace) -> list[Part]:
         )
 
     epochs = arguments.epochs or SIZES[arguments.size]().epochs
-    return all_parts(work, study, epochs) if data is None else [main_part(study(data, epochs))]
-
-
-def _pretrained(size: str, work: Path, device: str) -> Path:
-    """A backbone trained on the tags of other generated pictures, as a folder that `transformers` reads."""
-    folder = work / f"{size}-backbone"
-    if not folder.exists():
-        checkpoint = work / f"{size}-pretrained.pt"
-        data = generate(work / "pretraining-data", PRETRAINING_PICTURES)
-        train(
-            preset(f"{size}/A1", epochs=PRETRAINING_EPOCHS, seed=1007), data, checkpoint, options=Options(device=device)
-        )
-        partial = folder.with_name(folder.name + ".partial")
-        load_checkpoint(checkpoint).model.visual_encoder.backbone.save_pretrained(partial)
-        partial.rename(folder)
-    return folder
+    if data is None:
+        return all_parts(work, study, epochs, left_out)
+    return [main_part(study(data, epochs), left_out)]
 
 
 def carry_out(parts: Sequence[Part], seeds: int, jobs: int) -> None:
@@ -96,14 +85,14 @@ def carry_out(parts: Sequence[Part], seeds: int, jobs: int) -> None:
 
     The runs of the first seed come first.
     """
-    for methods in (False, True):  # METHODS uses what the variants have trained
+    for methods in (False, True):  # methods use what the variants have trained
         runs = [
             (study, run, seed)
             for seed in range(seeds)
             for part in parts
             for study in part.studies
             for run in part.runs
-            if (run == METHODS) is methods
+            if (run in RUNS) is methods
         ]
         missing = [run for run in dict.fromkeys(runs) if not run[0].is_done(*run[1:])]
         with ThreadPoolExecutor(jobs) as pool:

@@ -24,7 +24,8 @@ BAR_IN = 0.24
 
 def draw(main: Results, populations: Sequence[Results], path: Path) -> None:
     """Write the PNG; raises TrainingError."""
-    tables = {"Models": tuple(row for row in MODELS if row != A1), **TABLES}
+    everything = {"Models": tuple(row for row in MODELS if row != A1), **TABLES}
+    tables = {title: rows for title, of in everything.items() if (rows := tuple(filter(main.has, of)))}
     heights = [len(rows) + 1.2 for rows in tables.values()]
     figure = new_figure(4.0 + BAR_IN * sum(heights), 11)
     figure.set_layout_engine("constrained", w_pad=0.15, h_pad=0.1)

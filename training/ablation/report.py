@@ -7,13 +7,15 @@ from pathlib import Path
 from measure.files import write_text
 from measure.kept import write_below
 from measure.markdown import table
+from training.ablation.paper import beside_ours
 from training.ablation.parts import FEW, MAIN, POPULATIONS, Part
 from training.ablation.picture import draw
 from training.ablation.results import PRECISION, Column, Results, column, read_results
-from training.ablation.rows import FEW_PICTURES, MODELS, POPULATION, QUESTIONS, TABLES, Row
+from training.ablation.rows import BY_CONTEXT, FEW_PICTURES, MODELS, NOTES, POPULATION, QUESTIONS, TABLES, Row
 from training.ablation.study import VISUAL_NET, Study
 from training.data.manifest import SPLITS, hold_out_as, read_manifest
 from training.evaluate import ANOTHER, NEW, SHORT, WITH, WITHOUT
+from training.methods import compare
 
 COMMAND = "make ablation"
 
@@ -42,13 +44,14 @@ def write_report(parts: Sequence[Part], seeds: int, folder: Path, machine: str) 
         lines += _few_pictures(*done[FEW])
     if POPULATIONS in done:
         lines += _populations(done[POPULATIONS])
-    lines += _answers(main) + _variants(main)
+    lines += _answers(main) + _variants(main) + _by_context(main)
+    lines += _left_out(next(part for part in parts if part.name == MAIN)) + beside_ours(main)
     missing = [part.name for part in parts if part.name not in done]
     if missing:
         lines += ["", f"Not measured yet: {', '.join(missing)} (`--only {' '.join(missing)}`)."]
 
     folder.mkdir(parents=True, exist_ok=True)
-    for row in (*MODELS, *VARIANT_ROWS):
+    for row in filter(main.has, (*MODELS, *VARIANT_ROWS)):
         for metric in KEPT:
             for group in main.groups:
                 main.values(row, metric, group=group)
@@ -137,18 +140,42 @@ def _populations(populations: Sequence[Results]) -> list[str]:
 
 def _answers(main: Results) -> list[str]:
     lines = [
-        [question.text, *(main.difference(question, group=group) for group in main.groups)] for question in QUESTIONS
+        [question.text, *(main.difference(question, group=group) for group in main.groups)]
+        for question in QUESTIONS
+        if main.has(question.row, question.over)
     ]
     heads = ["question", *main.groups.values()]
-    intro = f"{PRECISION} of the first row named minus that of the second, seed by seed."
+    intro = f"{PRECISION}, or the metric named, of the first row named minus that of the second, seed by seed."
     return ["## Answers", "", intro, "", *table(heads, lines), ""]
 
 
 def _variants(main: Results) -> list[str]:
     columns = [column(name, group=group) for group, name in main.groups.items()]
-    return ["## Every variant and method", "", *_table(main, VARIANT_ROWS, columns)]
+    notes = [f"- {note}" for row, note in NOTES.items() if main.has(row)]
+    return ["## Every variant and method", "", *_table(main, VARIANT_ROWS, columns), *notes, ""]
+
+
+def _by_context(main: Results) -> list[str]:
+    """Known users' precision@5 by what the context of a picture says, as far as all rows have it."""
+    rows = [row for row in BY_CONTEXT if main.has(row)]
+    names = [name for name in compare.BY_CONTEXT if rows and all(main.measures(row, _of(name)) for row in rows)]
+    if not names:
+        return []
+    intro = (
+        f"{PRECISION} of known users, of test pictures with and without coordinates, and with only some tags ranked "
+        "and counted: names of places, words for times, all others."
+    )
+    return ["## By context", "", intro, "", *_table(main, rows, [column(name, _of(name)) for name in names])]
+
+
+def _of(name: str) -> str:
+    return f"{PRECISION}, {name}"
+
+
+def _left_out(main: Part) -> list[str]:
+    return [f"Left out: {run}: {reason}." for run, reason in main.left_out.items()] + [""] * bool(main.left_out)
 
 
 def _table(results: Results, rows: Sequence[Row], columns: Sequence[Column]) -> list[str]:
-    lines = [[row.label, *(show(results, row) for _, show in columns)] for row in rows]
+    lines = [[row.label, *(show(results, row) for _, show in columns)] for row in rows if results.has(row)]
     return [*table(["", *(heading for heading, _ in columns)], lines), ""]

@@ -28,6 +28,14 @@ class Results:
         methods = {method for seeds in self.metrics.values() for seed in seeds for method in seed}
         return {"": "known users"} | ({NEW: "new users"} if f"{NEW}{WITH}" in methods else {})
 
+    def has(self, *rows: Row) -> bool:
+        """Whether the runs of all these rows were done."""
+        return all(row.run in self.metrics for row in rows)
+
+    def measures(self, row: Row, metric: str) -> bool:
+        """Whether the row has this metric, for known users."""
+        return all(metric in seed[row.method(WITH)] for seed in self.metrics[row.run])
+
     def values(self, row: Row, metric: str = PRECISION, *, history: str = WITH, group: str = "") -> list[float]:
         """One value for each seed; `group`: "" for known users, NEW for new ones."""
         method = f"{group}{row.method(history)}"
@@ -42,7 +50,9 @@ class Results:
 
     def difference(self, question: Question, *, history: str = WITH, group: str = "") -> str:
         """The difference of the question's rows: seed by seed, so that what both have in common cancels out."""
-        row, over = (self.values(row, history=history, group=group) for row in (question.row, question.over))
+        row, over = (
+            self.values(row, question.metric, history=history, group=group) for row in (question.row, question.over)
+        )
         return cell([a - b for a, b in zip(row, over, strict=True)], sign="+")
 
 

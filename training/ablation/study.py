@@ -9,14 +9,18 @@ import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import torch
+
 from measure.files import write_text
-from training.ablation.rows import METHODS
+from training.ablation.backbones import folder_of
 from training.checkpoint import load_checkpoint
 from training.data.histories import build_histories
-from training.data.manifest import hold_out, read_manifest
+from training.data.manifest import hold_out_as, read_manifest
+from training.distributed import processes
 from training.errors import TrainingError
 from training.evaluate import Metrics
-from training.methods.compare import compare
+from training.methods.compare import RUNS
+from training.methods.task import Task
 from training.model import pretrained_backbone
 from training.presets import preset
 from training.settings import TrainSettings, to_json
@@ -40,11 +44,16 @@ class Study:
     workers: int
     device: str
 
-    def settings(self, variant: str, seed: int) -> TrainSettings:
-        """The settings of one training run."""
+    def settings(self, run: str, seed: int) -> TrainSettings:
+        """The settings of one training run; of a method, those of the visual net that it uses.
+
+        After an @, a run names one of `backbones.OTHERS`.
+        """
+        variant, _, other = (VISUAL_NET if run in RUNS else run).partition("@")
         settings = preset(f"{self.size}/{variant}", seed=seed, epochs=self.epochs)
         if self.backbone:
-            model = replace(settings.model, backbone=pretrained_backbone(self.backbone))
+            backbone = folder_of(self.backbone, other) if other else self.backbone
+            model = replace(settings.model, backbone=pretrained_backbone(backbone))
             settings = replace(settings, model=model)
         return settings
 
@@ -68,23 +77,27 @@ class Study:
     def carry_out(self, run: str, seed: int) -> None:
         """Do the run and write its result; raises TrainingError."""
         start = time.monotonic()
-        settings = self.settings(VISUAL_NET if run == METHODS else run, seed)
-        if run == METHODS:
-            manifest = hold_out(read_manifest(Path(self.data)), settings.validation_share, seed)
-            visual_net = load_checkpoint(self._checkpoint(VISUAL_NET, seed)).model
-            metrics = compare(visual_net, manifest, build_histories(manifest), workers=self.workers)
+        settings = self.settings(run, seed)
+        if run in RUNS:
+            with processes(self.device) as group:
+                metrics = RUNS[run](self._task(settings, group.device))
         else:
             options = Options(workers=self.workers, device=self.device)
             metrics = train(settings, Path(self.data), self._checkpoint(run, seed), options=options).metrics
         content = {"settings": self._described(run, seed), "seconds": time.monotonic() - start, "metrics": metrics}
         write_text(self.result(run, seed), json.dumps(content))
 
+    def _task(self, settings: TrainSettings, device: torch.device) -> Task:
+        manifest = hold_out_as(read_manifest(Path(self.data)), settings)
+        visual_net = load_checkpoint(self._checkpoint(VISUAL_NET, settings.seed)).model
+        return Task(visual_net, manifest, build_histories(manifest), settings, device, self.workers)
+
     def _checkpoint(self, variant: str, seed: int) -> Path:
         return self.result(variant, seed).with_suffix(".pt")
 
     def _described(self, run: str, seed: int) -> str:
         """Everything that decides a result."""
-        return f"{self.data} {run} {to_json(self.settings(VISUAL_NET if run == METHODS else run, seed))}"
+        return f"{self.data} {run} {to_json(self.settings(run, seed))}"
 
 
 def main() -> int:
