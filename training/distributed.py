@@ -4,17 +4,20 @@ torchrun --nproc-per-node 8 -m training.train --data DIR --out CHECKPOINT
 """
 
 import os
-from collections.abc import Iterator, Mapping
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from training.errors import SettingsError
+from training.errors import SettingsError, TrainingError
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Processes:
 
     @property
     def first(self) -> bool:
-        """Whether this process evaluates, writes and prints."""
+        """Whether this process writes and prints."""
         return self.rank == 0
 
     def wrap(self, module: nn.Module) -> nn.Module:
@@ -43,20 +46,59 @@ class Processes:
         _replace_batch_norm(module)
         return module
 
-    def same_for_all(self, value: float) -> float:
-        """Return the first process's value in every process."""
+    def sums_of(self, values: Sequence[float]) -> list[float]:
+        """Add up each value over the processes."""
         if self.count == 1:
-            return value
-        shared = torch.tensor([value], dtype=torch.float64, device=self.device)
-        dist.broadcast(shared, src=0)
-        return float(shared.item())
+            return list(values)
+        shared = torch.tensor(values, dtype=torch.float64, device=self.device)
+        dist.all_reduce(shared)
+        return shared.tolist()
 
     def mean_of(self, values: Mapping[str, Tensor]) -> dict[str, float]:
-        """Compute each scalar's mean over the processes, with one all-reduce."""
+        """Compute each scalar's mean over the processes, with one all-reduce; waits for the device."""
         stacked = torch.stack(list(values.values()))
         if self.count > 1:
             dist.all_reduce(stacked)
         return dict(zip(values, (stacked / self.count).tolist(), strict=True))
+
+    def gather(self, value: Any) -> list[Any]:
+        """Return every process's value, in the order of ranks, in every process."""
+        if self.count == 1:
+            return [value]
+        values: list[Any] = [None] * self.count
+        dist.all_gather_object(values, value)
+        return values
+
+    def together(self, work: Callable[[], Result], facts: Callable[[Result], Mapping[str, str]]) -> Result:
+        """Do `work` in every process, and return its result.
+
+        Raises a TrainingError in all processes if it raises one in any of them, or if the `facts` of the result differ:
+        text by what it describes.
+        """
+        if self.count == 1:
+            return work()
+        result, error, found = None, None, {}
+        try:
+            result = work()
+            found = facts(result)
+        except TrainingError as raised:
+            error = str(raised)
+        told = self.gather((socket.gethostname(), error, found))
+        errors = [(rank, host, error) for rank, (host, error, _) in enumerate(told) if error is not None]
+        if errors:
+            rank, host, error = errors[0]
+            everywhere = len(errors) == self.count and len({text for _, _, text in errors}) == 1
+            raise TrainingError(error if everywhere else f"process {rank} on {host}: {error}")
+        (first, _, expected), *_ = told
+        for rank, (host, _, others) in enumerate(told):
+            if others != expected:
+                differ = " and ".join(name for name in expected if others[name] != expected[name])
+                raise SettingsError(
+                    f"process {rank} on {host} has another {differ} than process 0 on {first}: expected the same "
+                    "command and data on all machines, and a folder of the checkpoint that they share"
+                )
+        assert result is not None
+        return result
 
 
 @contextmanager
@@ -101,7 +143,8 @@ class _CpuSyncBatchNorm(nn.BatchNorm2d):
         if not self.training:
             return super().forward(input)
         values = input.float()  # statistics of bf16 are computed in fp32, as in nn.BatchNorm2d
-        count = values.numel() // values.shape[1] * dist.get_world_size()
+        count = torch.tensor(float(values.numel() // values.shape[1]))
+        dist.all_reduce(count)  # processes may have parts of different sizes
         mean = _sum_over_processes(values.sum((0, 2, 3))) / count
         centred = values - mean[:, None, None]
         variance = _sum_over_processes(centred.square().sum((0, 2, 3))) / count

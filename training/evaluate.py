@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from measure.files import write_text
 from training.checkpoint import load_with_data
-from training.data.dataset import Batch, evaluation_batches
+from training.data.dataset import Batch, Unreadable, evaluation_batches
 from training.data.histories import Histories
 from training.data.manifest import Manifest
 from training.data.past import PastPictures, past_pictures
@@ -58,12 +58,14 @@ def evaluate(
     quiet: bool = False,
     fusion_weight: float = BAYES,
     min_tags: int = 1,
+    unreadable: Unreadable | None = None,
 ) -> Metrics:
     """Metrics on the test split, known and new users apart: for each of HISTORIES, for late fusion of the model's
     answer without a history with each history, and for the most frequent tags (the baseline of Table IV).
 
     A new user has a history, but no training picture. The methods of a group without test pictures are left out, and
-    pictures with fewer than `min_tags` tags of the vocabulary. Raises DataError without test pictures.
+    pictures with fewer than `min_tags` tags of the vocabulary. Raises DataError without test pictures, or with more
+    unreadable pictures than `unreadable` allows, at first none.
     """
     rows = manifest.rows("test")
     if len(rows) == 0:
@@ -76,7 +78,7 @@ def evaluate(
     total, past, others = histories.total(), past_pictures(manifest), _another_user(histories)
     ranked: dict[str, Ranked] = {}
     done = 0
-    batches = encoded_batches(model, manifest, histories, rows, workers)
+    batches = encoded_batches(model, manifest, histories, rows, workers, unreadable)
     for encoding, batch in tqdm(batches, "evaluate", unit="batch", disable=quiet):
         users = batch.user.cpu()
         given = _histories(batch, rows[done : done + len(users)], histories, past, others)
@@ -129,24 +131,40 @@ def rank_by_group(scores: Mapping[str, Tensor], tags: Tensor, users: Tensor, his
 
 
 def precision_at_5(
-    model: ALTReco, manifest: Manifest, histories: Histories, rows: NDArray[np.int64], *, workers: int, cold: bool
-) -> float:
-    """Precision@5 on these rows, for early stopping; `cold`: without histories."""
-    ranked = []
-    for encoding, batch in encoded_batches(model, manifest, histories, rows, workers):
+    model: ALTReco,
+    manifest: Manifest,
+    histories: Histories,
+    rows: NDArray[np.int64],
+    *,
+    workers: int,
+    cold: bool,
+    unreadable: Unreadable | None = None,
+) -> tuple[float, int]:
+    """Precision@5 on these rows, for early stopping, as a sum over the pictures with a tag, and how many these are.
+
+    `cold`: without histories.
+    """
+    total, pictures = 0.0, 0
+    for encoding, batch in encoded_batches(model, manifest, histories, rows, workers, unreadable):
         counts = torch.zeros_like(batch.counts) if cold else batch.counts
-        ranked.append(rank(recommend(model, encoding, counts), batch.tags.cpu(), batch.user.cpu(), ks=(5,)))
-    return summarize(merge(ranked))["precision@5"]
+        ranked = rank(recommend(model, encoding, counts), batch.tags.cpu(), batch.user.cpu(), ks=(5,))
+        total, pictures = total + ranked.hits.sum().item() / 5, pictures + len(ranked.hits)
+    return total, pictures
 
 
 @torch.inference_mode()
 def encoded_batches(
-    model: ALTReco, manifest: Manifest, histories: Histories, rows: NDArray[np.int64], workers: int
+    model: ALTReco,
+    manifest: Manifest,
+    histories: Histories,
+    rows: NDArray[np.int64],
+    workers: int,
+    unreadable: Unreadable | None = None,
 ) -> Iterator[tuple[Tensor, Batch]]:
     """e, float [batch, channels, 7, 7], and the batch, both on the model's device; the model in evaluation mode."""
     model.eval()
     device = next(model.parameters()).device
-    for batch in evaluation_batches(manifest, histories, rows, workers):
+    for batch in evaluation_batches(manifest, histories, rows, workers, unreadable=unreadable):
         moved = batch.to(device)
         yield model.visual_encoder(moved.image), moved
 

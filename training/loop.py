@@ -1,27 +1,26 @@
-"""The loop of a training run: phases, the alternating step, and the state from which a killed run continues."""
+"""The loop of a training run: phases, steps, validation, and the state from which a killed run continues."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import ConstantLR, LRScheduler, OneCycleLR
 from tqdm import tqdm
 
-from training.data.dataset import Batch, ShuffledEpochs, TrainingPictures, training_batches
+from training.data.dataset import Batch, ShuffledEpochs, TrainingPictures, Unreadable, training_batches
 from training.data.histories import Histories
 from training.data.manifest import Manifest
 from training.distributed import Processes
-from training.errors import TrainingError
-from training.losses import discriminator_loss, judged_tags, network_losses
+from training.errors import DataError, TrainingError
+from training.losses import network_losses
 from training.metrics_log import MetricsLog
 from training.model import ALTReco, AutoEncoder, Discriminator
 from training.settings import LossSettings, TrainSettings
-from training.state import Progress, save_state
+from training.state import Progress, Saved, Saving, save_state
+from training.step import Players, autocast, make_players, step
 
 LOG_EVERY = 10
 """Steps between two entries of the metrics log."""
@@ -31,7 +30,11 @@ Weights = dict[str, torch.Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """Everything that stays the same throughout a run; `validate` returns the figure for early stopping."""
+    """Everything that stays the same throughout a run.
+
+    `validate` returns, for this process's part of the validation pictures, the sum of the figure for early stopping and
+    the number of pictures. `data` is the fingerprint of what the run depends on beside its settings.
+    """
 
     settings: TrainSettings
     manifest: Manifest
@@ -39,12 +42,13 @@ class Run:
     network: ALTReco
     discriminator: Discriminator
     processes: Processes
-    validate: Callable[[], float]
+    validate: Callable[[], Sequence[float]]
     log: MetricsLog
     state: Path
-    fingerprint: str
+    data: str
+    saving: Saving
+    unreadable: Unreadable
     workers: int
-    save_every: int
     quiet: bool
 
 
@@ -57,31 +61,6 @@ class Phase:
     loss: LossSettings
     epochs: int
     images: bool
-
-
-@dataclass(frozen=True)
-class Players:
-    """The network and its adversary D, as the steps call them, with their optimizers and schedules."""
-
-    network: nn.Module
-    discriminator: nn.Module
-    bare_discriminator: Discriminator
-    optimizers: tuple[Optimizer, Optimizer]
-    schedules: tuple[LRScheduler, LRScheduler]
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the states of optimizers and schedules."""
-        return {
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-            "schedules": [schedule.state_dict() for schedule in self.schedules],
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load what `state_dict` returned."""
-        for optimizer, values in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(values)
-        for schedule, values in zip(self.schedules, state["schedules"], strict=True):
-            schedule.load_state_dict(values)
 
 
 def phases(settings: TrainSettings, network: ALTReco) -> list[Phase]:
@@ -97,26 +76,25 @@ def phases(settings: TrainSettings, network: ALTReco) -> list[Phase]:
     ]
 
 
-def run_phases(run: Run, progress: Progress, saved: Mapping[str, Any] | None) -> int:
-    """Train from `progress` on, which was read from the state `saved`; return the number of steps in all phases.
+def run_phases(run: Run, saved: Saved) -> int:
+    """Train from where the state `saved` ends; return the number of steps in all phases.
 
     The network ends with its best weights.
     """
+    progress = saved.progress
     for index, phase in enumerate(phases(run.settings, run.network)):
         if phase.loss.gamma == 0:
             _freeze_autoencoder(run.network)
         if index < progress.phase:
             continue
         progress, best_weights = _run_phase(run, phase, progress, saved)
-        progress, saved = Progress(phase=index + 1, steps_in_all=progress.steps_in_all), None
+        progress, saved = Progress(phase=index + 1, steps_in_all=progress.steps_in_all), Saved()
         if best_weights is not None:
             run.network.load_state_dict(best_weights)
     return progress.steps_in_all
 
 
-def _run_phase(
-    run: Run, phase: Phase, progress: Progress, saved: Mapping[str, Any] | None
-) -> tuple[Progress, Weights | None]:
+def _run_phase(run: Run, phase: Phase, progress: Progress, saved: Saved) -> tuple[Progress, Weights | None]:
     """Do the remaining steps of one phase; with early stopping, also return the weights of the best epoch."""
     group = run.processes
     sampler = ShuffledEpochs(
@@ -126,73 +104,83 @@ def _run_phase(
         process=group.rank,
         processes=group.count,
     )
-    players = make_players(run.settings, phase, run.discriminator, run.processes, sampler.steps)
+    players = make_players(run.settings, phase.module, phase.loss, run.discriminator, group, sampler.steps)
     best_weights = None
-    if saved is not None:
-        players.load_state_dict(saved["players"])
-        best_weights = saved["best_weights"]
+    if saved.weights is not None:
+        players.load_state_dict(saved.weights["players"], saved.rate)
+        best_weights = saved.weights["best_weights"]
     validates = run.settings.patience > 0 and phase.images
     precision = autocast(run.settings, group.device)
     pictures = TrainingPictures(run.manifest, run.histories, run.settings, images=phase.images)
     phase.module.train()
     batches = tqdm(
-        training_batches(pictures, sampler, run.workers),
+        training_batches(pictures, sampler, run.workers, run.unreadable),
         phase.name,
         total=sampler.steps,
         initial=progress.step,
         unit="step",
         disable=run.quiet or not group.first,
     )
+    spoilt = torch.zeros((), device=group.device)  # NaN for good after a loss that is no number
     for batch in batches:
         if validates and progress.stale_epochs >= run.settings.patience:
             break
-        losses = _finite(group.mean_of(step(players, batch.to(group.device), phase.loss, precision)), progress)
+        _seed(run.settings.seed, progress.steps_in_all, group)
+        moved = batch.to(group.device)
+        on_device = step(
+            players,
+            moved,
+            phase.loss,
+            precision,
+            pieces=run.settings.accumulate,
+            weight=len(batch.tags) * group.count / sampler.batch_size,
+            max_grad_norm=run.settings.max_grad_norm,
+        )
+        spoilt = spoilt + 0 * on_device["total"]
         progress = replace(progress, step=progress.step + 1, steps_in_all=progress.steps_in_all + 1)
+        epoch_ends, last = progress.step % sampler.steps_per_epoch == 0, progress.step == sampler.steps
+        asked = run.saving.every is not None and progress.step % run.saving.every == 0
+        logs = progress.step % LOG_EVERY == 0 or last
+        if not (epoch_ends or asked or logs):
+            continue  # without waiting for the device
+        losses = _finite(group.mean_of({**on_device, "total": on_device["total"] + spoilt}), progress)
         batches.set_postfix({name: f"{value:.4f}" for name, value in losses.items() if name != "total"})
-        if progress.step % LOG_EVERY == 0 or progress.step == sampler.steps:
-            run.log.add(phase.name, losses, progress.steps_in_all)
-        epoch_ends = progress.step % sampler.steps_per_epoch == 0
+        if logs:
+            found = {"unreadable pictures": float(len(run.unreadable.found))} if run.unreadable.found else {}
+            run.log.add(phase.name, {**losses, **found}, progress.steps_in_all)
         if validates and epoch_ends:
             progress, best_weights = _validated(run, progress, best_weights)
-        if epoch_ends or progress.step % run.save_every == 0:
-            _save(run, progress, players, best_weights)
+        last = last or (validates and progress.stale_epochs >= run.settings.patience)
+        if group.first and (asked or last or run.saving.is_due()):
+            part = moved.split(run.settings.accumulate)[0]
+            if _is_sound(phase, part, run.discriminator, precision):
+                _save(run, progress, players, best_weights)
     return progress, best_weights
+
+
+def _seed(seed: int, step: int, process: Processes) -> None:
+    """Draw a step's dropout and drop-path from seed, step and process, so that a run that goes on repeats them."""
+    drawn = int(np.random.SeedSequence((seed, step, process.rank)).generate_state(1)[0])
+    torch.default_generator.manual_seed(drawn)
+    if process.device.type == "cuda":
+        torch.cuda.manual_seed(drawn)
 
 
 def _finite(losses: Mapping[str, float], progress: Progress) -> Mapping[str, float]:
     if not all(map(math.isfinite, losses.values())):
-        raise TrainingError(f"the loss became {dict(losses)} after step {progress.step}: lower the learning rate")
+        raise TrainingError(
+            f"the loss became {dict(losses)} by step {progress.step}: lower the learning rate or set --max-grad-norm; "
+            "the same command with these changes goes on from the last saved state"
+        )
     return losses
 
 
-def step(players: Players, batch: Batch, loss: LossSettings, precision: torch.autocast) -> dict[str, torch.Tensor]:
-    """Do one alternating step (paper, section IV-B): the network against a fixed D, then D against its output."""
-    if loss.theta:
-        players.bare_discriminator.requires_grad_(False)
-    with precision:
-        prediction = players.network(batch.image, batch.counts)
-        losses = network_losses(prediction, batch.tags, batch.counts, players.bare_discriminator, loss)
-    _advance(players.optimizers[0], players.schedules[0], losses["total"])
-
-    if loss.theta:
-        players.bare_discriminator.requires_grad_(True)
-        with precision:
-            fake = judged_tags(prediction, loss)
-            losses["discriminator"] = discriminator_loss(fake, batch.tags, batch.noise, players.discriminator)
-        _advance(players.optimizers[1], players.schedules[1], losses["discriminator"])
-    return {name: value.detach() for name, value in losses.items()}
-
-
-def _advance(optimizer: Optimizer, schedule: LRScheduler, loss: torch.Tensor) -> None:
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-    schedule.step()
-
-
 def _validated(run: Run, progress: Progress, best_weights: Weights | None) -> tuple[Progress, Weights | None]:
-    """Evaluate the validation pictures, and keep the weights if they are the best so far."""
-    figure = run.processes.same_for_all(run.validate() if run.processes.first else 0.0)
+    """Evaluate the validation pictures, each process its part, and keep the weights if they are the best so far."""
+    hits, pictures = run.processes.sums_of(run.validate())
+    if not pictures:
+        raise DataError("no validation picture has a tag of the vocabulary: there is nothing to stop early by")
+    figure = hits / pictures
     run.network.train()
     run.log.add("validation", {"precision@5": figure}, progress.steps_in_all)
     if figure > progress.best:
@@ -201,54 +189,30 @@ def _validated(run: Run, progress: Progress, best_weights: Weights | None) -> tu
     return replace(progress, stale_epochs=progress.stale_epochs + 1), best_weights
 
 
+@torch.no_grad()
+def _is_sound(phase: Phase, batch: Batch, discriminator: Discriminator, precision: torch.autocast) -> bool:
+    """Whether the loss of the new weights is a number; from others, a run could not go on."""
+    phase.module.eval()
+    with precision:
+        prediction = phase.module(batch.image, batch.counts)
+        losses = network_losses(prediction, batch.tags, batch.counts, discriminator, phase.loss)
+    phase.module.train()
+    return bool(losses["total"].isfinite())
+
+
 def _save(run: Run, progress: Progress, players: Players, best_weights: Weights | None) -> None:
-    if run.processes.first:
+    weights = {
+        "network": run.network.state_dict(),
+        "discriminator": run.discriminator.state_dict(),
+        "players": players.state_dict(),
+        "best_weights": best_weights,
+    }
+    with run.saving.timed():
         run.log.flush()
-        weights = {
-            "network": run.network.state_dict(),
-            "discriminator": run.discriminator.state_dict(),
-            "players": players.state_dict(),
-            "best_weights": best_weights,
-        }
-        save_state(run.state, run.fingerprint, progress, weights)
-
-
-def make_players(
-    settings: TrainSettings, phase: Phase, discriminator: Discriminator, processes: Processes, steps: int
-) -> Players:
-    """Return the players of a phase of so many steps, with new optimizers and schedules."""
-    optimizers = _optimizer(phase.module, settings), _optimizer(discriminator, settings)
-    return Players(
-        network=processes.wrap(phase.module),
-        discriminator=processes.wrap(discriminator) if phase.loss.theta else discriminator,
-        bare_discriminator=discriminator,
-        optimizers=optimizers,
-        schedules=(_schedule(optimizers[0], settings, steps), _schedule(optimizers[1], settings, steps)),
-    )
-
-
-def _optimizer(module: nn.Module, settings: TrainSettings) -> Optimizer:
-    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    if settings.optimizer == "adadelta":
-        return torch.optim.Adadelta(trained, lr=settings.learning_rate)
-    return torch.optim.AdamW(trained, lr=settings.learning_rate)
-
-
-def _schedule(optimizer: Optimizer, settings: TrainSettings, steps: int) -> LRScheduler:
-    if settings.schedule == "one_cycle":
-        return OneCycleLR(optimizer, max_lr=settings.learning_rate, total_steps=steps)
-    return ConstantLR(optimizer, factor=1.0)
+        save_state(run.state, run.settings, run.data, progress, weights)
 
 
 def _freeze_autoencoder(network: ALTReco) -> None:
     for part in (network.preference_encoder, network.preference_decoder):
         if part is not None:
             part.requires_grad_(False)
-
-
-def autocast(settings: TrainSettings, device: torch.device) -> torch.autocast:
-    """Return the context of the forward passes: bf16 autocast, or none."""
-    precision = settings.precision
-    if precision == "auto":
-        precision = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")

@@ -1,5 +1,6 @@
 """Scalars of a training run for TensorBoard, and the same as curves in a PNG."""
 
+import logging
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,13 +19,18 @@ class MetricsLog:
         """Continue at `from_step`, and drop what an interrupted run wrote after it; 0 starts anew."""
         if folder is not None and from_step == 0:
             shutil.rmtree(folder, ignore_errors=True)
-        self._writer = None if folder is None else SummaryWriter(str(folder), purge_step=from_step)
+        self._writer = None if folder is None else SummaryWriter(str(folder), purge_step=from_step + 1)
 
     def add(self, group: str, values: Mapping[str, float], step: int) -> None:
         """Write each value as `group/name`."""
         if self._writer is not None:
             for name, value in values.items():
                 self._writer.add_scalar(f"{group}/{name}", value, step)
+
+    def note(self, text: str, step: int) -> None:
+        """Write a remark on the run."""
+        if self._writer is not None:
+            self._writer.add_text("run", text, step)
 
     def flush(self) -> None:
         """Flush to disk."""
@@ -43,6 +49,7 @@ class MetricsLog:
 
 def write_curves(folder: Path, out: Path) -> None:
     """Plot each scalar of `folder` over its steps in a panel of a PNG, written atomically; raises TrainingError."""
+    logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it warns of what a run that went on has dropped
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
     names = events.Tags()["scalars"]
     columns = min(3, len(names))

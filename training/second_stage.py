@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import OneCycleLR
 from tqdm import tqdm
 
-from training.data.dataset import evaluation_batches
+from training.data.dataset import Unreadable, evaluation_batches
 from training.data.histories import Histories
 from training.data.manifest import Manifest
 from training.data.ragged import Ragged
@@ -78,11 +78,12 @@ def fit_population_prior(
     first_step: int,
     workers: int,
     quiet: bool,
+    unreadable: Unreadable | None = None,
 ) -> None:
     """Train g for `settings.second_stage_steps` steps; leaves the network in evaluation mode, with only g trainable.
 
     The log counts the steps from `first_step`. The result depends on nothing but settings, data and weights. Raises
-    DataError for a picture that cannot be read.
+    DataError for more pictures than `unreadable` allows, at first none; the others are grey.
     """
     path, device = network.history_path, next(network.parameters()).device
     assert path is not None
@@ -90,7 +91,7 @@ def fit_population_prior(
     network.eval().requires_grad_(False)
     path.population.requires_grad_(True)
     rng = np.random.default_rng([settings.seed, 2])
-    pictures = _encode(network, manifest, histories, rng, workers, quiet)
+    pictures = _encode(network, manifest, histories, rng, workers, quiet, unreadable)
     preference_map = None if network.preference_encoder is None else network.classifier.preference_map()
     of_users = rows_of_users(manifest)
     optimizer = torch.optim.AdamW(path.population.parameters(), lr=LEARNING_RATE)
@@ -140,7 +141,13 @@ def part_of_history(manifest: Manifest, of_users: Ragged, row: int, rng: np.rand
 
 @torch.no_grad()
 def _encode(
-    network: ALTReco, manifest: Manifest, histories: Histories, rng: np.random.Generator, workers: int, quiet: bool
+    network: ALTReco,
+    manifest: Manifest,
+    histories: Histories,
+    rng: np.random.Generator,
+    workers: int,
+    quiet: bool,
+    unreadable: Unreadable | None = None,
 ) -> Pictures:
     """Encode each image once, centre crop; as many rows as MAX_KEPT allows."""
     device = next(network.parameters()).device
@@ -148,7 +155,7 @@ def _encode(
     rows = rng.permutation(manifest.rows("train"))[: max(1, MAX_KEPT // one.numel())]
     names = np.array([manifest.images[row] for row in rows])
     _, first, image = np.unique(names, return_index=True, return_inverse=True)
-    batches = evaluation_batches(manifest, histories, rows[first], workers)
+    batches = evaluation_batches(manifest, histories, rows[first], workers, unreadable=unreadable)
     kept = [
         keep(network, network.visual_encoder(batch.image.to(device)))
         for batch in tqdm(batches, f"{NAME}: encode", unit="batch", disable=quiet)

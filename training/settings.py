@@ -5,7 +5,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from altreco_client.contract import IMAGE_SIZE
+
 from training.errors import SettingsError
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,11 +18,23 @@ class BackboneSettings:
     """The configuration of a backbone, complete, so that loading a checkpoint needs no hub.
 
     `config`: its `PretrainedConfig` of `transformers` as JSON values, with `model_type`. `weights`: the hub name or
-    local folder of pretrained weights; None for random ones.
+    local folder of pretrained weights; None for random ones. `mean` and `std` of the pixels, scaled to 0 to 1, per
+    channel, and `size`, in pixels: what the backbone was trained on.
     """
 
     config: Mapping[str, Any]
     weights: str | None = None
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    size: int = IMAGE_SIZE
+
+    def __post_init__(self) -> None:
+        """Raise SettingsError for pixels that cannot be normalized."""
+        if len(self.mean) != 3 or len(self.std) != 3 or not all(value > 0 for value in self.std) or self.size < 1:
+            raise SettingsError(
+                f"pixels of mean {self.mean}, std {self.std} and size {self.size}: expected three means, three "
+                "deviations above 0, and a size above 0"
+            )
 
 
 def resnet(
@@ -78,8 +95,17 @@ class TrainSettings:
     optimizer: Literal["adadelta", "adamw"] = "adadelta"
     learning_rate: float = 1.0
     schedule: Literal["constant", "one_cycle"] = "constant"
+    warmup_steps: int = 0
+    """Steps in which the learning rate rises to its constant value; one_cycle has a rise of its own."""
+    max_grad_norm: float = 0.0
+    """Gradients of a larger Euclidean norm are scaled down to it, for the network and for D apart; 0: never."""
     batch_size: int = 50
     """Pictures per step, in all processes together."""
+    accumulate: int = 1
+    """Pieces of each process's part of a batch, whose gradients are added up.
+
+    A piece has its own statistics in batch normalization.
+    """
     epochs: int = 10
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Precision of the forward pass; bf16: autocast; auto: bf16 on a GPU that supports it, else fp32."""
@@ -105,16 +131,20 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         """Raise SettingsError for values that cannot train."""
-        for name in ("batch_size", "epochs", "learning_rate", "autoencoder_epochs", "second_stage_steps"):
+        positive = ("batch_size", "accumulate", "epochs", "learning_rate", "autoencoder_epochs", "second_stage_steps")
+        for name in positive:
             if not getattr(self, name) > 0:
                 raise SettingsError(f"{name} is {getattr(self, name)!r}: expected more than 0")
         for name in ("history_dropout", "validation_share"):
             if not 0 <= getattr(self, name) < 1:
                 raise SettingsError(f"{name} is {getattr(self, name)!r}: expected 0 up to 1")
-        if self.patience < 0:
-            raise SettingsError(f"patience is {self.patience}: expected 0 (never stop early) or more epochs")
-        if self.patience and not self.validation_share:
-            raise SettingsError("patience needs validation pictures: set validation_share (--validation-share) above 0")
+        for name, off in (("patience", "never stop early"), ("warmup_steps", "none"), ("max_grad_norm", "no limit")):
+            if not getattr(self, name) >= 0:
+                raise SettingsError(f"{name} is {getattr(self, name)}: expected 0 ({off}) or more")
+        if self.warmup_steps and self.schedule == "one_cycle":
+            raise SettingsError(
+                f"warmup_steps is {self.warmup_steps}, but the schedule one_cycle has a rise of its own"
+            )
         _check_parts(self)
 
 
@@ -149,7 +179,11 @@ def from_json(text: str) -> TrainSettings:
     try:
         values = json.loads(text)
         model = values["model"]
-        values["model"] = ModelSettings(**{**model, "backbone": BackboneSettings(**model["backbone"])})
+        # JSON has no tuples.
+        backbone = {
+            name: tuple(value) if name in ("mean", "std") else value for name, value in model["backbone"].items()
+        }
+        values["model"] = ModelSettings(**{**model, "backbone": BackboneSettings(**backbone)})
         values["loss"] = LossSettings(**values["loss"])
         return TrainSettings(**values)
     except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:

@@ -5,7 +5,6 @@ torchrun: `torchrun --nproc-per-node 8 -m training.train ...`. Beside CHECKPOINT
 TensorBoard, `.curves.png` and, until it is done, `.state`.
 """
 
-import argparse
 import hashlib
 import sys
 from collections.abc import Mapping
@@ -19,36 +18,33 @@ from altreco_client.cli.pipe import quiet_pipe
 from numpy.typing import NDArray
 
 from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from training.data.dataset import Unreadable
 from training.data.histories import Histories, build_histories
 from training.data.manifest import Manifest, hold_out_as, read_manifest
 from training.distributed import Processes, processes
-from training.dry_run import plan
+from training.dry_run import measure, plan
 from training.errors import SettingsError, TrainingError
 from training.evaluate import evaluate, format_metrics, precision_at_5
 from training.loop import Run, run_phases
 from training.metrics_log import MetricsLog, write_curves
-from training.model import ALTReco, Discriminator, pretrained_backbone
-from training.presets import describe_presets, preset
+from training.model import ALTReco, Discriminator
+from training.options import DEFAULT, Options, parser, settings_of
 from training.second_stage import fit_population_prior
 from training.settings import TrainSettings, to_json
-from training.state import Progress, load_state
+from training.state import Saved, Saving, load_state
 from training.transfer import start_from_checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
-    """Options that do not change the result.
+class Start:
+    """What a run starts from. `data`: the fingerprint of what it depends on beside its settings."""
 
-    `workers`: processes that read pictures; 0 reads them in this one. `save_every`: steps between saved states.
-    """
-
-    workers: int = 2
-    device: str = "auto"
-    save_every: int = 500
-    quiet: bool = False
-
-
-DEFAULT = Options()
+    manifest: Manifest
+    histories: Histories
+    data: str
+    saved: Saved
+    network: ALTReco
+    discriminator: Discriminator
 
 
 def train(
@@ -60,32 +56,47 @@ def train(
     are. Under torchrun all processes call this function; the first one evaluates and writes.
     """
     with processes(options.device) as group:
-        manifest = _read(settings, data, group)
-        histories = build_histories(manifest)
-        state, fingerprint = out.with_suffix(".state"), _fingerprint(settings, manifest, init_from)
-        progress, saved = load_state(state, fingerprint) if state.exists() else (Progress(), None)
-        network, discriminator = _networks(settings, manifest, histories, init_from, saved, group)
-        held_out = _held_out(settings, manifest, histories)
-        folder = out.with_suffix(".log")
+        state, folder = out.with_suffix(".state"), out.with_suffix(".log")
+        start = group.together(
+            lambda: _start(settings, data, state, init_from, group), lambda made: _facts(made, settings, options)
+        )
+        manifest, histories, progress = start.manifest, start.histories, start.saved.progress
+        network = group.synchronize_batch_norm(start.network).to(group.device)
+        saving, unreadable = Saving(options.save_every), Unreadable(options.max_bad_pictures)
+        mine = _held_out(settings, manifest, histories)[group.rank :: group.count]
         with MetricsLog(folder if group.first else None, from_step=progress.steps_in_all) as log:
+            if start.saved.changes:
+                said = f"goes on after step {progress.steps_in_all} with {', '.join(start.saved.changes)}"
+                log.note(said, progress.steps_in_all)
+                _say(said, group, options)
             run = Run(
                 settings=settings,
                 manifest=manifest,
                 histories=histories,
                 network=network,
-                discriminator=discriminator,
+                discriminator=start.discriminator.to(group.device),
                 processes=group,
                 validate=lambda: precision_at_5(
-                    network, manifest, histories, held_out, workers=options.workers, cold=settings.cold_start
+                    network,
+                    manifest,
+                    histories,
+                    mine,
+                    workers=options.workers,
+                    cold=settings.cold_start,
+                    unreadable=unreadable,
                 ),
                 log=log,
                 state=state,
-                fingerprint=fingerprint,
+                data=start.data,
+                saving=saving,
+                unreadable=unreadable,
                 workers=options.workers,
-                save_every=options.save_every,
                 quiet=options.quiet,
             )
-            steps = run_phases(run, progress, saved)
+            steps = run_phases(run, start.saved)
+            for found in group.gather(unreadable.found):
+                unreadable.found.update(found)
+            _say(str(saving), group, options)
             if group.first and settings.model.history_path == "hier":
                 # A run killed from here on goes on from the end of the phases.
                 fit_population_prior(
@@ -97,15 +108,25 @@ def train(
                     first_step=steps,
                     workers=options.workers,
                     quiet=options.quiet,
+                    unreadable=unreadable,
                 )
         checkpoint = Checkpoint(model=network, settings=settings, vocabulary=manifest.vocabulary, metrics={}, data=data)
         if group.first:
-            metrics = evaluate(network, manifest, histories, workers=options.workers, quiet=options.quiet)
+            metrics = evaluate(
+                network, manifest, histories, workers=options.workers, quiet=options.quiet, unreadable=unreadable
+            )
             checkpoint = replace(checkpoint, metrics=metrics)
             save_checkpoint(out, checkpoint)
             write_curves(folder, out.with_suffix(".curves.png"))
             state.unlink(missing_ok=True)
+            if unreadable.found:
+                _say(f"{len(unreadable.found)} pictures could not be read", group, options)
         return checkpoint
+
+
+def _say(text: str, group: Processes, options: Options) -> None:
+    if group.first and not options.quiet:
+        print(text, file=sys.stderr)
 
 
 def train_unless_done(settings: TrainSettings, data: Path, out: Path) -> Checkpoint:
@@ -118,21 +139,67 @@ def train_unless_done(settings: TrainSettings, data: Path, out: Path) -> Checkpo
     return train(settings, data, out)
 
 
-def dry_run(settings: TrainSettings, data: Path, device: str) -> None:
-    """Print data, parameters, memory and steps of `train`. Raises TrainingError for the same settings and data."""
-    with processes(device) as group:
-        manifest = _read(settings, data, group)
+def dry_run(settings: TrainSettings, data: Path, options: Options) -> None:
+    """Print data, parameters, memory, steps and speed of `train`. Raises TrainingError for the same settings and data.
+
+    The speed is measured: some steps without their results, and some pictures read.
+    """
+    with processes(options.device) as group:
+        manifest = _read(settings, data)
+        histories = build_histories(manifest)
+        _check(settings, manifest, histories, group)
         if group.first:
-            print(plan(settings, manifest, build_histories(manifest), group))
+            print(plan(settings, manifest, histories, group))
+            print(measure(settings, manifest, histories, group, workers=options.workers))
 
 
-def _read(settings: TrainSettings, data: Path, group: Processes) -> Manifest:
+def _read(settings: TrainSettings, data: Path) -> Manifest:
     """Read the data set and hold out what the settings say."""
-    manifest = hold_out_as(read_manifest(data), settings)
-    batch = min(settings.batch_size, len(manifest.rows("train")))
-    if batch % group.count:
-        raise SettingsError(f"a batch of {batch} pictures cannot be shared evenly by {group.count} processes")
-    return manifest
+    return hold_out_as(read_manifest(data), settings)
+
+
+def _check(settings: TrainSettings, manifest: Manifest, histories: Histories, group: Processes) -> None:
+    """Raise SettingsError for settings that do not fit the data or the processes."""
+    pictures = len(manifest.rows("train"))
+    batch, least = min(settings.batch_size, pictures), group.count * settings.accumulate
+    if batch < least:
+        limited = f", and there are only {pictures} training pictures" if pictures < least else ""
+        raise SettingsError(
+            f"a batch of {batch} pictures cannot be cut into {least} pieces (processes: {group.count}, accumulate: "
+            f"{settings.accumulate}): expected {least} pictures or more{limited}"
+        )
+    if settings.patience and not len(_held_out(settings, manifest, histories)):
+        raise SettingsError(
+            "patience needs validation pictures: set --validation-share above 0, or give some rows of the manifest the "
+            "split validation (with a history path: of users without training pictures)"
+        )
+
+
+def _start(settings: TrainSettings, data: Path, state: Path, init_from: Path | None, group: Processes) -> Start:
+    """Read the data and the state, and make both networks, on the CPU; raises TrainingError."""
+    manifest = _read(settings, data)
+    histories = build_histories(manifest)
+    _check(settings, manifest, histories, group)
+    fingerprint = _fingerprint(manifest, init_from)
+    saved = load_state(state, settings, fingerprint)
+    network, discriminator = _networks(settings, manifest, histories, init_from, saved.weights)
+    return Start(
+        manifest=manifest,
+        histories=histories,
+        data=fingerprint,
+        saved=saved,
+        network=network,
+        discriminator=discriminator,
+    )
+
+
+def _facts(start: Start, settings: TrainSettings, options: Options) -> dict[str, str]:
+    """What all processes must agree on."""
+    return {
+        "settings": f"{to_json(settings)} {options.save_every}",
+        "data set": start.data,
+        "state": str(start.saved.progress),
+    }
 
 
 def _held_out(settings: TrainSettings, manifest: Manifest, histories: Histories) -> NDArray[np.int64]:
@@ -149,9 +216,8 @@ def _networks(
     histories: Histories,
     init_from: Path | None,
     saved: Mapping[str, Any] | None,
-    group: Processes,
 ) -> tuple[ALTReco, Discriminator]:
-    """Make both networks on the device, with initial weights or those of the saved state."""
+    """Make both networks, with initial weights or those of the saved state."""
     torch.manual_seed(settings.seed)
     network, discriminator = ALTReco(settings.model, histories.tags), Discriminator(histories.tags)
     if saved is not None:
@@ -168,13 +234,12 @@ def _networks(
         )
         if init_from is not None:
             start_from_checkpoint(network, manifest.vocabulary, load_checkpoint(init_from))
-    group.synchronize_batch_norm(network)
-    return network.to(group.device), discriminator.to(group.device)
+    return network, discriminator
 
 
-def _fingerprint(settings: TrainSettings, manifest: Manifest, init_from: Path | None) -> str:
-    """Hash everything that the result depends on."""
-    digest = hashlib.sha256(to_json(settings).encode())
+def _fingerprint(manifest: Manifest, init_from: Path | None) -> str:
+    """Hash everything that the result depends on beside the settings."""
+    digest = hashlib.sha256()
     digest.update("\n".join(manifest.vocabulary.tags).encode())
     tags, images = manifest.tags, manifest.images.utf8
     for array in (manifest.users, manifest.split, tags.offsets, tags.values, images.offsets, images.values):
@@ -187,12 +252,13 @@ def _fingerprint(settings: TrainSettings, manifest: Manifest, init_from: Path | 
 @quiet_pipe()
 def main() -> int:
     """Train as the command line says; return 0, or 1 with the reason on stderr."""
-    arguments = _parser().parse_args()
-    options = Options(workers=arguments.workers, device=arguments.device, save_every=arguments.save_every)
+    arguments = parser(__doc__).parse_args()
+    names = (field.name for field in fields(Options) if field.name != "quiet")
     try:
-        settings = _settings(arguments)
+        options = Options(**{name: getattr(arguments, name) for name in names})
+        settings = settings_of(arguments)
         if arguments.dry_run:
-            dry_run(settings, arguments.data, arguments.device)
+            dry_run(settings, arguments.data, options)
             return 0
         if arguments.fresh:
             arguments.out.with_suffix(".state").unlink(missing_ok=True)
@@ -207,39 +273,6 @@ def main() -> int:
         print(format_metrics(checkpoint.metrics))
         print(f"wrote {arguments.out}; curves in {arguments.out.with_suffix('.curves.png')}")
     return 0
-
-
-def _settings(arguments: argparse.Namespace) -> TrainSettings:
-    """Return the preset with the command line's changes."""
-    names = {field.name for field in fields(TrainSettings)} - {"preset"}
-    changes = {name: value for name, value in vars(arguments).items() if name in names and value is not None}
-    settings = preset(arguments.preset, **changes)
-    if arguments.backbone is not None:
-        settings = replace(settings, model=replace(settings.model, backbone=pretrained_backbone(arguments.backbone)))
-    return settings
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m training.train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, required=True, help="data set folder with manifest.parquet")
-    parser.add_argument("--out", type=Path, required=True, help="the checkpoint to write")
-    parser.add_argument("--preset", default="paper", help=f"{describe_presets()} (default: %(default)s)")
-    parser.add_argument("--backbone", help="pretrained: a name on the Hugging Face hub, or a local folder")
-    parser.add_argument("--init-from", type=Path, help="fine-tune this checkpoint; its vocabulary may differ")
-    parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), help="auto: bf16 on a GPU, else fp32")
-    for name, kind in (("epochs", int), ("batch-size", int), ("learning-rate", float), ("seed", int)):
-        parser.add_argument(f"--{name}", type=kind, help="instead of the preset's")
-    parser.add_argument("--patience", type=int, help="epochs without a better validation figure; 0 never stops early")
-    parser.add_argument("--validation-share", type=float, help="share of training pictures to hold out for --patience")
-    parser.add_argument("--second-stage-steps", type=int, help="steps that train the population prior (variants hier)")
-    parser.add_argument("--workers", type=int, default=DEFAULT.workers, help="processes that read pictures")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default=DEFAULT.device, help="auto: a GPU if any")
-    parser.add_argument("--save-every", type=int, default=DEFAULT.save_every, help="steps between saved states")
-    parser.add_argument("--fresh", action="store_true", help="start over, and discard the state of an unfinished run")
-    parser.add_argument("--dry-run", action="store_true", help="print data, parameters, memory and steps, and stop")
-    return parser
 
 
 if __name__ == "__main__":

@@ -16,10 +16,11 @@ from training.data.histories import Histories, build_histories
 from training.data.manifest import Manifest, read_manifest
 from training.data.synthetic import generate
 from training.distributed import Processes, processes
-from training.loop import autocast, make_players, phases, step
+from training.loop import phases
 from training.model import ALTReco, Discriminator
 from training.presets import preset
 from training.settings import TrainSettings
+from training.step import autocast, make_players, step
 
 PRECISIONS = ("fp32", "bf16")
 ENDLESS = 1_000_000
@@ -61,10 +62,10 @@ def _stepper(settings: TrainSettings, histories: Histories, batch: Batch, group:
     network = ALTReco(settings.model, histories.tags).to(group.device)
     discriminator = Discriminator(histories.tags).to(group.device)
     (phase,) = phases(settings, network)
-    players = make_players(settings, phase, discriminator, group, steps=ENDLESS)
+    players = make_players(settings, phase.module, phase.loss, discriminator, group, steps=ENDLESS)
     network.train()
     precision = autocast(settings, group.device)
-    # Converting the loss to a number waits for the GPU, as the training loop does in each step.
+    # The loss as a number waits for the GPU, so that the time is that of the step.
     return lambda: group.mean_of(step(players, batch, phase.loss, precision))["total"]
 
 

@@ -128,7 +128,8 @@ def _precision(settings: ImageSettings, model: Any, manifest: Manifest, historie
     for start in progress_bar(range(0, len(rows), BATCH), "enlarged", unit="batch"):
         batch = range(start, min(start + BATCH, len(rows)))
         files = [_enlarged(picture_of(manifest, int(rows[i])), grain) for i in batch]
-        image, history, tags, user, _ = (np.stack(column) for column in zip(*(pictures[i] for i in batch), strict=True))
+        items = zip(*(pictures[i][:4] for i in batch), strict=True)
+        image, history, tags, user = (np.stack(column) for column in items)
         read = {"as it is": image, "plain": np.stack([*map(plain, files)]), "reduced": np.stack([*map(reduced, files)])}
         for name, tensors in read.items():
             scores = torch.from_numpy(recommend(tensors, history))

@@ -12,6 +12,8 @@ import torch
 from altreco_client import contract
 from torch import nn
 
+from export.errors import ExportError
+
 OPSET = 18
 """Supported by the ONNX Runtime of every Triton container since 23.04, and has every operator of the graphs."""
 
@@ -19,24 +21,31 @@ TORCH_DTYPES = {"UINT8": torch.uint8, "FP32": torch.float32}
 
 
 def export_onnx(module: nn.Module, model: contract.Model, tags: int, path: Path, metadata: Mapping[str, str]) -> None:
-    """Write `module` as the contract's `model` with N = `tags`, and `metadata` into the file."""
+    """Write `module` as the contract's `model` with N = `tags`, and `metadata` into the file.
+
+    Raises ExportError for operations that torch.onnx cannot express.
+    """
     # Traced with two examples: with one, the exporter would make the batch dimension a constant.
     arguments = tuple(
         torch.zeros(2, *(tags if dim == -1 else dim for dim in tensor.dims), dtype=TORCH_DTYPES[tensor.dtype])
         for tensor in model.inputs
     )
     batch = torch.export.Dim("batch", min=1)
-    with _quiet():
-        program = torch.onnx.export(
-            module,
-            arguments,
-            input_names=[tensor.name for tensor in model.inputs],
-            output_names=[tensor.name for tensor in model.outputs],
-            dynamic_shapes=tuple({0: batch} for _ in arguments),
-            opset_version=OPSET,
-            dynamo=True,
-            verbose=False,
-        )
+    try:
+        with _quiet():
+            program = torch.onnx.export(
+                module,
+                arguments,
+                input_names=[tensor.name for tensor in model.inputs],
+                output_names=[tensor.name for tensor in model.outputs],
+                dynamic_shapes=tuple({0: batch} for _ in arguments),
+                opset_version=OPSET,
+                dynamo=True,
+                verbose=False,
+            )
+    except torch.onnx.errors.OnnxExporterError as error:
+        reason = next(line for line in str(error.__cause__ or error).splitlines() if line.strip())
+        raise ExportError(f"{model.name} cannot be written as ONNX: {reason}") from error
     assert program is not None
     proto = program.model_proto
     onnx.helper.set_model_props(proto, dict(metadata))

@@ -90,6 +90,8 @@ def split(model: ALTReco) -> dict[str, nn.Module]:
     Raises ExportError for a variant that cannot be served as an ensemble.
     """
     model.eval()
+    # Traced with the fused attention, a graph may hold the batch size; the weights are the same.
+    model.visual_encoder.backbone.set_attn_implementation("eager")
     if model.preference_encoder is None and model.history_path is None:
         raise ExportError(
             "this model has neither a user preference nor a history path (A1) and cannot be personalized; "

@@ -308,6 +308,22 @@ def test_a_result_of_other_settings_does_not_count(parts: list[Part]) -> None:
     assert not study.is_done("A6", SEEDS)
 
 
+def test_a_result_from_before_an_option_existed_counts(parts: list[Part]) -> None:
+    (study,) = parts[0].studies
+    path = study.result("A6", 0)
+    content = json.loads(path.read_text())
+    start = f"{study.data} A6 "
+    settings = json.loads(content["settings"].removeprefix(start))
+    for name in ("warmup_steps", "max_grad_norm", "accumulate"):
+        del settings[name]
+    for name in ("mean", "std", "size"):
+        del settings["model"]["backbone"][name]
+    path.write_text(json.dumps({**content, "settings": f"{start}{json.dumps(settings)}"}))
+    assert study.is_done("A6", 0)
+    path.write_text(json.dumps({**content, "settings": f"{start}{json.dumps({**settings, 'accumulate': 2})}"}))
+    assert not study.is_done("A6", 0)
+
+
 def test_the_population_study_shares_the_main_runs(parts: list[Part]) -> None:
     of_part = {part.name: part for part in parts}
     assert set(of_part) == {MAIN, FEW, POPULATIONS}

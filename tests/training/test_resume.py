@@ -12,8 +12,9 @@ from tests.tiny import tiny_settings
 from training.checkpoint import load_checkpoint
 from training.data.synthetic import SyntheticSettings, generate
 from training.errors import CheckpointError
+from training.options import Options
 from training.settings import TrainSettings, to_json
-from training.train import Options, train
+from training.train import train
 
 # Adam divides by gradients' sizes, so a last bit more or less in a sum, which differs from process to process, grows.
 CLOSE = {"rtol": 1e-3, "atol": 1e-4}
@@ -29,7 +30,8 @@ import sys
 from pathlib import Path
 import torch
 from training.settings import from_json
-from training.train import Options, train
+from training.options import Options
+from training.train import train
 torch.set_num_threads(1)
 train(from_json(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]),
       options=Options(workers=0, save_every=1, quiet=True))
@@ -92,6 +94,6 @@ def test_a_state_of_other_settings_is_refused_and_kept(data: Path, tmp_path: Pat
     process.kill()
     process.wait()
     before = out.with_suffix(".state").read_bytes()
-    with pytest.raises(CheckpointError, match="unfinished run with other settings or data"):
+    with pytest.raises(CheckpointError, match=r"unfinished run of other settings \(seed 0, now 1\)"):
         train(replace(SETTINGS, seed=1), data, out, options=Options(workers=0, quiet=True))
     assert out.with_suffix(".state").read_bytes() == before

@@ -153,7 +153,8 @@ import sys
 from pathlib import Path
 import torch
 from training.settings import from_json
-from training.train import Options, train
+from training.options import Options
+from training.train import train
 torch.set_num_threads(1)
 train(from_json(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), options=Options(workers=0))
 """

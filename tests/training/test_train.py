@@ -18,11 +18,12 @@ from training.distributed import processes
 from training.dry_run import plan
 from training.errors import DataError, SettingsError, TrainingError
 from training.evaluate import ANOTHER, FREQUENT, FUSION, WITH, WITHOUT, evaluate
-from training.loop import Players, step
 from training.model import ALTReco, Discriminator, pretrained_backbone
+from training.options import Options
 from training.presets import VARIANTS
 from training.settings import TrainSettings
-from training.train import Options, main, train
+from training.step import Players, step
+from training.train import main, train
 
 TAGS = 200
 QUIET = Options(workers=0, quiet=True)
@@ -215,12 +216,12 @@ def test_command_line_errors_are_one_line(module: str, arguments: list[str], mes
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [([], "set validation_share (--validation-share)"), (["--validation-share", "0.1"], "no vo")],
+    [([], "patience needs validation pictures: set --validation-share"), (["--validation-share", "1"], "is 1.0")],
 )
 def test_the_command_line_can_hold_out_validation_pictures(
-    options: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    data: Path, options: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fixed = ["train.py", "--data", "/nowhere", "--out", "x.pt", "--preset", "small", "--patience", "2"]
+    fixed = ["train.py", "--data", str(data), "--out", "x.pt", "--preset", "small/A6", "--patience", "2"]
     monkeypatch.setattr(sys, "argv", [*fixed, *options])
     assert main() == 1
     assert message in capsys.readouterr().err
@@ -229,5 +230,5 @@ def test_the_command_line_can_hold_out_validation_pictures(
 def test_settings_that_contradict_each_other_are_refused() -> None:
     with pytest.raises(SettingsError, match="generator is True"):
         TrainSettings(loss=replace(SETTINGS.loss, beta=0.0, theta=0.0))
-    with pytest.raises(SettingsError, match="patience needs validation pictures"):
-        TrainSettings(patience=3)
+    with pytest.raises(SettingsError, match="warmup_steps is -1"):
+        TrainSettings(warmup_steps=-1)

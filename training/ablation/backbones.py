@@ -5,9 +5,10 @@ from pathlib import Path
 
 from training.checkpoint import load_checkpoint
 from training.data.synthetic import SyntheticSettings, generate
+from training.options import Options
 from training.presets import preset
 from training.settings import BackboneSettings
-from training.train import Options, train
+from training.train import train
 
 PICTURES = SyntheticSettings(pictures=3600, users=60, test_share=0.05, seed=1007)
 EPOCHS = 4

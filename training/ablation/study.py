@@ -17,14 +17,15 @@ from training.checkpoint import load_checkpoint
 from training.data.histories import build_histories
 from training.data.manifest import hold_out_as, read_manifest
 from training.distributed import processes
-from training.errors import TrainingError
+from training.errors import SettingsError, TrainingError
 from training.evaluate import Metrics
 from training.methods.compare import RUNS
 from training.methods.task import Task
 from training.model import pretrained_backbone
+from training.options import Options
 from training.presets import preset
-from training.settings import TrainSettings, to_json
-from training.train import Options, train
+from training.settings import TrainSettings, from_json, to_json
+from training.train import train
 
 VISUAL_NET = "A1"
 
@@ -62,9 +63,15 @@ class Study:
         return Path(self.work) / f"{run}-{seed}.json"
 
     def is_done(self, run: str, seed: int) -> bool:
-        """Whether there is a result of exactly these settings."""
+        """Whether there is a result of these settings; one from before an option existed has its default."""
         path = self.result(run, seed)
-        return path.exists() and json.loads(path.read_text())["settings"] == self._described(run, seed)
+        if not path.exists():
+            return False
+        described, start = json.loads(path.read_text())["settings"], f"{self.data} {run} "
+        try:
+            return described.startswith(start) and from_json(described[len(start) :]) == self.settings(run, seed)
+        except SettingsError:
+            return False
 
     def metrics(self, run: str, seed: int) -> Metrics:
         """The result of a finished run."""

@@ -38,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--out", type=Path, required=True, help="folder to create")
     common.add_argument("--images", type=Path, help="folder of the images, to check each of them (default: no check)")
-    common.add_argument("--decode", action="store_true", help="check all pixels of the images, not only the header")
+    common.add_argument("--decode", action="store_true", help="check all pixels of --images, not the headers alone")
     common.add_argument(
         "--max-bad-share",
         type=float,
