@@ -46,7 +46,7 @@ def checked_tag(tag: object) -> str:
 
 
 def checked_count(tag: object, count: object) -> float:
-    """Return the count as int or float; raises InvalidHistory if it is not one, or if the tag is no str."""
+    """Return the count as int or float; raises InvalidHistory if it is not one, or if the tag is not a str."""
     if not isinstance(tag, str):
         raise _no_str(tag)
     if (type(count) is int or type(count) is float) and 0 <= count <= _LARGEST:  # the usual case; False for a NaN

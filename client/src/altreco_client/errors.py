@@ -12,7 +12,7 @@ Catch `InvalidRequest` for mistakes of the caller, and `ServerError` for a serve
        |  `- TLSFailed                  the TLS handshake failed: look at the certificates
        |- DeadlineExceeded (TimeoutError)
        |- Overloaded                    the server has too much to do: ask again later, or add replicas
-       |- ServerFailed                  the server failed, or its answer is malformed: look at its log
+       |- ServerFailed                  the server failed while answering, or its answer is malformed: look at its log
        |- ServerRejected                the server refused the request
        `- ContractMismatch              the server speaks another version of the contract than the client
 """
