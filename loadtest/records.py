@@ -19,6 +19,9 @@ from measure.files import write_bytes, write_text
 
 FORMAT = "altreco-loadtest-1"
 RUN_FILE, RECORDS_FILE, SERVER_FILE, OPINION_FILE = "run.json", "records.npz", "server.json", "perf_analyzer.json"
+REPORT, SUMMARY, VERDICT, JUNIT = "report.html", "summary.md", "verdict.json", "junit.xml"
+FILES = (RUN_FILE, RECORDS_FILE, SERVER_FILE, OPINION_FILE, REPORT, SUMMARY, VERDICT, JUNIT)
+"""Files of a run, and of its report."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,12 +163,17 @@ def save_settings(path: Path, settings: RunSettings) -> None:
     write_text(path, json.dumps({"format": FORMAT, **settings.plain()}, indent=1) + "\n")
 
 
+def load_settings(path: Path) -> RunSettings:
+    """Read what `save_settings` wrote; raises LoadtestError."""
+    values = _read_json(path)
+    if (found := values.pop("format", None)) != FORMAT:
+        raise LoadtestError(f"{path} has format {found!r}: expected {FORMAT!r}; run again")
+    return parse(RunSettings, values, file=str(path))
+
+
 def load_run(folder: Path) -> Run:
     """Read and check the folder of a run; raises LoadtestError."""
-    values = _read_json(folder / RUN_FILE)
-    if (found := values.pop("format", None)) != FORMAT:
-        raise LoadtestError(f"{folder / RUN_FILE} has format {found!r}: expected {FORMAT!r}; run again")
-    settings = parse(RunSettings, values, file=str(folder / RUN_FILE))
+    settings = load_settings(folder / RUN_FILE)
     samples = _read_json(folder / SERVER_FILE).get("samples", [])
     return Run(folder, settings, load_records(folder / RECORDS_FILE), samples)
 

@@ -1,5 +1,7 @@
 """Markdown tables, and one format for their figures: numbers, medians with ranges, ratios per round."""
 
+import html
+import re
 from collections.abc import Mapping, Sequence
 from statistics import median
 
@@ -10,6 +12,11 @@ Table = tuple[Sequence[str], Sequence[Sequence[str]]]
 def table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
     """Format a table as lines; pipes and line breaks in cells are escaped."""
     return [_line(heads), "|---" * len(heads) + "|", *map(_line, lines)]
+
+
+def escaped(text: str) -> str:
+    """Escape text from outside, whose HTML, links, pictures and code Markdown would else take for ours."""
+    return re.sub(r"[\\`\[]", r"\\\g<0>", html.escape(text, quote=False))
 
 
 def number(value: float) -> str:

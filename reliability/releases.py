@@ -229,7 +229,7 @@ def _run(repository: Path, *arguments: str, limit: Sequence[str] = ()) -> Run:
 def _started(repository: Path, *arguments: str, limit: Sequence[str] = ()) -> subprocess.Popen[str]:
     command: list[str] = [*limit, sys.executable, "-m", "export", *arguments, "--repository", str(repository)]
     return subprocess.Popen(
-        tied(command), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=ROOT
+        tied(command), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
 
 

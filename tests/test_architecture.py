@@ -16,7 +16,7 @@ MAY_IMPORT: Mapping[str, frozenset[str]] = {
     "examples": frozenset({"altreco_client"}),
     "measure": frozenset({"altreco_client"}),
     "training": frozenset({"altreco_client", "measure"}),
-    "deploy": frozenset({"altreco_client"}),
+    "deploy": frozenset({"altreco_client", "measure"}),
     "export": frozenset({"altreco_client", "measure", "training", "deploy"}),
     "loadtest": frozenset({"altreco_client", "measure", "deploy"}),
     "benchmark": frozenset({"altreco_client", "measure", "training", "export", "deploy"}),

@@ -112,7 +112,7 @@ def _jpeg(picture: Image.Image, **options: Any) -> bytes:
 def _race(file: bytes, path: Path, rounds: int) -> dict[str, dict[str, list[float]]]:
     path.write_bytes(file)
     command = [sys.executable, "-m", "benchmark.sections.image_race", str(path), "--rounds", str(rounds)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2])
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
     times: dict[str, dict[str, list[float]]] = json.loads(done.stdout)
     return times
 

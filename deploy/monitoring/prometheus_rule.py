@@ -5,6 +5,7 @@ ConfigMap, but not into the fields of another object.
 """
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ MONITORING = Path(__file__).parent
 
 
 def prometheus_rule() -> dict[str, Any]:
-    """Build one PrometheusRule with all groups in rules/; it names no namespace."""
-    files = sorted((MONITORING / "rules").glob("*.yml"))
+    """Build one PrometheusRule with all groups in rules/; it names no namespace. Raises FileNotFoundError."""
+    # One without groups would be valid, and applying it would remove every alert.
+    if not (files := sorted((MONITORING / "rules").glob("*.yml"))):
+        raise FileNotFoundError(f"no rules in {MONITORING / 'rules'}: run this from a whole checkout")
     return {
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": "PrometheusRule",
@@ -29,11 +32,17 @@ def prometheus_rule() -> dict[str, Any]:
 
 
 @quiet_pipe()
-def main() -> None:
-    """Print the object as YAML."""
+def main() -> int:
+    """Print the object as YAML; 1 if there are no rules."""
     argparse.ArgumentParser(prog="python -m deploy.monitoring.prometheus_rule", description=__doc__).parse_args()
-    print(yaml.safe_dump(prometheus_rule(), sort_keys=False, width=120), end="")
+    try:
+        rule = prometheus_rule()
+    except FileNotFoundError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(yaml.safe_dump(rule, sort_keys=False, width=120), end="")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

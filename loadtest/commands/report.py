@@ -14,6 +14,7 @@ from loadtest.judge.slo import load_slos
 from loadtest.judge.verdict import check
 from loadtest.records import load_run
 from loadtest.report.write import write_report
+from loadtest.run.one import finished_run
 from loadtest.second_opinion.compare import kept_opinion
 
 
@@ -50,7 +51,7 @@ def report(arguments: argparse.Namespace) -> int:
     """Judge and report; return 0, or 1 if an objective did not hold or a metric got worse. Raises LoadtestError."""
     if arguments.repeats and not arguments.baseline:
         raise LoadtestError("--repeats needs a --baseline to compare with")
-    slos, run, comparison = load_slos(arguments.slos), load_run(arguments.folder), None
+    slos, run, comparison = load_slos(arguments.slos), finished_run(arguments.folder), None
     if arguments.baseline:
         runs = [run, *(load_run(folder) for folder in arguments.repeats)]
         comparison = compare(load_baseline(arguments.baseline), runs)

@@ -118,6 +118,8 @@ def summary(run: Run) -> str:
     lines = [f"{len(records):,} requests in {run.settings.duration_s:.0f} s, {len(records) - len(answered):,} failed"]
     errors = Counter(records.errors[index] for index in records.error[records.error >= 0])
     lines += [f"  {count:,} times {error}" for error, count in errors.most_common()]
+    if not len(records) and not run.settings.ended_early:
+        lines.append(_nothing(run.settings.profile))
     if run.settings.ended_early:
         lines.append(f"the run ended early: {run.settings.ended_early}")
     late = int(np.count_nonzero(records.late_ms() > LATE_MS))
@@ -127,6 +129,13 @@ def summary(run: Run) -> str:
     if len(answered):
         lines.append(_latencies(answered, failed=len(records) - len(answered)))
     return "\n".join([*lines, f"wrote {run.folder}"])
+
+
+def _nothing(profile: Profile) -> str:
+    """Explain a run to its end without a request."""
+    if profile.users is None:
+        return f"at random times, none was due: raise the rate ({profile.rate:g} per second) or the --duration"
+    return "no user had begun one by then: raise the number of --users or the --duration"
 
 
 def _latencies(answered: Records, *, failed: int) -> str:

@@ -15,14 +15,14 @@ from loadtest.report.content import (
     tiles,
     title,
 )
-from measure.markdown import table
+from measure.markdown import escaped, table
 
 
 def to_markdown(content: Content) -> str:
     """Render the summary."""
     run, verdict = content.run, content.verdict
-    lines = [f"# {verdict.word}: {title(run)}", "", subtitle(run), ""]
-    lines += [f"- {reason}" for reason in verdict.reason.split("; ")] + [""]
+    lines = [f"# {verdict.word}: {escaped(title(run))}", "", escaped(subtitle(run)), ""]
+    lines += [f"- {escaped(reason)}" for reason in verdict.reason.split("; ")] + [""]
     lines += table(["", *tiles(content)], [["**measured**", *tiles(content).values()]])
     lines += ["", f"## Objectives: `{verdict.slos.name}`", ""]
     lines += table(
@@ -40,8 +40,9 @@ def to_markdown(content: Content) -> str:
         ],
     )
     lines += ["", "## Latency by group of requests", "", *table(*group_rows(run))]
-    errors = error_rows(run)
-    lines += ["", "## Errors", "", *(table(*errors) if errors[1] else ["None."])]
+    heads, errors = error_rows(run)
+    errors = [[escaped(cell) for cell in line] for line in errors]
+    lines += ["", "## Errors", "", *(table(heads, errors) if errors else ["None."])]
     lines += ["", "## Where the time goes", ""]
     lines += [*table(*rows(content.breakdown)), ""] if content.breakdown else []
     lines += [content.breakdown_note]
@@ -63,5 +64,6 @@ def to_markdown(content: Content) -> str:
         lines += ["", comparison_note(content.comparison)]
         lines += [f"The environments differ: {difference}." for difference in content.comparison.differences]
     for name, values in settings_of(run).items():
-        lines += ["", f"## {name.capitalize()}", "", *table(["setting", "value"], [*map(list, values)])]
+        pairs = [[escaped(cell) for cell in pair] for pair in values]
+        lines += ["", f"## {name.capitalize()}", "", *table(["setting", "value"], pairs)]
     return "\n".join(lines) + "\n"

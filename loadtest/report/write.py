@@ -5,15 +5,13 @@ from pathlib import Path
 
 from loadtest.judge.baseline import Comparison
 from loadtest.judge.verdict import Verdict, to_json
-from loadtest.records import Run
+from loadtest.records import JUNIT, REPORT, SUMMARY, VERDICT, Run
 from loadtest.report.content import content_of
 from loadtest.report.junit import to_junit
 from loadtest.report.page import to_page
 from loadtest.report.summary import to_markdown
 from loadtest.second_opinion.compare import SecondOpinion
 from measure.files import write_text
-
-REPORT, SUMMARY, VERDICT, JUNIT = "report.html", "summary.md", "verdict.json", "junit.xml"
 
 
 def write_report(

@@ -1,5 +1,6 @@
 """Locust's processes, one or a master and its workers: started, watched, and ended together with this process."""
 
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import psutil
 from deploy.local.process import Running, free_port, running
 from loadtest.errors import LoadtestError
 from loadtest.load.plan import Plan
+from loadtest.run.parts import NO_RECORDS
 
 LOCUSTFILE = Path(__file__).parents[1] / "locustfile.py"
 LOCUST_LOG = "locust.log"
@@ -32,6 +34,8 @@ class Generators:
         """Wait, and return whether the run has ended; raises LoadtestError if a process failed."""
         self.processes[0].wait(seconds)
         codes = [process.poll() for process in self.processes]
+        if NO_RECORDS in codes:
+            raise LoadtestError(f"the records of requests cannot be written to {self.log.parent}: is its disk full?")
         if failed := [code for code in codes if code]:
             raise LoadtestError(f"a generator failed (exit code {failed[0]}):\n  {self._end()}")
         return codes[0] is not None
@@ -49,7 +53,7 @@ class Generators:
 
     def _end(self) -> str:
         lines = self.log.read_text(errors="replace").splitlines()
-        errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+        errors = [line.removeprefix("error: ") for line in lines if re.match("error: |OSError: ", line)]
         return "\n  ".join((errors[:1] or lines[-LOG_LINES:]) or ["its log is empty"])
 
 
@@ -77,7 +81,6 @@ def generating(plan: Plan, folder: Path, parts: Path) -> Iterator[Generators]:
                     log_path=log,
                     stop_timeout_s=0,
                     env=of.environment(),
-                    cwd=LOCUSTFILE.parents[1],
                     append=True,
                 )
             )

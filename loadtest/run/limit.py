@@ -15,7 +15,6 @@ from loadtest.load.workload import Workload
 from loadtest.run import parts
 from loadtest.run.one import PARTS, Watch
 
-ROOT = Path(__file__).parents[2]
 CALIBRATION_USERS, CALIBRATION_S, CALIBRATION_WARM_UP_S = 16, 3.0, 0.5
 
 
@@ -42,6 +41,6 @@ def _canned_servers(tags: int, count: int) -> Iterator[str]:
     """Run servers with canned answers, and give one address for all."""
     command = [sys.executable, "-m", "loadtest.run.canned", str(tags)]
     with ExitStack() as stack:
-        servers = [stack.enter_context(piped(command, cwd=ROOT)) for _ in range(count)]
+        servers = [stack.enter_context(piped(command)) for _ in range(count)]
         ports = [server.stdout.readline().decode().strip() for server in servers if server.stdout]
         yield "ipv4:" + ",".join(f"127.0.0.1:{port}" for port in ports)

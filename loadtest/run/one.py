@@ -17,7 +17,7 @@ from loadtest.load.plan import Plan, new_nonce
 from loadtest.load.profiles import Profile
 from loadtest.load.workload import Workload
 from loadtest.records import (
-    OPINION_FILE,
+    FILES,
     RECORDS_FILE,
     RUN_FILE,
     SERVER_FILE,
@@ -25,6 +25,7 @@ from loadtest.records import (
     Run,
     RunSettings,
     load_run,
+    load_settings,
     save_records,
     save_settings,
 )
@@ -99,6 +100,7 @@ def run_load(
         generator=Generator(load=profile.load, workers=workers, limit_requests_per_s=limit, cpu_share=()),
     )
     _empty(folder)
+    save_settings(folder / PARTS / RUN_FILE, settings)
     watch = Watch(profile, folder / PARTS, say)
     samples: list[Sample] = []
     sampled_from = time.monotonic()
@@ -108,8 +110,20 @@ def run_load(
     finally:
         if watch.started is not None:
             late_s = sampled_from - watch.started
-            save_samples(folder / SERVER_FILE, [{**sample, "t_s": sample["t_s"] + late_s} for sample in samples])
-            _keep(folder, watch, settings)
+            samples = [{**sample, "t_s": sample["t_s"] + late_s} for sample in samples]
+            _write(folder, watch.ended(settings), samples)
+            shutil.rmtree(watch.folder)
+    return load_run(folder)
+
+
+def finished_run(folder: Path) -> Run:
+    """Read a run. One that was killed or not written is first collected from what the generators left.
+
+    Raises LoadtestError.
+    """
+    if not (folder / RUN_FILE).exists() and parts.started(folder / PARTS) is not None:
+        settings = load_settings(folder / PARTS / RUN_FILE)
+        _write(folder, replace(settings, ended_early="it was killed, or its files could not be written"), [])
     return load_run(folder)
 
 
@@ -130,6 +144,11 @@ class Watch:
         """Start of the load on the machine's monotonic clock; None before it."""
         return parts.started(self.folder)
 
+    def ended(self, settings: RunSettings) -> RunSettings:
+        """Add what was seen to the settings of the run."""
+        generator = replace(settings.generator, cpu_share=tuple(self.cpu_share))
+        return replace(settings, ended_early=self.ended_early, generator=generator)
+
     def follow(self, plan: Plan, folder: Path) -> None:
         """Run the plan to its end; raises LoadtestError, and KeyboardInterrupt after stopping the generators."""
         with generating(plan, folder, self.folder) as generators:
@@ -139,6 +158,9 @@ class Watch:
                 self.ended_early = "interrupted"
                 print("\nstopping once the requests in flight have ended", file=sys.stderr, flush=True)
                 generators.stop()
+                raise
+            except LoadtestError as error:
+                self.ended_early = str(error).partition("\n")[0]
                 raise
 
     def _watch(self, generators: Generators) -> None:
@@ -176,19 +198,22 @@ def _empty(folder: Path) -> None:
     """Make the folder, and remove what an earlier run left there."""
     shutil.rmtree(folder / PARTS, ignore_errors=True)
     (folder / PARTS).mkdir(parents=True)
-    for name in (RUN_FILE, RECORDS_FILE, SERVER_FILE, OPINION_FILE):
+    for name in FILES:
         (folder / name).unlink(missing_ok=True)
 
 
-def _keep(folder: Path, watch: Watch, settings: RunSettings) -> None:
-    """Write the records, then the settings: a folder with settings is complete."""
-    records, duration_s = parts.collect(watch.folder, settings.profile), settings.duration_s
-    if watch.ended_early and len(records):
+def _write(folder: Path, settings: RunSettings, samples: Sequence[Sample]) -> None:
+    """Write samples, records and settings, in this order: a folder with settings is complete. Raises LoadtestError."""
+    records, duration_s = parts.collect(folder / PARTS, settings.profile), settings.duration_s
+    if settings.ended_early and len(records):
         duration_s = min(duration_s, float(records.ended_s.max()))
-    save_records(folder / RECORDS_FILE, records)
-    generator = replace(
-        settings.generator, cpu_share=tuple(watch.cpu_share), bound_reached=parts.bound_reached(watch.folder)
-    )
-    ended = replace(settings, duration_s=duration_s, ended_early=watch.ended_early, generator=generator)
-    save_settings(folder / RUN_FILE, ended)
-    shutil.rmtree(watch.folder)
+    generator = replace(settings.generator, bound_reached=parts.bound_reached(folder / PARTS))
+    try:
+        save_samples(folder / SERVER_FILE, samples)
+        save_records(folder / RECORDS_FILE, records)
+        save_settings(folder / RUN_FILE, replace(settings, duration_s=duration_s, generator=generator))
+    except OSError as error:
+        raise LoadtestError(
+            f"the run cannot be written ({error}); the records of its {len(records):,} requests are still in "
+            f"{folder / PARTS}: make room, then collect them with `python -m loadtest report {folder} --slos FILE`"
+        ) from error

@@ -23,6 +23,9 @@ ENTRY = np.dtype(
 START, REQUESTS, PICTURES, ERRORS, BOUND = ".start", ".requests", ".pictures", ".errors", ".bound"
 """Suffixes: start time, one ENTRY per request, numbers of the pictures, one line per error, marker of waiting."""
 
+NO_RECORDS = 3
+"""Exit code of a process that could not write its records."""
+
 
 class Recorder:
     """Writer of the files of one process."""
@@ -47,11 +50,11 @@ class Recorder:
         cold: bool,
         error: str | None,
     ) -> None:
-        """Write a request that has ended; `error` is None if it was answered."""
+        """Write a request that has ended; `error` is None if it was answered. Raises OSError."""
         number = -1 if error is None else self._number(error)
-        os.write(self._pictures, np.array(pictures, dtype=np.int64).tobytes())
+        _write(self._pictures, np.array(pictures, dtype=np.int64).tobytes())
         entry = (intended_s, started_s, ended_s, len(pictures), cold, number)
-        os.write(self._requests, np.array(entry, dtype=ENTRY).tobytes())
+        _write(self._requests, np.array(entry, dtype=ENTRY).tobytes())
 
     def note_bound(self) -> None:
         """Note that a request waited because too many were in flight."""
@@ -63,6 +66,12 @@ class Recorder:
             with self._part.with_suffix(ERRORS).open("a", encoding="utf-8") as file:
                 file.write(error.replace("\n", " ") + "\n")
         return self._errors[error]
+
+
+def _write(file: int, content: bytes) -> None:
+    """Write all of it: a disk that becomes full takes a part, and refuses the rest."""
+    while content:
+        content = content[os.write(file, content) :]
 
 
 def started(folder: Path) -> float | None:

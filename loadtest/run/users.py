@@ -5,8 +5,10 @@ request when it is due, in its own greenlet, without waiting for earlier ones. L
 """
 
 import itertools
+import os
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar
 
@@ -21,7 +23,7 @@ from locust.user.users import LOCUST_STATE_STOPPING
 from loadtest.load.payloads import Payloads, Planned
 from loadtest.load.plan import Plan
 from loadtest.load.profiles import Profile
-from loadtest.run.parts import Recorder
+from loadtest.run.parts import NO_RECORDS, Recorder
 
 UNDER_WAY = 1000
 """Requests of an open load in flight per process, about 0.5 MB each. More have to wait, and the wait counts."""
@@ -31,6 +33,10 @@ IDLE_S = 3600.0
 STREAMS = 2**16
 """Streams of requests per process."""
 KILL_S = 5.0
+SET_UP_S = 60.0
+"""Deadline of what comes before the load; a request's own is the workload's."""
+HOST = "localhost:8001"
+"""Host for Locust started by hand, unless it is given another."""
 SLACK_S = 1.0
 """Delay by which a worker may begin after the master."""
 
@@ -53,7 +59,7 @@ class Sender:
     def __init__(self, plan: Plan) -> None:
         """Connect and make the payloads; raises AltrecoError and LoadtestError."""
         self.plan = plan
-        self.client = plan.access.recommender(plan.url, model_name=plan.model, deadline_s=plan.workload.deadline_s)
+        self.client = plan.access.recommender(plan.url, model_name=plan.model, deadline_s=SET_UP_S)
         self.payloads = Payloads(plan.workload, self.client.vocabulary.tags, plan.nonce)
         self._numbers = itertools.count(plan.number * STREAMS)
         self._recorder: Recorder | None = None
@@ -63,7 +69,8 @@ class Sender:
         """Start the clock and the recorder."""
         self._started = time.monotonic()
         if self.plan.part:
-            self._recorder = Recorder(Path(self.plan.part), self._started)
+            with _or_exit():
+                self._recorder = Recorder(Path(self.plan.part), self._started)
 
     def now_s(self) -> float:
         """Time since the load began."""
@@ -80,11 +87,11 @@ class Sender:
         error: Exception | None = None
         try:
             images = [self._image(*pair) for pair in zip(planned.pictures, planned.decode, strict=True)]
-            sent_s = self.now_s()
+            sent_s, k, deadline_s = self.now_s(), self.plan.workload.k, self.plan.workload.deadline_s
             if len(images) == 1:
-                self.client.recommend(images[0], planned.history, self.plan.workload.k)
+                self.client.recommend(images[0], planned.history, k, deadline_s=deadline_s)
             else:
-                self.client.recommend_batch(images, [planned.history] * len(images), self.plan.workload.k)
+                self.client.recommend_batch(images, [planned.history] * len(images), k, deadline_s=deadline_s)
         except Exception as caught:  # noqa: BLE001 - any error is a failed request
             error = caught
         if sent_s is None:  # its pictures were not ready in time, which is the generator's fault
@@ -98,7 +105,8 @@ class Sender:
     def note_bound(self) -> None:
         """Record that a request has to wait for others."""
         if self._recorder:
-            self._recorder.note_bound()
+            with _or_exit():
+                self._recorder.note_bound()
 
     def _image(self, number: int, decode: bool) -> PreparedImage:
         if decode:  # in a thread: decoding would block all other requests
@@ -110,14 +118,15 @@ class Sender:
     ) -> None:
         ended_s = self.now_s()
         if self._recorder:
-            self._recorder.add(
-                planned.pictures,
-                intended_s=intended_s,
-                started_s=started_s,
-                ended_s=ended_s,
-                cold=planned.cold,
-                error=None if error is None else _sentence(error),
-            )
+            with _or_exit():
+                self._recorder.add(
+                    planned.pictures,
+                    intended_s=intended_s,
+                    started_s=started_s,
+                    ended_s=ended_s,
+                    cold=planned.cold,
+                    error=None if error is None else _sentence(error),
+                )
         environment.events.request.fire(
             request_type="grpc",
             name="recommend",
@@ -126,6 +135,15 @@ class Sender:
             exception=None if error is None else RequestFailed(_sentence(error)),
             context={},
         )
+
+
+@contextmanager
+def _or_exit() -> Iterator[None]:
+    """Exit at once if a record cannot be written: Locust would log the error, and go on without records."""
+    try:
+        yield
+    except OSError:
+        os._exit(NO_RECORDS)  # the code says it all: the log is on the same disk
 
 
 def _sentence(error: Exception) -> str:
@@ -219,7 +237,7 @@ class ProfileShape(LoadTestShape):
 def user_class(plan: Plan | None) -> type[ClosedUser] | type[OpenUser]:
     """Make the user class for a plan, or one without think time; it still needs a `sender`."""
     if plan is None or plan.profile is None:
-        return type("Uploader", (ClosedUser,), {})
+        return type("Uploader", (ClosedUser,), {"host": HOST})
     if plan.profile.load == "open":
         return type("Uploader", (OpenUser,), {"host": plan.url})
     return type("Uploader", (ClosedUser,), {"host": plan.url, "think_time_s": plan.profile.think_time_s})

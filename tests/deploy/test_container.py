@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from measure.telemetry import OFF
 from tests.deploy.triton_flags import assert_restricted, assert_taken, cpu_instances, value, values
 
 CONTAINER = Path(__file__).parents[2] / "deploy" / "container"
@@ -47,6 +48,21 @@ def test_every_base_is_of_one_pinned_month_that_is_new_enough() -> None:
     year, month, flavour = re.fullmatch(r"(\d\d)\.(\d\d)-(py3)(@sha256:\w+)?", tags["TAG"]).groups()[:3]
     assert (int(year), int(month)) >= (26, 11), "earlier batchers have faults that the configs meet"
     assert tags["MIN_TAG"].startswith(f"{year}.{month}-{flavour}-min")
+
+
+def test_onnx_runtime_does_not_report_its_use() -> None:
+    (variables,) = (line for line in instructions() if line.startswith("ENV"))
+    assert f"ORT_DISABLE_TELEMETRY={OFF['ORT_DISABLE_TELEMETRY']}" in variables.split()
+    assert compose()["services"]["triton"]["environment"].items() >= {"ORT_DISABLE_TELEMETRY": "1"}.items()
+
+
+def test_grafana_reports_and_fetches_nothing() -> None:
+    variables = compose()["services"]["grafana"]["environment"]
+    on = ("ANALYTICS_REPORTING_ENABLED", "ANALYTICS_CHECK_FOR_UPDATES", "ANALYTICS_CHECK_FOR_PLUGIN_UPDATES")
+    assert {variables[f"GF_{name}"] for name in (*on, "NEWS_NEWS_FEED_ENABLED")} == {"false"}
+    assert {variables[f"GF_{name}"] for name in ("PLUGINS_PREINSTALL_DISABLED", "SECURITY_DISABLE_GRAVATAR")} == {
+        "true"
+    }
 
 
 def test_every_place_names_the_dockerfiles_release() -> None:

@@ -13,6 +13,7 @@ import yaml
 from altreco_client import Channel, contract
 from altreco_client.settings import Settings
 
+from measure.telemetry import OFF
 from tests.deploy.triton_flags import assert_restricted, assert_taken, complaint, cpu_instances, value, values
 from tests.tools import require
 
@@ -217,6 +218,11 @@ def test_triton_takes_the_flags(folder: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("wrong", ["--grpc-max-conection-age=1", "--http-restricted-api=everything:a=b"])
 def test_a_wrong_flag_would_be_found(wrong: str, tmp_path: Path) -> None:
     assert "Usage: tritonserver" in complaint([*flags(render("overlays/cpu")), wrong], tmp_path)
+
+
+@pytest.mark.parametrize("folder", RENDERED)
+def test_onnx_runtime_does_not_report_its_use(folder: str) -> None:
+    assert {"name": "ORT_DISABLE_TELEMETRY", "value": OFF["ORT_DISABLE_TELEMETRY"]} in triton(render(folder))["env"]
 
 
 @pytest.mark.parametrize("folder", RENDERED)

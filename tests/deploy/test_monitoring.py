@@ -117,6 +117,15 @@ def test_the_dashboard_is_whole() -> None:
     assert declared == {"datasource", "job", "instance"}
 
 
+def test_the_dashboard_shows_one_deployment() -> None:
+    """Objectives are the same for all, and an alert about nothing that answers has no job."""
+    for query in (query for panel in panels(job="a") for query in panel.queries):
+        selectors = re.findall(r"\{([^}]*)\}", query)
+        assert selectors or query.startswith("tag_recommender:objective:"), query
+        for selector in selectors:
+            assert ('job=~"a|"' if query.count("ALERTS") else 'job="a"') in selector, query
+
+
 def test_what_is_drawn_from_recorded_rules_is_recorded() -> None:
     used = {
         name
@@ -143,6 +152,12 @@ def test_grafana_finds_prometheus_and_the_dashboard_where_compose_puts_them() ->
     (scrape,) = config["scrape_configs"]
     assert [target.partition(":")[0] in services for target in scrape["static_configs"][0]["targets"]] == [True]
     assert source["jsonData"]["timeInterval"] == config["global"]["scrape_interval"]
+
+
+def test_no_rules_are_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("deploy.monitoring.prometheus_rule.MONITORING", tmp_path)
+    with pytest.raises(FileNotFoundError, match="no rules in"):
+        prometheus_rule()
 
 
 def test_the_operators_object_has_every_rule() -> None:

@@ -16,6 +16,7 @@ import tritonclient.grpc as triton
 
 from deploy.local import Server
 from loadtest.errors import LoadtestError
+from loadtest.load.workload import DEFAULT
 from loadtest.records import Run, load_run
 from loadtest.run.one import PARTS, Target, vocabulary_size
 from loadtest.run.parts import ENTRY
@@ -24,6 +25,7 @@ from measure.waiting import wait_until
 from reliability.servers import kill
 from tests.end_to_end.conftest import Served
 from tests.end_to_end.faults import closed_port, stopped
+from tests.full_disk import on_a_full_disk
 from tests.servers import serving
 
 ROOT = Path(__file__).parents[2]
@@ -72,16 +74,23 @@ def counted_by_locust(folder: Path) -> int:
 
 @pytest.mark.timing
 def test_a_smoke_run(served: Served, tmp_path: Path) -> None:
-    options = ("--rate", RATE, "--duration", 3, "--url", served.server.grpc_url, "--out", tmp_path)
+    options = ("--rate", RATE, "--duration", 3, "--url", served.server.grpc_url, "--out", "run")
     options += ("--metrics-url", served.server.metrics_url)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), os.environ.get("PYTHONPATH", "")))}
     done = subprocess.run(
-        command("--profile", "smoke", *options), capture_output=True, text=True, timeout=WAIT_S, check=False, cwd=ROOT
+        command("--profile", "smoke", *options),
+        capture_output=True,
+        text=True,
+        timeout=WAIT_S,
+        check=False,
+        cwd=tmp_path,  # not the root: `run` is where the caller is
+        env=environment,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    run = load_run(tmp_path)
+    run = load_run(tmp_path / "run")
     records = run.records
     assert len(records) == pytest.approx(3 * RATE, abs=30)
-    assert len(records) == counted_by_locust(tmp_path)
+    assert len(records) == counted_by_locust(tmp_path / "run")
     assert (records.error == -1).all()
     assert (np.diff(records.intended_s) >= 0).all()
     assert records.intended_s.min() >= 0
@@ -153,6 +162,32 @@ def test_ctrl_c_keeps_what_was_recorded(served: Served, tmp_path: Path) -> None:
     assert run.settings.duration_s < 60
     assert run.settings.ended_early == "interrupted"
     assert "stopping" in output
+
+
+@pytest.mark.slow
+def test_the_deadline_of_requests_is_not_that_of_the_set_up(served: Served, tmp_path: Path) -> None:
+    workload = tmp_path / "hurried.toml"
+    workload.write_text(re.sub(r"deadline_s = [\d.]+", "deadline_s = 0.0001", DEFAULT.read_text()))
+    options = ("--users", 1, "--duration", 1, "--workload", workload, "--url", served.server.grpc_url)
+    with load(tmp_path, *options) as process:
+        run, _ = finished(process, tmp_path, 1)
+    assert len(run.records) > 0
+    assert all(error.startswith("DeadlineExceeded: ") for error in run.records.errors)
+
+
+@pytest.mark.slow
+def test_a_full_disk_ends_the_run_and_loses_no_record(served: Served, tmp_path: Path) -> None:
+    left_bytes = 32 * 1024
+    words = command("--profile", "smoke", "--users", 8, "--duration", 120, "--url", served.server.grpc_url)
+    words += ["--out", str(tmp_path), "--no-calibration"]
+    done = subprocess.run(
+        on_a_full_disk(words, left_bytes=left_bytes), capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert done.returncode == 2
+    assert done.stderr.endswith(f"error: the records of requests cannot be written to {tmp_path}: is its disk full?\n")
+    run = load_run(tmp_path)
+    assert len(run.records) == left_bytes // ENTRY.itemsize
+    assert run.settings.ended_early
 
 
 def test_nothing_answers(tmp_path: Path) -> None:

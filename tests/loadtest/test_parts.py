@@ -1,7 +1,14 @@
 from pathlib import Path
 
+import numpy as np
+import pytest
+
+from loadtest.errors import LoadtestError
 from loadtest.load.profiles import Profile, Stage
+from loadtest.records import load_run
+from loadtest.run.one import PARTS, finished_run
 from loadtest.run.parts import Recorder, Tail, bound_reached, collect, started
+from tests.loadtest.make_run import make_run
 
 PROFILE = Profile(rate=1, stages=(Stage(name="a", duration_s=1), Stage(name="b", duration_s=1)))
 
@@ -46,6 +53,25 @@ def test_the_tail_is_what_came_since_the_last_look(tmp_path: Path) -> None:
     assert tail.new()["error"].tolist() == [-1, 0]
     add(recorder, 0.6, [7], "late")
     assert tail.new()["error"].tolist() == [0]
+
+
+def test_a_run_that_could_not_be_written_is_collected_later(tmp_path: Path) -> None:
+    made = make_run(tmp_path, np.full(3, 20.0)).settings
+    (tmp_path / PARTS).mkdir()
+    (tmp_path / "run.json").rename(tmp_path / PARTS / "run.json")
+    recorder = Recorder(tmp_path / PARTS / "part-0", 0.0)
+    add(recorder, 0.2, [7])
+    add(recorder, 0.4, [8], "late")
+    (tmp_path / "records.npz.partial").mkdir()
+    with pytest.raises(LoadtestError, match=rf"records of its 2 requests are still in {tmp_path / PARTS}: make room"):
+        finished_run(tmp_path)
+    (tmp_path / "records.npz.partial").rmdir()
+    run = finished_run(tmp_path)
+    assert run.records.error.tolist() == [-1, 0]
+    assert run.settings.ended_early
+    assert run.settings.duration_s == pytest.approx(1.4)
+    assert run.settings.profile == made.profile
+    assert load_run(tmp_path).settings == run.settings
 
 
 def test_nothing_at_all(tmp_path: Path) -> None:

@@ -94,7 +94,18 @@ def test_errors_are_listed_and_escaped(tmp_path: Path) -> None:
     page = write_report(run, check(run, SLO)).read_text()
     assert "Unavailable: &lt;no server&gt; answers" in page
     assert "<no server>" not in page
-    assert "| Unavailable: <no server> answers | 15 | 0.50 % |" in (tmp_path / "summary.md").read_text()
+    assert "| Unavailable: &lt;no server&gt; answers | 15 | 0.50 % |" in (tmp_path / "summary.md").read_text()
+
+
+@pytest.mark.parametrize("words", ["<zebra>", "[zebra](http://a.example)", "`zebra`", r"\[zebra](b)", "&lt;zebra"])
+def test_a_servers_words_are_no_markup_of_the_summary(tmp_path: Path, words: str) -> None:
+    run = make_run(tmp_path, lognormal(300), failed=np.arange(300) < 31, settings={"server_config": {"name": words}})
+    run = replace(run, records=replace(run.records, errors=(words, words)))
+    write_report(run, check(run, SLO))
+    lines = [line for line in (tmp_path / "summary.md").read_text().splitlines() if "zebra" in line]
+    assert len(lines) == 3
+    for line in lines:
+        assert not re.search(r"(?<!\\)(\\\\)*[\[`]|<|&(?!amp;|lt;|gt;)", line), line
 
 
 @pytest.mark.parametrize("count", [0, 1])

@@ -38,6 +38,16 @@ def test_next_to_no_answers_have_none(tmp_path: Path) -> None:
     assert "latency" not in summary(make_run(tmp_path / "none", np.full(5, 20.0), failed=np.ones(5, dtype=bool)))
 
 
+def test_a_run_without_a_request_says_why(tmp_path: Path) -> None:
+    lines = told(make_run(tmp_path / "open", np.empty(0)))
+    assert lines[:2] == [
+        "0 requests in 60 s, 0 failed",
+        "at random times, none was due: raise the rate (20 per second) or the --duration",
+    ]
+    cut = make_run(tmp_path / "cut", np.empty(0), settings={"ended_early": "interrupted"})
+    assert told(cut)[1] == "the run ended early: interrupted"
+
+
 def test_late_requests_and_an_early_end_are_told(tmp_path: Path) -> None:
     run = make_run(tmp_path, np.full(600, 500.0), settings={"ended_early": "interrupted"})
     late = replace(run, records=replace(run.records, started_s=run.records.intended_s + 0.2))
