@@ -20,23 +20,24 @@ def opening(*, window: int | None = None) -> bytes:
     return PREFACE + _frame(SETTINGS, setting, stream=0)
 
 
-def headers() -> bytes:
-    """Build the headers of a ModelInfer call."""
-    fields = {
-        ":method": "POST",
-        ":scheme": "http",
-        ":path": INFER,
-        ":authority": "triton",
-        "content-type": "application/grpc",
-        "te": "trailers",
-    }
-    block = b"".join(b"\0" + _text(name) + _text(value) for name, value in fields.items())
+def headers(*more: tuple[str, str]) -> bytes:
+    """Build the headers of a ModelInfer call, and `more` of them."""
+    fields = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", INFER),
+        (":authority", "triton"),
+        ("content-type", "application/grpc"),
+        ("te", "trailers"),
+        *more,
+    ]
+    block = b"".join(b"\0" + _text(name) + _text(value) for name, value in fields)
     return _frame(HEADERS, block, flags=END_HEADERS)
 
 
-def message(body: bytes, *, length: int | None = None) -> bytes:
-    """Build an uncompressed gRPC message; `length` replaces the true length in its prefix."""
-    return b"\0" + (len(body) if length is None else length).to_bytes(4, "big") + body
+def message(body: bytes, *, length: int | None = None, compressed: bool = False) -> bytes:
+    """Build a gRPC message; `length` replaces the true length in its prefix, and `compressed` marks the body so."""
+    return bytes([compressed]) + (len(body) if length is None else length).to_bytes(4, "big") + body
 
 
 def data(body: bytes, *, end: bool = True) -> bytes:

@@ -1,5 +1,6 @@
 import io
 import itertools
+import os
 from collections.abc import Callable
 
 import numpy as np
@@ -32,9 +33,10 @@ PICTURES = {
         ("BMP", ("RGB", "RGBA", "P", "1", "L"), ({},)),
         (
             "TIFF",
-            ("RGB", "CMYK", "I;16", "F", "1"),
-            ({}, {"compression": "tiff_lzw"}, {"compression": "tiff_adobe_deflate"}),
+            ("RGB", "RGBA", "LA", "CMYK", "I;16", "P", "1"),
+            ({}, {"compression": "tiff_lzw"}, {"compression": "tiff_adobe_deflate"}, {"compression": "packbits"}),
         ),
+        ("TIFF", ("RGB", "L"), ({"compression": "jpeg"},)),
     )
     for mode, options in itertools.product(modes, variants)
     if not ("transparency" in options and mode in ("RGB", "RGBA", "LA", "I;16"))
@@ -100,6 +102,27 @@ def test_files_with_other_bytes_in_their_head(file: bytes, changes: list[tuple[i
 def test_files_with_parts_put_in_or_taken_out(file: bytes, share: float, data: bytes, skipped: int) -> None:
     place = int(len(file) * share)
     right_or_refused(file[:place] + data + file[place + skipped :])
+
+
+@pytest.mark.slow
+def test_mutants_are_right_or_refused_and_write_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    """More of the same by a plain generator, which is faster. ALTRECO_MUTANTS=100000 makes so many."""
+    files, rng = [*PICTURES.values(), *ANIMATED.values()], np.random.default_rng(0)
+    for mutant in range(int(os.environ.get("ALTRECO_MUTANTS", "5000"))):
+        file = bytearray(files[mutant % len(files)])
+        for _ in range(rng.integers(1, 8)):
+            head = len(file) if rng.random() < 0.5 else min(len(file), 400)
+            file[rng.integers(head)] = rng.integers(256)
+        place, length = rng.integers(len(file)), rng.integers(1, 40)
+        match rng.integers(4):
+            case 0:
+                del file[place:]
+            case 1:
+                file[place:place] = rng.bytes(length)
+            case 2:
+                del file[place : place + length]
+        right_or_refused(bytes(file))
+    assert capfd.readouterr() == ("", "")
 
 
 @fuzz

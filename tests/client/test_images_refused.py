@@ -1,3 +1,4 @@
+import base64
 import io
 import struct
 import warnings
@@ -6,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from altreco_client import InvalidImage, prepare
-from altreco_client.decoding import FORMATS, MAX_SCANS
+from altreco_client.formats import FORMATS, MAX_SCANS
 from PIL import Image
 
 from tests.client.pictures import encoded, gradient
@@ -19,12 +20,17 @@ class Upload:
         return b""[:size]
 
 
+def closed() -> Image.Image:
+    with io.BytesIO(encoded(gradient(300, 300), "PNG")) as file:
+        return Image.open(file)
+
+
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [
-        (b"this is no image", "are not JPEG, PNG, WEBP, GIF, BMP, TIFF, or are damaged; convert it"),
-        (b"", "its 0 bytes are not JPEG"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "are not JPEG"),
+        (b"this is no image", "16 bytes that are not JPEG, PNG, WEBP, GIF, BMP, TIFF, or are damaged; convert it"),
+        (b"", "0 bytes that are not JPEG"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "that are not JPEG"),
         (encoded(gradient(500, 500), "JPEG")[:2000], "truncated"),
         (encoded(gradient(500, 500), "PNG")[:1000], "truncated"),
         (encoded(gradient(500, 500), "JPEG", progressive=True)[:-900], "truncated"),
@@ -32,7 +38,7 @@ class Upload:
         (Path("/"), "directory"),
         (
             "https://example.org/photo.jpg",
-            "https://example.org/photo.jpg is a URL, and URLs are not fetched: download it",
+            "https://example.org/photo.jpg: it is a URL, and URLs are not fetched: download it",
         ),
         (Path("s3://bucket/photo.jpg"), "URLs are not fetched"),
         ("photo\0.jpg", "null byte"),
@@ -41,6 +47,19 @@ class Upload:
         (np.zeros((4, 4, 4), dtype=np.uint8), "expected uint8"),
         (io.StringIO("text"), "open a file in mode 'rb'"),
         (Upload(), r"pass the result of `await file.read\(\)`"),
+        (b"\0\0\0\x18ftypheic" + bytes(99), "bytes: it is a HEIC file: convert it to JPEG or PNG"),
+        (b"\0\0\0\x18ftypavif" + bytes(99), "an AVIF file"),
+        (b"\xff\x0a" + bytes(99), "a JPEG XL file"),
+        (b"\n<!DOCTYPE html><title>Sign in</title>", "an HTML page"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "an SVG or XML file"),
+        (base64.b64encode(bytes(999)), "bytes: it is base64 text: decode it, and pass the bytes"),
+        (base64.b64encode(bytes(999)).decode(), r"from \.\.\.A{57}: it is base64 text"),
+        ("data:image/png;base64," + "A" * 9999, r"from data:image/png;base64,A{35}\.\.\.: it is a data URL: decode"),
+        (Path("/nowhere/" + "x" * 99), r"from \.\.\.x{57}: No such file or directory$"),
+        (Image.new("RGB", (0, 10)), "it has 0 x 10 pixels"),
+        (Image.new("I", (9, 9), 200), "pixels of mode I have no fixed range: convert them to 8 bits"),
+        (Image.new("F", (9, 9), 0.75), "pixels of mode F have no fixed range"),
+        (closed(), "PngImageFile: I/O operation on closed file$"),
         (None, "NoneType is not an image: expected a path, bytes"),
         (7, "int is not an image"),
     ],
@@ -53,10 +72,16 @@ def test_what_is_no_image_is_refused(bad: object, reason: str) -> None:
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP", "GIF", "BMP"])
 def test_too_many_pixels_are_refused_before_decoding(kind: str) -> None:
     file = encoded(Image.new("L", (1000, 900)), kind)
-    head = file[: len(file) if kind in ("WEBP", "TIFF") else -len(file) // 4]  # these two have to be whole
+    head = file[: len(file) if kind in ("JPEG", "WEBP", "TIFF") else -len(file) // 4]  # these have to be whole
     with pytest.raises(InvalidImage, match=r"1000 x 900 pixels, more than the limit of 899,999; scale it down"):
         prepare(head, max_pixels=899_999)
-    assert prepare(file, max_pixels=900_000).tensor.shape == (224, 224, 3)
+    enough = 1_800_000 if kind == "WEBP" else 900_000  # it takes the memory of twice as many
+    assert prepare(file, max_pixels=enough).tensor.shape == (224, 224, 3)
+
+
+def test_the_limit_is_on_memory() -> None:
+    with pytest.raises(InvalidImage, match="900,000 pixels take up to 14 MB to decode, more than the limit of 7 MB"):
+        prepare(encoded(Image.new("L", (1000, 900)), "WEBP", lossless=True), max_pixels=900_000)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])

@@ -18,7 +18,7 @@ from tests.end_to_end.conftest import Served
 CLIENT = Path(__file__).parents[2] / "client"
 ENVIRONMENTS = [
     ("3.11", "2"),
-    *(pytest.param(*pair, marks=pytest.mark.slow) for pair in (("3.10", "1.26"), ("3.12", "1.26"), ("3.13", "2"))),
+    *(pytest.param(*pair, marks=pytest.mark.slow) for pair in (("3.12", "1.26"), ("3.13", "2"))),
 ]
 UNWANTED = ("gevent", "geventhttpclient", "aiohttp", "opentelemetry")
 """What tritonclient's HTTP part and our extra bring."""

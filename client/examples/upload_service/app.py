@@ -2,19 +2,22 @@
 
     uvicorn app:app --app-dir client/examples/upload_service --port 8080
 
-ALTRECO_URL is the address of Triton's gRPC endpoint (default: localhost:8001). This is an example: histories and
+ALTRECO_URL is the address of Triton's gRPC endpoint (default: localhost:8001), and UPLOAD_HOSTS the names under which
+browsers may reach this service, with commas between (default: localhost,127.0.0.1). This is an example: histories and
 pictures are only in the memory of one process.
 """
 
 import asyncio
+import logging
 import os
 import uuid
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from altreco_client import (
     AsyncTagRecommender,
@@ -27,18 +30,30 @@ from altreco_client import (
     explain,
     prepare,
 )
-from fastapi import Body, Depends, FastAPI, HTTPException, Request
+from fastapi import Body, Depends, FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.middleware.trustedhost import TrustedHostMiddleware
 from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, Field, StringConstraints
 
+LOG = logging.getLogger("uvicorn.error")
+HOSTS = os.environ.get("UPLOAD_HOSTS", "localhost,127.0.0.1").split(",")
 PAGE = Path(__file__).parent / "page"
 USERS = ("Ana", "Ben", "Chloe")
 MAX_UPLOAD_BYTES = 16 * 1024**2
+MAX_PIXELS = 32_000_000
+"""Of an upload: decoding one takes at most 256 MB."""
+DECODED_AT_ONCE = 2
 MAX_PICTURES = 48
 """Most pictures held between upload and save, 150 KB each; the least recently used one is dropped first."""
+MAX_SAVED = 1000
+"""Most saved pictures whose ids are known, so that a save whose answer was lost can be sent again."""
 SUGGESTIONS = 6
+HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+}
 NO_PHOTO = "This file is not a photo (JPEG, PNG, WebP, GIF, BMP or TIFF), or it is damaged or too large."
 
 TagName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=64)]
@@ -60,11 +75,11 @@ class SuggestedTag(BaseModel):
 
 
 class Suggestions(BaseModel):
-    """Tags that are not picked yet, best first. `fallback` is the error if they are the user's own, not the model's."""
+    """Tags that are not picked yet, best first. `fallback`: they are the user's own, not the model's."""
 
     tags: list[SuggestedTag]
     release: str | None
-    fallback: str | None
+    fallback: bool
 
 
 @dataclass(frozen=True)
@@ -74,6 +89,8 @@ class Service:
     recommender: AsyncTagRecommender
     histories: dict[str, TagHistory] = field(default_factory=lambda: {user: TagHistory() for user in USERS})
     pictures: OrderedDict[str, PreparedImage] = field(default_factory=OrderedDict)
+    saved: OrderedDict[str, None] = field(default_factory=OrderedDict)
+    decoding: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(DECODED_AT_ONCE))
 
     def keep(self, picture: PreparedImage) -> str:
         """Hold the picture and return its id."""
@@ -105,7 +122,23 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
 
 
-app = FastAPI(title="Upload service", lifespan=lifespan, max_body_size=MAX_UPLOAD_BYTES)
+# Without FastAPI's pages of documentation, whose scripts come from another site.
+app = FastAPI(title="Upload service", lifespan=lifespan, max_body_size=MAX_UPLOAD_BYTES, openapi_url=None)
+# Other names would let another site's page reach this service by DNS rebinding.
+app.add_middleware(
+    TrustedHostMiddleware, allowed_hosts=os.environ.get("UPLOAD_HOSTS", "localhost,127.0.0.1").split(",")
+)
+
+
+@app.middleware("http")
+async def guard(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+    """Refuse what a page of another site sends, and tell browsers to run nothing from elsewhere."""
+    origin = request.headers.get("Origin")
+    if request.method != "GET" and origin and urlsplit(origin).netloc != request.headers.get("Host"):
+        return JSONResponse({"detail": "Requests of other sites' pages are refused."}, 403)
+    response = await call_next(request)
+    response.headers.update(HEADERS)
+    return response
 
 
 def _service(request: Request) -> Service:
@@ -130,8 +163,9 @@ async def refuse(_: Request, error: InvalidRequest) -> JSONResponse:
 
 @app.exception_handler(ServerError)
 async def unavailable(_: Request, error: ServerError) -> JSONResponse:
-    """Answer that Triton is unavailable, if the user has no history to fall back to."""
-    return JSONResponse({"detail": f"No suggestions at the moment: {error}"}, 503)
+    """Answer that Triton is unavailable, if the user has no history to fall back to; the log has its address."""
+    LOG.warning("no suggestions: %s", error)
+    return JSONResponse({"detail": "No suggestions at the moment: the server that makes them does not answer."}, 503)
 
 
 @app.get("/api/users")
@@ -150,7 +184,8 @@ async def vocabulary(service: Serving) -> tuple[str, ...]:
 async def upload(data: Annotated[bytes, Body(media_type="image/*")], service: Serving) -> str:
     """Prepare the image file in the body, and return its id; raises 422."""
     try:
-        return service.keep(await asyncio.to_thread(prepare, data))
+        async with service.decoding:
+            return service.keep(await asyncio.to_thread(prepare, data, max_pixels=MAX_PIXELS))
     except InvalidImage as error:
         raise HTTPException(422, NO_PHOTO) from error
 
@@ -171,7 +206,7 @@ async def suggest(name: str, choice: Choice, service: Serving) -> Suggestions:
     return Suggestions(
         tags=tags,
         release=answer.model_version,
-        fallback=str(answer.fallback) if answer.fallback else None,
+        fallback=answer.fallback is not None,
     )
 
 
@@ -189,10 +224,14 @@ async def _suggested(answer: Recommendation, picture: PreparedImage, service: Se
 @app.post("/api/pictures/{name}/save")
 async def save(name: str, choice: Choice, service: Serving) -> dict[str, float]:
     """Add the picture's tags to the user's history once, and return it. A real service would also store the photo."""
-    service.picture(name)
-    service.histories[choice.user] = history = service.history(choice.user).add(choice.tags)
-    del service.pictures[name]
-    return dict(history)
+    if name not in service.saved:
+        service.picture(name)
+        service.histories[choice.user] = service.history(choice.user).add(choice.tags)
+        del service.pictures[name]
+        service.saved[name] = None
+        if len(service.saved) > MAX_SAVED:
+            service.saved.popitem(last=False)
+    return dict(service.history(choice.user))
 
 
 app.mount("/", StaticFiles(directory=PAGE, html=True))

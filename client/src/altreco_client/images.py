@@ -48,11 +48,17 @@ def prepare(
     """Decode an image, turn it upright and crop it for the server: short side 256, centre crop 224.
 
     A JPEG file is decoded at reduced scale. On textures of many sizes, the tensor differed from that of full scale by
-    at most 16 grey levels, and by at most 2 on average. Transparent pixels become white, an animation is its first
-    frame, and 16-bit pixels keep their upper 8 bits. Float pixels range from 0 to 255.
+    at most 16 grey levels, and by at most 2 on average; on coloured noise in 4:2:2, by up to 73, and 9.3 on average.
+    Transparent pixels become white, an animation is its first frame, and 16-bit pixels keep their upper 8 bits. ICC
+    colour profiles are ignored, in training too: colours count as sRGB.
 
-    Raises InvalidImage if the image is not one, is truncated, has more than `max_pixels` pixels in its header, or is a
-    file of more than `max_bytes` bytes.
+    Refused, because the pixels would come out wrong: pixels of 32 bits or floats, which have no fixed range; TIFF with
+    other compressions than LZW, Deflate, JPEG and PackBits, or with rare layouts of samples; 16-bit BMP with
+    transparency. A JPEG that is cut short is refused, even if only its end marker is missing; one whose middle is
+    damaged, or that was cut and then ended, is not noticed.
+
+    Raises InvalidImage if the image is not one, is truncated, has more than `max_pixels` pixels in its header, takes
+    more than 8 bytes for each of `max_pixels` to decode, or is a file of more than `max_bytes` bytes.
     """
     if isinstance(image, PreparedImage):
         return image
@@ -115,13 +121,26 @@ def _turned(image: Image.Image, orientation: int) -> Image.Image:
 
 def _averageable(image: Image.Image) -> Image.Image:
     """Convert to a mode whose pixels can be averaged and that `_rgb` can convert."""
-    if image.mode.startswith("I"):  # 16 bits: convert() would clip at 255
-        return Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
+    if image.mode.startswith("I;16"):
+        return _upper_bytes(image)
+    if image.mode == "La":
+        return image.convert("LA")
     if "transparency" not in image.info and image.mode in ("L", "LA", "RGB", "RGBA", "CMYK"):
         return image
     if image.has_transparency_data:
         return image.convert("RGBA")
-    return image.convert("L" if image.mode in ("1", "F") else "RGB")
+    return image.convert("L" if image.mode == "1" else "RGB")
+
+
+def _upper_bytes(image: Image.Image) -> Image.Image:
+    """Convert 16 bits to 8, which convert() would clip at 255."""
+    pixels = np.asarray(image)
+    grey = Image.fromarray(pixels.astype("<u2", copy=False).view(np.uint8)[:, 1::2])
+    if "transparency" not in image.info:
+        return grey
+    return Image.merge(
+        "LA", (grey, Image.fromarray(np.where(pixels == image.info["transparency"], 0, 255).astype("u1")))
+    )
 
 
 def _rgb(image: Image.Image) -> Image.Image:

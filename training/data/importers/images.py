@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 
 import duckdb
-from altreco_client import InvalidImage
-from altreco_client.decoding import FORMATS, MAX_PIXELS
+from altreco_client.decoding import MAX_PIXELS, admit
+from altreco_client.formats import FORMATS
 from altreco_client.images import load_crop
 from PIL import Image
 from tqdm import tqdm
@@ -49,8 +49,9 @@ def unusable(path: Path, *, decode: bool = False) -> str | None:
             load_crop(path)
             return None
         with Image.open(path, formats=[*FORMATS]) as image:
-            return None if image.width * image.height <= MAX_PIXELS else "no_image"
+            admit(image, MAX_PIXELS, reduce=True)  # by the client's rules, which are training's too
+            return None
     except FileNotFoundError:
         return "missing_image"
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, InvalidImage):
+    except Exception:  # noqa: BLE001 - Pillow raises nearly anything for damaged files
         return "no_image"

@@ -19,16 +19,41 @@ let uploading = new AbortController(); // the same for an upload
 // ---- what the service answers
 
 async function api(path, options) {
-  const answer = await fetch(`api/${path}`, options);
-  if (answer.status === 413) throw new Error("The photo is larger than the service takes: scale it down.");
-  const body = await answer.json();
-  if (answer.ok) return body;
-  throw new Error(body.detail);
+  const answer = await fetch(`api/${path}`, options).catch((error) => {
+    throw error.name === "AbortError" ? error : failure("The service cannot be reached.");
+  });
+  if (answer.status === 413) throw failure("The photo is larger than the service takes: scale it down.", 413);
+  const body = await answer.json().catch((error) => {
+    if (error.name === "AbortError") throw error;
+  });
+  if (answer.ok && body !== undefined) return body;
+  const words = typeof body?.detail === "string" ? body.detail : `The service did not answer (${answer.status}).`;
+  throw failure(words, answer.status);
+}
+
+// A refusal (4xx) would be the same again; anything else can be tried again.
+function failure(words, status = 0) {
+  return Object.assign(new Error(words), { status, passing: status < 400 || status >= 500 });
 }
 
 function post(path, body, signal) {
   const headers = { "Content-Type": "application/json" };
   return api(path, { method: "POST", headers, body: JSON.stringify(body), signal });
+}
+
+async function upload(file, signal) {
+  return api("pictures", { method: "POST", body: file, signal });
+}
+
+// A photo that the service has dropped, or lost in a restart, is sent again.
+async function postOfPhoto(photo, action, body, signal) {
+  try {
+    return await post(`pictures/${photo.id}/${action}`, body, signal);
+  } catch (error) {
+    if (error.status !== 404) throw error;
+    photo.id = await upload(photo.file, signal);
+    return post(`pictures/${photo.id}/${action}`, body, signal);
+  }
 }
 
 function newQuestion() {
@@ -50,10 +75,10 @@ async function suggest() {
   $("suggestions").classList.add("waiting");
   try {
     const choice = { user: state.user, tags: state.picked };
-    showAnswer(await post(`pictures/${state.photo.id}/suggestions`, choice, signal));
+    showAnswer(await postOfPhoto(state.photo, "suggestions", choice, signal));
   } catch (error) {
     if (!signal.aborted) showAnswer({ tags: [] });
-    throw error;
+    throw Object.assign(error, { again: suggest }); // what was done before the question is done
   }
 }
 
@@ -68,10 +93,10 @@ function showAnswer(answer) {
 
 // The photo that is being tagged stays until the service has taken the new one.
 async function openPhoto(file) {
-  await usersMet; // somebody may be faster than the page
+  await usersMet(); // somebody may be faster than the page
   uploading.abort();
   uploading = new AbortController();
-  const id = await api("pictures", { method: "POST", body: file, signal: uploading.signal });
+  const id = await upload(file, uploading.signal);
   closePhoto();
   state.photo = { id, file, url: URL.createObjectURL(file) };
   render();
@@ -99,9 +124,15 @@ async function pick(tag) {
 async function save() {
   const { user, photo, picked } = state;
   $("save").disabled = true; // until the next photo has a tag
-  state.histories[user] = await post(`pictures/${photo.id}/save`, { user, tags: picked });
+  try {
+    state.histories[user] = await postOfPhoto(photo, "save", { user, tags: picked });
+  } catch (error) {
+    render();
+    throw error;
+  }
   state.saved[user] = [{ ...photo, tags: picked }, ...(state.saved[user] ?? [])];
-  closePhoto();
+  if (state.photo === photo) closePhoto();
+  else render();
   $("file").focus();
 }
 
@@ -113,11 +144,13 @@ async function switchUser(user) {
 
 // What goes wrong is said on the page; a question that a newer one has replaced is nobody's problem.
 async function attempt(action) {
-  $("problem").textContent = "";
+  $("problem").replaceChildren();
   try {
     await action();
   } catch (error) {
-    if (error.name !== "AbortError") $("problem").textContent = error.message;
+    if (error.name === "AbortError") return;
+    const again = error.passing ? [" ", button("Try again", "Try again", error.again ?? action)] : [];
+    $("problem").replaceChildren(error.message, ...again);
   }
 }
 
@@ -148,7 +181,6 @@ function renderSuggestions() {
     explain(entry.firstChild, tags[place]);
   });
   $("suggestions-hint").textContent = suggestionsHint();
-  $("suggestions-hint").title = state.answer.fallback ?? "";
   $("suggestions-hint").classList.toggle("warning", Boolean(state.answer.fallback));
   if (tags.length) $("spoken").textContent = `Suggested: ${tags.map((tag) => tag.name).join(", ")}`;
 }
@@ -261,6 +293,15 @@ async function meetUsers() {
   await switchUser(names[0]);
 }
 
+let meeting = null;
+
+function usersMet() {
+  meeting ??= meetUsers().catch((error) => {
+    meeting = null;
+    throw error;
+  });
+  return meeting;
+}
+
 listen();
-const usersMet = meetUsers();
-attempt(() => usersMet.then(learnVocabulary));
+attempt(() => usersMet().then(learnVocabulary));
