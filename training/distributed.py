@@ -77,7 +77,9 @@ class Processes:
         """
         if self.count == 1:
             return work()
-        result, error, found = None, None, {}
+        result: Result | None = None
+        error: str | None = None
+        found: Mapping[str, str] = {}
         try:
             result = work()
             found = facts(result)

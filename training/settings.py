@@ -180,7 +180,7 @@ def from_json(text: str) -> TrainSettings:
         values = json.loads(text)
         model = values["model"]
         # JSON has no tuples.
-        backbone = {
+        backbone: dict[str, Any] = {
             name: tuple(value) if name in ("mean", "std") else value for name, value in model["backbone"].items()
         }
         values["model"] = ModelSettings(**{**model, "backbone": BackboneSettings(**backbone)})

@@ -141,7 +141,7 @@ def _advance(players: Players, player: int, max_grad_norm: float) -> None:
 
 def _freeze_unused(module: nn.Module, loss: LossSettings, discriminator: Discriminator, device: torch.device) -> None:
     """Freeze the parameters that one picture's loss does not reach, as DINOv2's token for masked patches."""
-    tags = discriminator.layers[0].in_features
+    tags = next(discriminator.parameters()).shape[1]
     image, nothing = torch.zeros(1, *IMAGE.dims, dtype=torch.uint8, device=device), torch.zeros(1, tags, device=device)
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     module.eval()  # neither batch statistics nor random numbers are used up

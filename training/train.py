@@ -61,7 +61,8 @@ def train(
             lambda: _start(settings, data, state, init_from, group), lambda made: _facts(made, settings, options)
         )
         manifest, histories, progress = start.manifest, start.histories, start.saved.progress
-        network = group.synchronize_batch_norm(start.network).to(group.device)
+        group.synchronize_batch_norm(start.network)
+        network = start.network.to(group.device)
         saving, unreadable = Saving(options.save_every), Unreadable(options.max_bad_pictures)
         mine = _held_out(settings, manifest, histories)[group.rank :: group.count]
         with MetricsLog(folder if group.first else None, from_step=progress.steps_in_all) as log:

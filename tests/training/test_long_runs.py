@@ -65,6 +65,7 @@ def notes(log: Path) -> list[str]:
     return [event.tensor_proto.string_val[0].decode() for event in events.Tensors("run/text_summary")]
 
 
+@pytest.mark.slow
 def test_with_drop_path_it_goes_on_as_if_it_had_never_stopped(data: Path, tmp_path: Path) -> None:
     backbone = BackboneSettings(config=config("convnext", drop_path_rate=0.5))
     settings = replace(

@@ -3,8 +3,8 @@
 import math
 import multiprocessing
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 import torch
@@ -35,7 +35,7 @@ class Batch:
     tags: Tensor
     user: Tensor
     noise: Tensor
-    unreadable: Mapping[int, str] = field(default_factory=dict)
+    unreadable: Mapping[int, str] = field(default_factory=dict, kw_only=True)
 
     def to(self, device: torch.device) -> "Batch":
         """Copy the tensors to a device."""
@@ -51,7 +51,7 @@ class Batch:
         return [Batch(*tensors) for tensors in parts]
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
-        return replace(self, **{name: change(getattr(self, name)) for name in TENSORS})
+        return Batch(*(change(getattr(self, name)) for name in TENSORS), unreadable=self.unreadable)
 
 
 TENSORS = tuple(each.name for each in fields(Batch) if each.name != "unreadable")
@@ -187,7 +187,7 @@ class ShuffledEpochs(Sampler[list[tuple[int, int]]]):
 
 def training_batches(
     pictures: TrainingPictures, sampler: ShuffledEpochs, workers: int, unreadable: Unreadable | None = None
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Yield the batches of `sampler`; raises DataError for more pictures than `unreadable` allows, at first none."""
     return _batches(pictures, workers, unreadable, batch_sampler=sampler)
 
@@ -207,7 +207,7 @@ def evaluation_batches(
 
 def _batches(
     pictures: TrainingPictures | EvaluationPictures, workers: int, unreadable: Unreadable | None, **options: object
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     unreadable = unreadable or Unreadable()
     multiprocessing.set_forkserver_preload(["torch"])  # imported once, not by each worker
     loader = DataLoader(
@@ -231,7 +231,7 @@ def _batches(
 def _collate(items: list[Item]) -> Batch:
     *columns, unreadable = zip(*items, strict=True)
     reasons = {row: reason for of_item in unreadable for row, reason in of_item.items()}
-    return Batch(*(torch.from_numpy(np.stack(column)) for column in columns), reasons)
+    return Batch(*(torch.from_numpy(np.stack(column)) for column in columns), unreadable=reasons)
 
 
 def _read(manifest: Manifest, row: int, x: float = 0.5, y: float = 0.5) -> NDArray[np.uint8]:

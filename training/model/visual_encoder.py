@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AutoBackbone, AutoConfig
 from transformers.models.auto.image_processing_auto import get_image_processor_config
+from transformers.utils import logging
 
 from training.errors import SettingsError
 from training.settings import IMAGENET_MEAN, IMAGENET_STD, BackboneSettings
@@ -58,12 +59,16 @@ class VisualEncoder(nn.Module):
         """Take the weights of a hub's model or of a local folder; raises SettingsError for ones that do not fit."""
         # Not AutoBackbone.from_pretrained: it asks the hub first, so it takes no local folder.
         backbone_class = type(self.backbone)
+        verbosity = logging.get_verbosity()
+        logging.set_verbosity_error()  # it would list what _check_loaded judges
         try:
             pretrained, found = backbone_class.from_pretrained(
                 name, config=self.backbone.config, output_loading_info=True, ignore_mismatched_sizes=True
             )
         except (OSError, ValueError, RuntimeError) as error:
             raise SettingsError(_unreachable(name, error)) from error
+        finally:
+            logging.set_verbosity(verbosity)
         self._check_loaded(name, found)
         self.backbone.load_state_dict(pretrained.state_dict())
 
