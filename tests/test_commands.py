@@ -12,6 +12,7 @@ from altreco_client.cli.pipe import READER_LEFT
 from tests.test_architecture import ROOT, modules
 
 CHILDREN = {
+    "benchmark.peers.busy",
     "benchmark.peers.litserve.server",
     "benchmark.peers.raw",
     "deploy.local.tied",

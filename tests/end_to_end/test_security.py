@@ -227,7 +227,7 @@ def test_the_client_sends_nothing_above_its_limit_and_the_server_takes_all_of_it
     refusals = {}
     for name, client in (
         ("limited", triton.InferenceServerClient(**limited)),
-        ("unlimited", deployed.access().connect(deployed.server.grpc_url)),
+        ("unlimited", triton.InferenceServerClient(deployed.server.grpc_url, creds=deployed.tls().credentials())),
     ):
         with client, pytest.raises(InferenceServerException) as caught:
             client.infer(contract.TAG_RECOMMENDER.name, rows(460), client_timeout=WAIT_S)

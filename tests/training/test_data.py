@@ -401,6 +401,8 @@ def test_tags_outside_the_vocabulary_are_counted(root: Path) -> None:
         assert (manifest.given_tags, manifest.unknown_tags) == (5, 2), "of another case or Unicode form"
 
 
-def test_a_tag_may_hold_a_line_separator_that_ends_no_line(tmp_path: Path) -> None:
-    (tmp_path / "vocabulary.txt").write_text("sea\x85side\nsky\u2028line\n", encoding="utf-8")
-    assert read_vocabulary(tmp_path / "vocabulary.txt").tags == ("sea\x85side", "sky\u2028line")
+@pytest.mark.parametrize("separator", ["\x85", "\u2028"])
+def test_a_line_separator_ends_no_line_and_is_no_part_of_a_tag(tmp_path: Path, separator: str) -> None:
+    (tmp_path / "vocabulary.txt").write_text(f"sea{separator}side\nsky\n", encoding="utf-8")
+    with pytest.raises(DataError, match=re.escape(repr(f"sea{separator}side"))):
+        read_vocabulary(tmp_path / "vocabulary.txt")

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from tests.tiny import tiny_settings, write_tiny_data
-from training.data.dataset import ShuffledEpochs, TrainingPictures, training_batches
+from training.data.dataset import EvaluationPictures, ShuffledEpochs, TrainingPictures, training_batches
 from training.data.histories import build_histories
 from training.data.manifest import Manifest, read_manifest
 from training.data.shards import main, pack, picture_of
@@ -21,8 +21,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shards") / "set" / "data"
     folder.parent.mkdir()
     write_tiny_data(folder, tags=20)
-    (folder / "0.jpg").rename(folder.parent / "first.jpg")
-    table = pl.read_parquet(folder / "manifest.parquet").with_columns(pl.col("image").replace("0.jpg", "../first.jpg"))
+    (folder / "in").mkdir()
+    (folder / "0.jpg").rename(folder / "in" / "first.jpg")
+    table = pl.read_parquet(folder / "manifest.parquet").with_columns(pl.col("image").replace("0.jpg", "in/first.jpg"))
     pl.concat([table, table[:1]]).write_parquet(folder / "manifest.parquet")
     return folder
 
@@ -41,9 +42,9 @@ def test_every_row_has_the_bytes_of_its_file(data: Path, packed: Path) -> None:
     before, after = read_manifest(data), read_manifest(packed)
     assert contents(after) == contents(before)
     assert [after.images[row] for row in (0, 1, 24)] == [
-        "shard-00000.tar#first.jpg",
+        "shard-00000.tar#in/first.jpg",
         "shard-00000.tar#1.jpg",
-        "shard-00000.tar#first.jpg",
+        "shard-00000.tar#in/first.jpg",
     ]
     np.testing.assert_array_equal(after.users, before.users)
     np.testing.assert_array_equal(after.tags.values, before.tags.values)
@@ -59,7 +60,7 @@ def test_shards_are_tar_files_of_at_most_their_size_with_each_picture_once(data:
             members |= {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]
         assert shard.stat().st_size <= 50_000 + 2 * tarfile.RECORDSIZE
     assert len(members) == 24
-    assert members["first.jpg"] == (data.parent / "first.jpg").read_bytes()
+    assert members["in/first.jpg"] == (data / "in" / "first.jpg").read_bytes()
 
 
 def test_training_on_shards_is_training_on_files_also_after_a_resume(data: Path, packed: Path) -> None:
@@ -94,9 +95,9 @@ def test_a_damaged_shard_is_named_with_the_picture(packed: Path, tmp_path: Path,
     elif damage == "short":
         shard.write_bytes(shard.read_bytes()[:1000])
     manifest = read_manifest(folder)
-    pictures = TrainingPictures(manifest, build_histories(manifest), tiny_settings(), images=True)
+    pictures = EvaluationPictures(manifest, build_histories(manifest), np.array([1]))
     with pytest.raises(DataError, match=r"^picture 1 of the manifest \(shard-00000\.tar#1\.jpg\): "):
-        pictures[0, 1]
+        pictures[0]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import sys
 import tarfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import polars as pl
 from altreco_client import InvalidImage
@@ -35,12 +35,10 @@ def picture_of(manifest: Manifest, row: int) -> Path | bytes:
     Raises InvalidImage for a shard without them, DataError for a path that leaves the data set.
     """
     image = manifest.images[row]
-    if Path(image).is_absolute() or ".." in Path(image).parts:
-        raise DataError(f"picture {row} of the manifest: expected a path inside {manifest.root}, found {image!r}")
     offset, size = (-1, 0) if manifest.spans is None else manifest.spans[row].tolist()
     if offset < 0:
-        return manifest.root / image
-    path = manifest.root / image.partition("#")[0]
+        return _inside(manifest.root, image)
+    path = _inside(manifest.root, image.partition("#")[0])
     try:
         with path.open("rb") as shard:
             shard.seek(offset)
@@ -50,6 +48,14 @@ def picture_of(manifest: Manifest, row: int) -> Path | bytes:
     if len(content) < size:
         raise InvalidImage(f"{path} ends before {image}: expected a complete shard")
     return content
+
+
+def _inside(root: Path, name: str) -> Path:
+    """Return the path of a file of the data set; raises DataError for one that leaves it."""
+    path = Path(name)
+    if path.is_absolute() or ".." in path.parts:
+        raise DataError(f"the manifest names {name!r}: expected a path inside {root}")
+    return root / path
 
 
 def pack(data: Path, out: Path, *, shard_mb: float = SHARD_MB, quiet: bool = False) -> Path:
@@ -80,14 +86,14 @@ def _write_shards(images: pl.Series, data: Path, folder: Path, shard_bytes: int)
     count, end = 0, math.inf
     with ExitStack() as opened:
         for image in images:
-            content = _content(data / image)
+            content = _content(_inside(data, image))
             if end + len(content) > shard_bytes:
                 opened.close()
                 shard = f"shard-{count:05d}.tar"
                 file = opened.enter_context((folder / shard).open("wb"))
                 tar = opened.enter_context(tarfile.open(fileobj=file, mode="w"))
                 count += 1
-            member = tarfile.TarInfo("/".join(part for part in PurePosixPath(image).parts if part not in ("/", "..")))
+            member = tarfile.TarInfo(image)
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
             end = file.tell()
