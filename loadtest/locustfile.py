@@ -26,12 +26,14 @@ from loadtest.load.plan import Plan, default_plan, read_plan  # noqa: E402
 from loadtest.run import users  # noqa: E402
 
 
-@events.quit.add_listener
 def end(exit_code: int, **_: Any) -> NoReturn:
     """Exit at once: gRPC's gevent threads would keep the process alive."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(exit_code)
+
+
+events.quit.add_listener(end)
 
 
 def sender_of(plan: Plan, environment: Environment | None = None) -> users.Sender:
