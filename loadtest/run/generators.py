@@ -1,5 +1,6 @@
 """Locust's processes, one or a master and its workers: started, watched, and ended together with this process."""
 
+import math
 import re
 import sys
 import time
@@ -62,7 +63,7 @@ def generating(plan: Plan, folder: Path, parts: Path) -> Iterator[Generators]:
     """Run the processes of a plan, with records in `parts`, and Locust's log and CSV in `folder`."""
     patience_s = plan.workload.deadline_s + 3
     master = ["--headless", "--csv", str(folder / "locust"), "--exit-code-on-error", "0"]
-    master += ["--stop-timeout", f"{patience_s:g}s"]
+    master += ["--stop-timeout", f"{math.ceil(patience_s)}s"]  # Locust takes whole seconds alone
     commands = [(plan.for_worker(0, parts), master)]
     if plan.workers > 1:
         port = str(free_port())
