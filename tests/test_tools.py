@@ -45,6 +45,7 @@ def test_where_nothing_can_be_installed_each_missing_program_is_named(tmp_path: 
         "  prometheus: apt-get install prometheus",
         "  promtool: apt-get install prometheus",
         "  openssl: apt-get install openssl",
+        "  nginx: apt-get install nginx-light",
     ]
 
 

@@ -103,7 +103,7 @@ class Service:
     def picture(self, name: str) -> PreparedImage:
         """Return the picture; raises 404."""
         if name not in self.pictures:
-            raise HTTPException(404, "This photo is already saved, or waited too long: choose it again.")
+            raise HTTPException(404, "This photo is already saved, or waited too long.")
         self.pictures.move_to_end(name)
         return self.pictures[name]
 
