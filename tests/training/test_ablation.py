@@ -15,6 +15,8 @@ from PIL import Image
 from measure.kept import mark
 from tests.pixels import count
 from training.ablation.__main__ import _parser, _parts, carry_out
+from training.ablation.backbones import OTHERS, folder_of
+from training.ablation.backbones import other as other_backbone
 from training.ablation.parts import FEW, MAIN, POPULATIONS, Part, all_parts, main_part, with_crowd
 from training.ablation.report import COMMAND, KEPT, write_report
 from training.ablation.rows import (
@@ -40,7 +42,7 @@ from training.figures import HIT, MISS
 from training.methods import compare
 from training.methods.compare import RUNS, lacking
 from training.methods.task import Task
-from training.model import ALTReco
+from training.model import ALTReco, VisualEncoder
 from training.presets import VARIANTS as PRESETS
 from training.presets import preset
 from training.settings import to_json
@@ -377,15 +379,32 @@ def test_a_run_that_fails_is_named_with_its_log_and_leaves_the_others(parts: lis
     assert {path.name for path in Path(study.work).iterdir()} == {*finished, log.name}
 
 
+@pytest.mark.parametrize("name", OTHERS)
+def test_another_backbone_is_read_from_beside_the_studys(parts: list[Part], tmp_path: Path, name: str) -> None:
+    torch.manual_seed(1)
+    made = VisualEncoder(other_backbone(name, preset("ablation/A1").model.backbone))
+    made.backbone.save_pretrained(folder_of(str(tmp_path / "backbone"), name))
+    study = replace(parts[0].studies[0], backbone=str(tmp_path / "backbone"))
+    backbone = study.settings(f"A1@{name}", 0).model.backbone
+    assert backbone.weights is not None
+    read = VisualEncoder(backbone)
+    read.load_pretrained(backbone.weights)
+    weights = read.state_dict()
+    assert all(torch.equal(weights[key], value) for key, value in made.state_dict().items())
+    with torch.inference_mode():
+        encoding = read.eval()(torch.zeros(1, 224, 224, 3, dtype=torch.uint8))
+    assert encoding.shape == (1, read.channels, 7, 7)
+
+
 @pytest.mark.slow
 def test_methods_measure_what_the_report_asks_for(tmp_path: Path) -> None:
     """Each method on a few pictures, with the features of a visual net that was not trained."""
     people = SyntheticSettings(
-        pictures=60, users=4, new_users=2, validation_users=2, tags=200, test_share=0.2, context=True
+        pictures=60, users=4, new_users=2, validation_users=2, tags=300, test_share=0.2, context=True
     )
     manifest = read_manifest(generate(tmp_path / "data", people, processes=1, quiet=True))
     settings = preset("ablation/A1", epochs=1)
-    network = ALTReco(settings.model, 200)
+    network = ALTReco(settings.model, 300)
     task = Task(network, manifest, build_histories(manifest), settings, torch.device("cpu"), workers=0)
     for run, measure in RUNS.items():
         measured = measure(task)
