@@ -125,9 +125,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 # Without FastAPI's pages of documentation, whose scripts come from another site.
 app = FastAPI(title="Upload service", lifespan=lifespan, max_body_size=MAX_UPLOAD_BYTES, openapi_url=None)
 # Other names would let another site's page reach this service by DNS rebinding.
-app.add_middleware(
-    TrustedHostMiddleware, allowed_hosts=os.environ.get("UPLOAD_HOSTS", "localhost,127.0.0.1").split(",")
-)
+app.add_middleware(TrustedHostMiddleware, allowed_hosts=HOSTS)
 
 
 @app.middleware("http")
