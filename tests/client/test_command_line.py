@@ -30,7 +30,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("recommend photo.png --deadline-s 0", "--deadline-s is 0.0: expected seconds above zero"),
         ("recommend photo.png --certificate own.pem", "--certificate and --key belong together"),
         ("recommend photo.png --request-id two\nlines", "--request-id 'two\\nlines': expected 1 to 128"),
-        ("recommend https://example.org/photo.png", "https://example.org/photo.png is a URL, and URLs are not fetched"),
+        ("recommend https://example.org/photo.png", "it is a URL, and URLs are not fetched"),
         ("history prune user.json", "give --keep, --min-count or both"),
         ("history prune user.json --min-count -1", "--min-count is -1.0: expected"),
         ("history show damaged.json", "expected a file that `altreco history` wrote"),

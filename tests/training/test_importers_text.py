@@ -5,10 +5,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 from PIL import Image
 
+from training.data.dataset import EvaluationPictures
+from training.data.histories import build_histories
 from training.data.importers.__main__ import main
 from training.data.importers.build import ImportSettings, import_data
 from training.data.importers.nus_wide import NusWide
@@ -231,13 +234,17 @@ def test_parallel_text_reasons_to_leave_a_line_out(tmp_path: Path) -> None:
     assert rows(tmp_path)[0] == ("x.jpg", "", ["dog"], "test"), "what is tested on is not trained on"
 
 
-def test_absolute_paths_stay(tmp_path: Path) -> None:
-    (tmp_path / "photos").mkdir()
-    picture = tmp_path / "elsewhere.png"
-    Image.new("RGB", (8, 8)).save(picture)
-    report = import_parallel(tmp_path, ([str(picture)], ["sea"], ["1@N00"]), images=tmp_path / "photos")
-    assert report.pictures == 1
-    assert rows(tmp_path)[0][0] == str(picture)
+def test_pictures_are_read_from_where_they_are_and_from_nowhere_else(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for picture in (photos / "in.png", tmp_path / "out.png"):
+        Image.new("RGB", (8, 8)).save(picture)
+    names = ["in.png", str(tmp_path / "out.png"), "../out.png"]
+    report = import_parallel(tmp_path, (names, ["sea"] * 3, ["1@N00"] * 3), images=photos)
+    assert (report.pictures, report.missing_image) == (1, 2)
+    manifest = read_manifest(tmp_path / "data")
+    pictures = EvaluationPictures(manifest, build_histories(manifest), np.array([0]))
+    assert pictures[0][0].shape == (224, 224, 3)
 
 
 @pytest.mark.parametrize("short", [0, 1, 2])

@@ -25,6 +25,8 @@ from training.errors import DataError
 
 MEMORY_LIMIT = "256MB"
 WORK_FILE = "import.duckdb"
+IMAGES = "images"
+"""Name of the link to the folder of the images, as a data set names pictures by paths below its own folder."""
 POSSIBLE_YEARS = (1990, 2015)
 """First and last year of these collections' pictures; other dates are from cameras whose clock was not set."""
 
@@ -223,9 +225,9 @@ def _check(database: duckdb.DuckDBPyConnection, settings: ImportSettings, quiet:
 
 
 def _write_manifest(database: duckdb.DuckDBPyConnection, folder: Path, settings: ImportSettings) -> None:
-    # Relative, so that data set and images can be moved together; absolute paths are kept.
-    below = f"{relpath(settings.images, settings.out)}/" if settings.images else ""
-    database.execute("SET VARIABLE below = ?", [below])
+    if settings.images:  # relative, so that data set and images can be moved together
+        (folder / IMAGES).symlink_to(relpath(settings.images, settings.out))
+    database.execute("SET VARIABLE below = ?", [f"{IMAGES}/" if settings.images else ""])
     urls, dates, places, labels = _row(
         database, "SELECT count(url), count(taken), count(longitude), count(labels) FROM stage"
     )
@@ -234,7 +236,7 @@ def _write_manifest(database: duckdb.DuckDBPyConnection, folder: Path, settings:
     database.execute(f"""
         COPY (
             SELECT
-                if(starts_with(image, '/'), image, getvariable('below') || image) AS image,
+                getvariable('below') || image AS image,
                 "user", CAST(tags AS VARCHAR[]) AS tags, split{more}
             FROM ({_KEPT})
         ) TO '{_quoted(folder / MANIFEST_FILE)}' (FORMAT parquet, COMPRESSION zstd)

@@ -29,8 +29,8 @@ def unusable_images(
     with _pool(decode) as pool, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PIL's warnings about odd files; images that are too large are refused below
         while some := rows.fetchmany(IMAGES_AT_ONCE):
-            paths = [folder / row[1] for row in some]
-            problems = pool.map(partial(unusable, decode=decode), paths, chunksize=64)
+            names = [row[1] for row in some]
+            problems = pool.map(partial(unusable, folder, decode=decode), names, chunksize=64)
             found = [(row, problem) for (row, _), problem in zip(some, problems, strict=True) if problem]
             progress.update(len(some))
             yield [row for row, _ in found], [problem for _, problem in found]
@@ -42,8 +42,11 @@ def _pool(decode: bool) -> Executor:
     return ThreadPoolExecutor(THREADS)
 
 
-def unusable(path: Path, *, decode: bool = False) -> str | None:
-    """Return what is wrong with a file (a name in Report); None for one that can be used."""
+def unusable(folder: Path, name: str, *, decode: bool = False) -> str | None:
+    """Return what is wrong with a file below the folder (a name in Report); None for one that can be used."""
+    path = folder / name
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        return "missing_image"  # no data set names pictures outside its folder
     try:
         if decode and path.exists():
             load_crop(path)
