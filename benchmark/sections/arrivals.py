@@ -131,7 +131,7 @@ def render_arrivals(section: Mapping[str, Any]) -> list[str]:
             ],
         ),
         "",
-        f"`{QUEUE_TIMEOUT}` is the former configuration. A queue policy turns off Triton's prefetching, and then the "
+        f"`{QUEUE_TIMEOUT}` is the former configuration. Its queue policy turns off Triton's prefetching: then the "
         "batcher notices an idle instance only at the next arrival, or after 500 ms.",
         "",
     ]

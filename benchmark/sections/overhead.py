@@ -79,9 +79,9 @@ def render_overhead(section: Mapping[str, Any]) -> list[str]:
     clients, server = (median(turns[ENSEMBLE][key]) for key in ("clients_cores", "server_cores"))
     return [
         f"Why raw ONNX Runtime is faster than the ensemble under {of['clients']} clients, in {of['rounds']} rounds of "
-        f"{of['window_s']:g} s. Beside the visual encoder, the clients use {number(clients)} cores and the rest of the "
-        f"server {number(server)}. So raw ONNX Runtime also runs beside a process that uses "
-        f"{number(section['busy_cores'])} cores and does nothing for it.",
+        f"{of['window_s']:g} s. The clients use {number(clients)} cores, and the server {number(server)} outside the "
+        f"visual encoder. In a trial before, the sum was {number(section['busy_cores'])}. So raw ONNX Runtime also "
+        "runs beside a process that uses as much.",
         "",
         *table(
             ["", "requests per second", f"of `{RAW}`"],
@@ -89,6 +89,6 @@ def render_overhead(section: Mapping[str, Any]) -> list[str]:
         ),
         "",
         f"The ensemble reaches {cell(ratios(rates[BESIDE], rates[ENSEMBLE]))} of the last row. The loss is larger than "
-        "the share of the cores that is used: both threads of the encoder wait for the one that was interrupted.",
+        "the process's share of the cores, because both threads of the encoder wait for the one that was interrupted.",
         "",
     ]

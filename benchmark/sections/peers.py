@@ -126,11 +126,11 @@ def render_peers(section: Mapping[str, Any]) -> list[str]:
             [_line(section, name, *ends) for name in load],
         ),
         "",
-        f"`{RAW}` has neither server nor queue: it computes the number of pictures at once that is fastest, and its "
-        "latency is that of one call. `three calls` uses the ensemble's server, but its client calls the three models "
-        "in turn. LitServe and BentoML run the same ONNX files, FastAPI runs PyTorch with the same weights "
+        f"`{RAW}` has neither server nor queue: it computes batches of the fastest size, and its latency is that of "
+        "one batch. `three calls` uses the ensemble's server, but its client calls the three models in turn. "
+        "LitServe and BentoML run the same ONNX files, FastAPI runs PyTorch with the same weights "
         f"({_versions(section['versions'])}). Only the ensemble has a cache: it answers {repeated} repeat pictures per "
-        "second. `benchmarks.json` has the tunings.",
+        "second.",
         "",
     ]
 

@@ -79,7 +79,7 @@ def render_precision(section: Mapping[str, Any]) -> list[str]:
     return [
         *table(["", "fp32", "int8", "int8 / fp32"], lines),
         "",
-        f"int8 keeps {layer_list(section['kept_in_float'])} in float. The speed of fp16 (files of {mb['fp16']:.1f} MB) "
-        "was not measured, because a CPU computes it in fp32.",
+        f"fp32 is the default. int8 keeps {layer_list(section['kept_in_float'])} in float. The speed of fp16 (files "
+        f"of {mb['fp16']:.1f} MB) was not measured, because a CPU computes it in fp32.",
         "",
     ]

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from altreco_client import contract
 
-from benchmark.sections.rows import layer_list
 from benchmark.settings import Settings
 from export.calibration import calibration_pictures
 from export.golden import Recommender
@@ -127,7 +126,7 @@ def render_quality(section: Mapping[str, Any]) -> list[str]:
         "",
         *table([*heads, "largest difference of a probability"], lines),
         "",
-        f"int8 keeps {layer_list(section['kept_in_float'])} in float. A CPU computes fp16 models in fp32, and rounds "
-        "to fp16 only between layers: a GPU's answers may differ a little more.",
+        "A CPU computes fp16 models in fp32, and rounds to fp16 only between layers: a GPU's answers may differ a "
+        "little more.",
         "",
     ]

@@ -56,7 +56,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         type=int,
         default=DEFAULTS.repeats,
         metavar="N",
-        help="runs per rate at the border, odd (%(default)s)",
+        help="most runs per rate at the border, odd: the majority decides (%(default)s)",
     )
     option(
         "--step-seconds", type=float, default=15, metavar="S", help="shortest run; a p99 may need longer (%(default)g)"
