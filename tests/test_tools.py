@@ -42,6 +42,7 @@ def test_where_nothing_can_be_installed_each_missing_program_is_named(tmp_path: 
     done = install(tmp_path)
     assert done.returncode == 1
     assert done.stderr.splitlines()[1:] == [
+        "  strace: apt-get install strace",
         "  prometheus: apt-get install prometheus",
         "  promtool: apt-get install prometheus",
         "  openssl: apt-get install openssl",
