@@ -1,5 +1,6 @@
 """Python environments of the peers, whose dependencies are kept out of ours."""
 
+import fcntl
 import subprocess
 import venv
 from pathlib import Path
@@ -14,19 +15,24 @@ SHOWN = ("litserve", "bentoml", "onnxruntime", "uvloop", "httptools")
 
 def peer_python(name: str, environments: Path, *, sources: Path = SOURCES) -> Path:
     """Return the Python of the peer's environment, made if it is missing or its requirements have changed."""
-    requirements = sources / name / "requirements.txt"
+    environments.mkdir(parents=True, exist_ok=True)
+    with (environments / f".{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another benchmark may be making it
+        return _made(sources / name / "requirements.txt", (environments / name).resolve())
+
+
+def _made(requirements: Path, home: Path) -> Path:
     wanted = requirements.read_text(encoding="utf-8")
-    home = (environments / name).resolve()
     python, made = home / "bin" / "python", home / MADE
     if made.exists() and made.read_text(encoding="utf-8") == wanted:
         return python
-    print(f"   installing {name} into {home}", flush=True)
+    print(f"   installing {home.name} into {home}", flush=True)
     venv.create(home, clear=True, with_pip=True)
     command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", str(requirements)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise PeerError(
-            f"{name} cannot be installed into {home}; pip says:\n{done.stderr[-1000:]}\n"
+            f"{home.name} cannot be installed into {home}; pip says:\n{done.stderr[-1000:]}\n"
             f"It needs a package index; the packages are in {requirements}"
         )
     write_text(made, wanted)
