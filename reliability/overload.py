@@ -18,7 +18,7 @@ from loadtest.run.one import Target, run_load
 from loadtest.run.sampler import sampling
 from measure.callers import percentile
 from measure.markdown import mib, ms, number, seconds
-from measure.server import Footprint, footprint
+from measure.server import Footprint, footprint, metrics
 from measure.waiting import wait_until
 from reliability.outcome import Check, Outcome
 from reliability.questions import QUESTIONS, SLACK_S, WARM_UP_S, Rights, keep_asking, kept, passing, questions, wrong
@@ -57,6 +57,7 @@ class Overload:
     after: Rights
     before: Footprint
     left: Footprint
+    emptied_s: float
 
 
 def full_queue(
@@ -131,11 +132,12 @@ def overload(
             recommender.recommend(asked[0].image, asked[0].history, deadline_s=WARM_UP_S)
             with keep_asking(recommender, asked, callers=CALM_CALLERS, every_s=CANARY_EVERY_S) as canaries:
                 run = _load(server, profile, Path(name, "overload"), deadline_s=deadline_s, clients=clients)
+                emptied_s = wait_until(lambda: not _pending(server), "an empty queue after the load")
                 wait_until(lambda: not canaries.failed or canaries.ended[-1].error is None, "an answer after the load")
             with keep_asking(recommender, asked, callers=CALM_CALLERS) as calls:
                 after = passing(calls, window_s)
         left = footprint(server.pid)
-    measured = Overload(capacity, deadline_s, run, canaries, after, before, left)
+    measured = Overload(capacity, deadline_s, run, canaries, after, before, left, emptied_s)
     return Outcome(
         title=f"{title}, {times:g} times the capacity",
         did=f"Open load at {times:g} times the rate at which the server answered {users} users in a closed loop, for "
@@ -175,7 +177,7 @@ def _figures(of: Overload) -> dict[str, str]:
         "latency of the answered, p50 and p99": _p50_p99(answered.latency_ms()),
         "pictures computed too late": f"{max(0, rows - len(answered) - len(of.canaries.answered)):,} of {rows:,}",
         "largest number of waiting requests": f"{_most_waiting(samples):,}",
-        "time until the queue was empty, after the last request was sent": _emptied(of.run),
+        "time until the queue was empty, after the last request had ended": f"{seconds(of.emptied_s)} at most",
         "memory before, largest, after": ", ".join(map(mib, memory)),
         "connections and open files before, after": f"{of.before.connections} and {of.before.files}, "
         f"{of.left.connections} and {of.left.files}",
@@ -240,11 +242,8 @@ def _most_waiting(samples: Sequence[Mapping[str, Any]]) -> int:
     return max(map(_waiting, samples))
 
 
-def _emptied(run: Run) -> str:
-    """Find when the queue was empty, from samples taken once a second."""
-    last_s = float(run.records.started_s.max())
-    empty_s = [sample["t_s"] for sample in run.samples if sample["t_s"] > last_s and not _waiting(sample)]
-    return f"{seconds(min(empty_s) - last_s)} at most" if empty_s else "not before the load test ended"
+def _pending(server: Server) -> int:
+    return int(metrics([server.metrics_url])["pending"].get(SLOWEST_STEP, 0))
 
 
 def _p50_p99(values_ms: Any) -> str:

@@ -32,7 +32,8 @@ def test_an_overload_is_turned_away_and_over_when_it_ends(slow: SlowModel) -> No
     )
     assert outcome.missed == []
     assert "Overloaded" in outcome.figures["failed"]
-    assert outcome.figures["time until the queue was empty, after the last request was sent"].endswith("at most")
+    emptied = outcome.figures["time until the queue was empty, after the last request had ended"]
+    assert float(emptied.removesuffix(" s at most")) < 3
 
 
 def test_what_it_can_do_is_no_overload(slow: SlowModel) -> None:
