@@ -13,6 +13,7 @@ from pathlib import Path
 
 from altreco_client import InvalidRequest
 from altreco_client.cli.pipe import quiet_pipe
+from altreco_client.text import printable
 
 from deploy.access import access_of, add_access_options
 from export.catalogue import diff_releases, list_releases, prune, rollback, show_release
@@ -20,7 +21,6 @@ from export.config import released_version
 from export.errors import ExportError
 from export.manifest import PRECISIONS, to_json
 from export.repository import find_manifest, find_version
-from export.untrusted import printable
 from training.errors import TrainingError
 from training.presets import SIZES
 

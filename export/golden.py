@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 from altreco_client import contract
+from altreco_client.text import printable
 from numpy.typing import NDArray
 
 from export.errors import GoldenSetError
-from export.untrusted import printable
 
 GOLDEN_FILE = "golden.npz"
 BATCH_SIZES = (1, 3, 8)

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from altreco_client import contract
+from altreco_client.text import printable
 
 from export.errors import ExportError, ReleaseError
 from export.gate import Gate
 from export.golden import GOLDEN_FILE
-from export.untrusted import printable, read_file
+from export.untrusted import read_file
 
 Precision = Literal["fp32", "fp16", "int8"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)

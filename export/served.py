@@ -6,13 +6,13 @@ from contextlib import contextmanager
 import numpy as np
 import tritonclient.grpc as triton
 from altreco_client import contract
+from altreco_client.text import printable
 from numpy.typing import NDArray
 from tritonclient.utils import InferenceServerException
 
 from deploy.access import PLAIN, Access, advice
 from export.errors import ServerFailure
 from export.golden import Recommender
-from export.untrusted import printable
 
 DEADLINE_S = 60.0
 """Deadline of one call. Long enough for a release's first answers on a CPU that is busy with the old release."""

@@ -7,12 +7,13 @@ checks it as well, and so does `probe.sh signed` in the container.
 from pathlib import Path
 
 from altreco_client import contract
+from altreco_client.text import printable
 
 from deploy.access import check_secret_file
 from export.errors import ExportError, SignatureError
 from export.repository import LOCK_FILE
 from export.tree import SIGNATURE_FILE, check_tree
-from export.untrusted import printable, read_file
+from export.untrusted import read_file
 
 NOT_SIGNED = (SIGNATURE_FILE, f"{contract.TAG_RECOMMENDER.name}/{LOCK_FILE}")
 MOST_BYTES = 4 * 2**20

@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from altreco_client import contract
+from altreco_client.text import printable
 from google.protobuf.message import Message
 from tritonclient.grpc import model_config_pb2 as pb
 
 from export.errors import ConfigError, ReleaseError
 from export.golden import GOLDEN_FILE
 from export.manifest import MANIFEST_FILE, MODEL_FILE
-from export.untrusted import printable
 
 SIGNATURE_FILE = "release.sig"
 PROBE_FOLDER = "probe"

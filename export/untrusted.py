@@ -1,4 +1,4 @@
-"""Files and words that may come from an attacker: whoever may write to the volume or bucket of a release."""
+"""Files that may come from an attacker: whoever may write to the volume or bucket of a release."""
 
 import os
 import stat
@@ -16,8 +16,3 @@ def read_file(path: Path, most: int) -> bytes:
         if not stat.S_ISREG(status.st_mode) or status.st_size > most:
             raise ReleaseError(f"{path}: expected a file of at most {most:,} bytes, found another kind or a larger one")
         return file.read(most)
-
-
-def printable(text: str) -> str:
-    """The text with line ends, terminal escapes and other unprintable characters as in a Python literal."""
-    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 from altreco_client import contract
+from altreco_client.text import printable
 from numpy.typing import NDArray
 
 from export.errors import ReleaseError
 from export.golden import Recommender
-from export.untrusted import printable
 
 
 def onnx_recommender(files: Mapping[str, Path]) -> Recommender:

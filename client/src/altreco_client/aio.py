@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Coroutine, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -174,6 +173,6 @@ class AsyncTagRecommender:
 
 
 def _is_cancelled() -> bool:
-    """Whether somebody cancelled the current task; Python 3.10 cannot tell."""
+    """Tell whether somebody cancelled the current task."""
     task = asyncio.current_task()
-    return sys.version_info >= (3, 11) and task is not None and task.cancelling() > 0
+    return task is not None and task.cancelling() > 0
