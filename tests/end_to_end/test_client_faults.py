@@ -147,7 +147,8 @@ def test_a_stopped_replica_is_given_up(lasting: tuple[Server, Server], kind: str
         with stopped(lasting[0]):
             wait_until(lambda: len(load.failed) > 0)
             wait_until(lambda: is_calm(load))
-    assert set(load.errors()) <= {"Unavailable", "DeadlineExceeded"}, messages(load)
+    # Late requests shrink the limit of those in flight, so a call may be refused until the replica is given up.
+    assert set(load.errors()) <= {"Unavailable", "DeadlineExceeded", "Overloaded"}, messages(load)
     assert load.slowest_s < deadline_s + SLACK_S
 
 
