@@ -10,7 +10,7 @@ from export.tree import check_tree
 from export.untrusted import read_file
 
 MOST_TAG_BYTES = 4_001
-"""Of a tag's 1,000 characters, and its line end."""
+"""Most bytes of a line of the vocabulary: 1,000 characters of UTF-8 and a line end."""
 
 
 def check_release(repository: Path, manifest: ReleaseManifest) -> None:

@@ -34,10 +34,8 @@ EVERY_S = 0.25
 CANARY_EVERY_S = 0.5
 LEAST_OFFERED = 0.8
 """Least share of the requested load: a generator on the same cores may be late, and arrivals are random."""
-LEAST_ANSWERED = 0.8
-"""Least share of the capacity if the generator and refused requests use the same cores."""
-LEAST_ANSWERED_APART = 0.9
-"""Least share of the capacity if they do not."""
+LEAST_ANSWERED = 0.9
+"""Least share of the capacity, also if the generator and refused requests use the same cores."""
 REFUSALS = {"Overloaded", "DeadlineExceeded"}
 """Errors that mean overload."""
 GENERATORS_OWN = ("NotSent", "NotEnded")
@@ -157,7 +155,7 @@ def overload_apart(folder: Path, *, clients: int, batch_s: float = 0.1) -> Outco
     model = slow_repository(prepared(folder).repository, folder / "slow")
     model.take(batch_s)
     title = f"Overload, from {_processes(clients)} sharing no core with the server"
-    return overload(model.repository, clients=clients, title=title, least_answered=LEAST_ANSWERED_APART)
+    return overload(model.repository, clients=clients, title=title)
 
 
 def _processes(count: int) -> str:

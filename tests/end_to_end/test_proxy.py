@@ -21,7 +21,7 @@ from tests.tools import require
 CONFIG = Path(__file__).parents[2] / "deploy" / "proxy" / "nginx.conf"
 RESET, GOAWAY = 3, 7
 BOMB_BYTES = 48 * 2**20
-"""Of zeros, which fit into HTTP/2's initial window of 64 KiB when they are compressed."""
+"""Zeros, which fit into HTTP/2's initial window of 64 KiB when they are compressed."""
 
 
 @contextmanager

@@ -138,12 +138,12 @@ def test_release_killed_while_it_is_made(released: Path, other: Path, tmp_path: 
     """A sample: all of it happens in a folder that nobody looks into."""
     command = ("release", str(other), "--repository", "REPOSITORY")
     states = 0
-    for state in every_state(released, tmp_path, COMMAND, *command, first=1, step=17):
+    for state in every_state(released, tmp_path, COMMAND, *command, first=1, step=11):
         states += 1
         assert assert_whole(state) in (1, 2)
         if released_version(state) == 1:
             assert names(state) == names(released)
-    assert states >= 3
+    assert states >= 4
 
 
 @pytest.mark.slow

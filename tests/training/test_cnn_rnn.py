@@ -24,7 +24,7 @@ def normal(pictures: int) -> Tensor:
 
 @torch.no_grad()
 def log_probabilities(network: CnnRnn, features: Tensor, paths: Tensor) -> Tensor:
-    """Of paths int64 [paths, steps] for one picture, teacher-forced, [paths]."""
+    """Compute the log-probabilities [paths] of paths int64 [paths, steps] for one picture, teacher-forced."""
     given = torch.cat([torch.full_like(paths[:, :1], network.start), paths[:, :-1]], dim=1)
     logs, _ = network(features.expand(len(paths), -1), given)
     return logs.gather(2, paths[:, :, None])[:, :, 0].sum(1)

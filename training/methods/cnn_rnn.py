@@ -36,7 +36,7 @@ CHUNK_NUMBERS = 2**24
 """Numbers held at once in the search, 64 MiB as float32."""
 
 State = tuple[Tensor, Tensor]
-"""Of the LSTM, [1, paths, STATE] each."""
+"""Hidden state and cell of the LSTM, [1, paths, STATE] each."""
 
 
 class CnnRnn(nn.Module):

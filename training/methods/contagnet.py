@@ -26,10 +26,10 @@ from training.model.classifier import HIDDEN
 
 Encoding = Literal["raw", "cyclic"]
 NUMBERS = {"raw": 6, "cyclic": 9}
-"""Of each encoding, without the flag."""
+"""Numbers in each encoding, without the flag."""
 WIDTH = 128
 VISUAL_WEIGHT = 0.5
-"""Of the loss of the answer without context."""
+"""Weight of the loss of the answer without context."""
 
 
 def raw(minute: NDArray[np.int32], place: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -75,7 +75,7 @@ class Contexts:
     values: Tensor
 
     def __getitem__(self, rows: NDArray[np.int64]) -> Tensor:
-        """Of these rows."""
+        """Return the values of these rows."""
         return self.values[torch.from_numpy(rows)]
 
     def permuted(self, rows: NDArray[np.int64], seed: int = 0) -> "Contexts":

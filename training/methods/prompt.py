@@ -20,7 +20,7 @@ SEEDS, NEIGHBOURS, CANDIDATES = 5, 50, 50
 MIN_PICTURES = 3
 """A tag of fewer of the group's pictures says nothing about other tags."""
 RESTARTS, ITERATIONS, MAX_USERS = 10, 50, 50_000
-"""Of the grouping, which looks at so many users at most."""
+"""Starts and iterations of the grouping, and the most users that it looks at."""
 GROUPS, KEEP = (2, 4, 8, 16, 32), (0.5, 0.0, 0.3, 0.7, 0.85)
 """What to choose from on validation pictures."""
 

@@ -43,7 +43,7 @@ PAGE = Path(__file__).parent / "page"
 USERS = ("Ana", "Ben", "Chloe")
 MAX_UPLOAD_BYTES = 16 * 1024**2
 MAX_PIXELS = 32_000_000
-"""Of an upload: decoding one takes at most 256 MB."""
+"""Most pixels of an upload; decoding one takes at most 256 MB."""
 DECODED_AT_ONCE = 2
 MAX_PICTURES = 48
 """Most pictures held between upload and save, 150 KB each; the least recently used one is dropped first."""

@@ -33,7 +33,7 @@ POSSIBLE_YEARS = (1990, 2015)
 
 @dataclass(frozen=True, kw_only=True)
 class ImportSettings:
-    """`out`: the folder to create. `images`: the folder of the images, if they are to be checked; `decode`: all pixels.
+    """`out`: the folder to create. `images`: the folder of the images, if they are to be checked.
 
     `decode`: check all pixels of the images, not only the header. `max_bad_share`: share of lines that may be broken,
     lack their image, or have an unusable one; more is a DataError. `min_tags_train` and `min_tags_test`: pictures with
@@ -58,8 +58,6 @@ class ImportSettings:
             raise DataError("images can be decoded only where they are: give their folder with --images")
         if not 0 <= self.max_bad_share <= 1:
             raise DataError(f"max bad share {self.max_bad_share}: expected 0 to 1")
-        if self.decode and not self.images:
-            raise DataError("decode needs the folder of the images: expected --images beside it")
         if self.images and not self.images.is_dir():
             raise DataError(f"no folder of images at {self.images}")
 
