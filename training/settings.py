@@ -43,14 +43,19 @@ def resnet(
     hidden_sizes: tuple[int, ...] = (256, 512, 1024, 2048),
     depths: tuple[int, ...] = (3, 4, 6, 2),
     layer_type: Literal["basic", "bottleneck"] = "bottleneck",
+    **changes: object,
 ) -> BackboneSettings:
-    """A ResNet; the default is ResNet-50 up to activation_46, without its last bottleneck (paper, section IV)."""
+    """A ResNet; the default is ResNet-50 up to activation_46, without its last bottleneck (paper, section IV).
+
+    `changes`: more fields of the transformers library's ResNetConfig.
+    """
     config = {
         "model_type": "resnet",
         "embedding_size": embedding_size,
         "hidden_sizes": list(hidden_sizes),
         "depths": list(depths),
         "layer_type": layer_type,
+        **changes,
     }
     return BackboneSettings(config=config)
 
