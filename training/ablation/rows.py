@@ -99,7 +99,7 @@ TABLES: dict[str, tuple[Row, ...]] = {
     ),
     "A1 on other backbones": (
         A1,
-        Row("A1, ResNet of half the width", f"A1@{NARROW}"),
+        Row("A1, ResNet with stages of half the width", f"A1@{NARROW}"),
         Row("A1, ConvNeXt", f"A1@{CONVNEXT}"),
     ),
     "Comparison methods (Tables IV to VI)": (
