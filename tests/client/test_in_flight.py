@@ -109,6 +109,28 @@ def test_one_who_gives_up_leaves_the_queue() -> None:
     assert not first.done()
 
 
+def test_the_wait_is_that_of_all_who_wait() -> None:
+    limit = InFlight(2)
+    assert fill(limit) == 2
+    waiters = [limit.enter() for _ in range(3)]
+    assert limit.wait_s() == 0  # nothing was answered yet
+    free(limit, 1, took_s=0.4)  # two at a time, so one every 0.2 s
+    assert limit.wait_s() == pytest.approx(2 * 0.2, rel=0.05)
+    for waiter in waiters[1:]:
+        assert waiter is not None
+        limit.give_up(waiter)
+    assert limit.wait_s() == 0
+
+
+def test_an_answer_below_the_limit_does_not_tell_how_long_others_wait() -> None:
+    limit = InFlight(2)
+    assert limit.enter() is None
+    free(limit, 1, took_s=10.0)
+    assert fill(limit) == 2
+    assert limit.enter() is not None
+    assert limit.wait_s() == 0
+
+
 def test_a_fixed_limit_stays_and_none_is_no_limit() -> None:
     fixed, unlimited = InFlight(2), InFlight(None)
     free(fixed, fill(fixed), took_s=4.0)

@@ -141,6 +141,32 @@ def test_a_burst_over_the_limit_waits_for_its_turn(slow: SlowModel, server: Serv
 
 
 @both
+def test_a_call_that_would_wait_for_too_long_is_refused_at_once_with_its_picture_unread(
+    slow: SlowModel, server: Server, kind: str
+) -> None:
+    """With a limit of 1 and answers after 0.2 s, three that wait are more than a quarter of a deadline of 2 s."""
+    reports: list[CallReport] = []
+    with (
+        asking(kind, server.grpc_url, channel=Channel(max_in_flight=1), on_call=reports.append) as ask,
+        ThreadPoolExecutor(4) as pool,
+    ):
+        slow.take(0.2)
+        ask(picture(), HISTORY, deadline_s=WAIT_S)
+        waiting = [pool.submit(ask, picture(i), HISTORY, deadline_s=WAIT_S) for i in range(4)]
+
+        def refused() -> list[CallReport]:
+            with pytest.raises((InvalidImage, Overloaded)):
+                ask(b"not a picture", HISTORY, deadline_s=2.0)
+            return [report for report in reports if isinstance(report.error, Overloaded)]
+
+        wait_until(lambda: bool(refused()), "a refusal", seconds=5)
+        assert all(call.result().tags for call in waiting)
+    report = next(report for report in reports if isinstance(report.error, Overloaded))
+    assert "those that wait for one of them take another 0." in str(report.error)
+    assert (report.waited_s, report.in_flight_limit) == (0, 1)
+
+
+@both
 def test_a_request_that_the_servers_queue_drops_is_late_and_not_asked_again(
     impatient: tuple[SlowModel, Server], kind: str
 ) -> None:

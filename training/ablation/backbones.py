@@ -26,7 +26,13 @@ def other(name: str, resnet: BackboneSettings) -> BackboneSettings:
         config = {**resnet.config, "hidden_sizes": halves}
     else:  # the 3x3 convolution of a bottleneck is narrower than its output
         hidden = halves if resnet.config["layer_type"] == "bottleneck" else widths
-        config = {"model_type": "convnext", "hidden_sizes": hidden, "depths": resnet.config["depths"]}
+        patch = 8 if resnet.config.get("downsample_in_first_stage") else 4
+        config = {
+            "model_type": "convnext",
+            "hidden_sizes": hidden,
+            "depths": resnet.config["depths"],
+            "patch_size": patch,
+        }
     return BackboneSettings(config=config)
 
 

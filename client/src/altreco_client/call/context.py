@@ -124,6 +124,16 @@ def infer(
     )
 
 
+def check_room(context: Context) -> None:
+    """Raise Overloaded if so many wait for a slot that this call would not get one in time.
+
+    It comes before the pictures are prepared, so that a refused call costs next to nothing.
+    """
+    wait_s = context.client.in_flight.wait_s()
+    if wait_s > _longest_wait_s(context):
+        raise _overloaded(context, f"those that wait for one of them take another {wait_s:.2g} s")
+
+
 def _slot(context: Context) -> Flow[None]:
     """Take a slot, or wait for one; raises Overloaded."""
     limit, deadline = context.client.in_flight, context.deadline
@@ -131,19 +141,28 @@ def _slot(context: Context) -> Flow[None]:
         return
     started, given = time.monotonic(), False
     try:
-        given = yield Slot(waiter, min(WAIT_SHARE * deadline.seconds, deadline.left()))
+        given = yield Slot(waiter, min(_longest_wait_s(context), deadline.left()))
     finally:
         waited_s = time.monotonic() - started
         context.observation.waited_s += waited_s
         if not given:
             limit.give_up(waiter)
     if not given:
-        context.observation.in_flight_limit = limit.limit
-        raise Overloaded(
-            f"{context.settings.url} has too much to do: this client has {limit.limit} requests in flight there, its "
-            f"limit, and none of them made room within {waited_s:.2g} s; ask again later, or add replicas "
-            f"[request id: {context.request.id}]"
-        )
+        raise _overloaded(context, f"none of them made room within {waited_s:.2g} s")
+
+
+def _longest_wait_s(context: Context) -> float:
+    """Longest wait for a slot, in seconds."""
+    return WAIT_SHARE * context.deadline.seconds
+
+
+def _overloaded(context: Context, why: str) -> Overloaded:
+    limit = context.client.in_flight.limit
+    context.observation.in_flight_limit = limit
+    return Overloaded(
+        f"{context.settings.url} has too much to do: this client has {limit} requests in flight there, its limit, and "
+        f"{why}; ask again later, or add replicas [request id: {context.request.id}]"
+    )
 
 
 def _leave(context: Context, sent: float, *, answered: bool) -> None:

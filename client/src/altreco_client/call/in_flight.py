@@ -3,7 +3,8 @@
 Triton computes every request that it accepts, even if its caller has given up. A client that sends everything at once
 to an overloaded server therefore gets few answers in time. The limit adapts like TCP's congestion window (AIMD, RFC
 5681): it grows by one a round trip while it is used, and shrinks when a request takes too much of its deadline.
-A request over the limit waits for a slot, so a burst after an idle time is not refused.
+A request over the limit waits for a slot, so a burst after an idle time is not refused. A call is refused at once if
+those that wait before it take too long.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ WAIT_SHARE = 0.25
 SHRINK = 0.8
 """Factor of the limit after a late request, at most once a round trip."""
 
+SMOOTHING = 0.1
+"""Weight of the latest answer in the mean time between two slots."""
+
 
 class InFlight:
     """The requests in flight of one client, and those that wait for a slot, first come, first served. Thread-safe."""
@@ -37,6 +41,7 @@ class InFlight:
         self._limit = float("inf") if setting is None else float(START if setting == "adaptive" else setting)
         self._used = 0
         self._waiting: deque[Future[None]] = deque()
+        self._between_slots_s: float | None = None
         self._shrunk_at = 0.0
         self._lock = threading.Lock()
 
@@ -44,6 +49,10 @@ class InFlight:
     def limit(self) -> int | None:
         """Most requests in flight now; None: no limit."""
         return None if self._limit == float("inf") else int(self._limit)
+
+    def wait_s(self) -> float:
+        """How long those that wait now will take to get their slots, in seconds; 0 if that is not known."""
+        return len(self._waiting) * (self._between_slots_s or 0.0)
 
     def enter(self) -> Future[None] | None:
         """Take a slot and return None, or return a future that is done when a slot was given to it."""
@@ -72,6 +81,8 @@ class InFlight:
         """
         now = time.monotonic()
         with self._lock:
+            if answered and self._used >= self._room():
+                self._measure((now - started) / self._used)
             if self._adaptive:
                 self._adapt(started, now, answered=answered, late=now - started > LATE_SHARE * deadline_s)
             self._used -= 1
@@ -85,6 +96,12 @@ class InFlight:
         elif started >= self._shrunk_at:  # what was sent before the limit shrank says nothing about the smaller one
             self._limit = max(1.0, self._limit * SHRINK)
             self._shrunk_at = now
+
+    def _measure(self, between_slots_s: float) -> None:
+        """Learn from an answer at the full limit: the requests in flight take this long each (Little's law)."""
+        if self._between_slots_s is None:
+            self._between_slots_s = between_slots_s
+        self._between_slots_s += SMOOTHING * (between_slots_s - self._between_slots_s)
 
     def _room(self) -> float:
         return self._limit if self._limit == float("inf") else int(self._limit)
