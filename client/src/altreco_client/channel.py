@@ -71,9 +71,8 @@ class Channel:
       gRPC does by itself, even to loopback and in-cluster addresses (default: connect directly).
     - `max_in_flight`: most requests of this client that the server has at once. "adaptive" finds it: it starts at 16,
       grows while it is used, and shrinks when requests take more than half of their deadline. A request over the limit
-      waits for up to a quarter of its deadline, and then raises Overloaded; at once if those that wait before it take
-      longer. A whole number is a fixed limit. None is no limit: an overloaded server then computes answers for callers
-      that have given up.
+      waits for up to a quarter of its deadline, and then raises Overloaded. A whole number is a fixed limit. None is no
+      limit: an overloaded server then computes answers for callers that have given up.
     """
 
     tls: TLS | None = None

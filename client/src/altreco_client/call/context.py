@@ -124,14 +124,19 @@ def infer(
     )
 
 
-def check_room(context: Context) -> None:
-    """Raise Overloaded if so many wait for a slot that this call would not get one in time.
+def wait_for_room(context: Context) -> Flow[None]:
+    """Wait for a quarter of the deadline if those that wait for a slot take longer; raises Overloaded if some remain.
 
-    It comes before the pictures are prepared, so that a refused call costs next to nothing.
+    It comes before the pictures are prepared, so that a call that will be refused costs next to nothing. It is not
+    refused at once, because callers that ask again without a pause would take the cores from those that are answered.
     """
-    wait_s = context.client.in_flight.wait_s()
-    if wait_s > _longest_wait_s(context):
-        raise _overloaded(context, f"those that wait for one of them take another {wait_s:.2g} s")
+    limit, longest_s = context.client.in_flight, _longest_wait_s(context)
+    if limit.wait_s() <= longest_s:
+        return
+    yield Pause(longest_s)
+    context.observation.waited_s += longest_s
+    if limit.wait_s():
+        raise _overloaded(context, f"those that wait for one of them did not get it within {longest_s:.2g} s")
 
 
 def _slot(context: Context) -> Flow[None]:

@@ -3,8 +3,7 @@
 Triton computes every request that it accepts, even if its caller has given up. A client that sends everything at once
 to an overloaded server therefore gets few answers in time. The limit adapts like TCP's congestion window (AIMD, RFC
 5681): it grows by one a round trip while it is used, and shrinks when a request takes too much of its deadline.
-A request over the limit waits for a slot, so a burst after an idle time is not refused. A call is refused at once if
-those that wait before it take too long.
+A request over the limit waits for a slot, so a burst after an idle time is not refused.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from ..history import most_frequent
 from ..images import ImageLike, PreparedImage, prepare
 from ..results import Recommendation, Tag
 from ..settings import Options, Request, checked_request
-from .context import ClientState, Context, check_room
+from .context import ClientState, Context, wait_for_room
 from .flow import Compute, Deadline, Flow
 from .observe import observed
 from .ranking import Histories, History, rank_pairs, rank_users
@@ -75,7 +75,7 @@ def _call(
         headers = {**client.headers, **request.headers, **observation.headers}
         context = Context(client, request, deadline, headers, observation)
         try:
-            check_room(context)
+            yield from wait_for_room(context)
             tensors = yield from _tensors(images, settings.max_pixels)
             answers = (yield from rank(context, tensors, histories)) if histories else []
         except (Unavailable, DeadlineExceeded, Overloaded, ServerFailed) as error:
