@@ -26,9 +26,14 @@ define python
 	"make PYTHON=/path/to/python3.13" >&2; exit 1; }
 endef
 
+# Three tests at a time on two cores, as most of them wait for a server; the files with long tests come first.
+TOGETHER := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+
 # Tests of a tier: those that may share the machine, then those with a clock, alone. Both parts run; either fails it.
+# What takes long to make and is the same for all is in ALTRECO_KEPT.
 define tier
-$(BIN)/python -m pytest -n 2 --dist loadfile -m "$(1) and not timing"; parallel=$$?; \
+[ "$$ALTRECO_KEPT" ] || { ALTRECO_KEPT=$$(mktemp -d) && trap 'rm -r "$$ALTRECO_KEPT"' EXIT; }; export ALTRECO_KEPT; \
+	$(TOGETHER) -m "$(1) and not timing"; parallel=$$?; \
 	$(BIN)/python -m pytest -m "$(1) and timing" && exit $$parallel
 endef
 
@@ -70,7 +75,7 @@ test-slow: .venv/.installed ## the tests that install, download or measure for l
 test-all: test test-slow ## every test
 
 test-end-to-end: .venv/.installed ## the end-to-end tests of the fast tier, without those that have a clock
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not timing" tests/end_to_end
+	$(TOGETHER) -m "not slow and not timing" tests/end_to_end
 
 test-client: .venv-client/.installed ## the client alone, on numpy 2, with none of this repository's other packages
 	.venv-client/bin/python -m pytest -n 2 -m "not timing" tests/client

@@ -1,6 +1,7 @@
 """Who may import whom. Imports inside functions and for the type checker count as well."""
 
 import ast
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -156,6 +157,18 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
     assert not found, "\n".join(
         f"{' imports '.join(circle)}: move what they share to a module that imports neither" for circle in found
     )
+
+
+def test_transformers_is_imported_where_a_network_is_made() -> None:
+    """It takes three seconds, which a command that prints its help, a plan or an error does not need."""
+    at_once = [
+        name
+        for name, path in modules(ROOT).items()
+        if not name.startswith("tests.")
+        for node in ast.parse(path.read_text()).body
+        if re.match(r"(from|import) transformers\b", ast.unparse(node))
+    ]
+    assert at_once == []
 
 
 def test_the_table_itself_has_no_circle() -> None:

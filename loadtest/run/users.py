@@ -203,10 +203,17 @@ class OpenUser(User):
             self._under_way.spawn(self.sender.send, self.environment, planned, intended_s)
 
     def on_stop(self) -> None:
-        """Wait for requests in flight until their deadline; those unsent or unfinished are recorded as errors."""
+        """Wait for requests in flight until their deadline; those unsent or unfinished are recorded as errors.
+
+        What has just become due is still sent: the run ended before the generator had its turn, which is no delay.
+        """
+        now_s = self.sender.now_s()
         while self._due():
             intended_s, planned = self._take()
-            self.sender.give_up(self.environment, planned, intended_s)
+            if now_s - SLACK_S < intended_s and not self._under_way.full():
+                self._under_way.spawn(self.sender.send, self.environment, planned, intended_s)
+            else:
+                self.sender.give_up(self.environment, planned, intended_s)
         self._under_way.join(timeout=self.sender.plan.workload.deadline_s + 1)
         self._under_way.kill(NotEnded("no answer before the run stopped waiting"), timeout=KILL_S)
 

@@ -104,9 +104,9 @@ def test_the_wheel_alone_recommends(
     if (python := find_python(version)) is None:
         pytest.skip(f"no Python {version} on the PATH or in pyenv")
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "PYENV"))}
-    run([python, "-m", "venv", str(tmp_path / "venv")], env=environment)
+    run([python, "-m", "venv", "--without-pip", str(tmp_path / "venv")], env=environment)
     binaries = tmp_path / "venv" / "bin"
-    pip = [str(binaries / "pip"), "--disable-pip-version-check"]
+    pip = [sys.executable, "-m", "pip", "--python", str(binaries / "python"), "--disable-pip-version-check"]
     run([*pip, "install", "--quiet", str(wheel), f"numpy=={numpy}.*"], env=environment)
     installed = {package["name"].lower() for package in json.loads(run([*pip, "list", "--format", "json"]))}
     assert {"altreco-client", "tritonclient", "numpy", "pillow", "grpcio"} <= installed

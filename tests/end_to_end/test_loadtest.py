@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import tritonclient.grpc as triton
 
@@ -151,11 +152,27 @@ def test_a_server_that_is_killed(served: Served, tmp_path: Path) -> None:
     assert "times Unavailable: " in output
 
 
+@contextmanager
+def frozen(run: psutil.Process) -> Iterator[None]:
+    """The processes that send."""
+    workers = [child for child in run.children(recursive=True) if "--worker" in child.cmdline()]
+    assert len(workers) == 2
+    for worker in workers:
+        worker.suspend()
+    try:
+        yield
+    finally:
+        for worker in workers:
+            worker.resume()
+
+
 @pytest.mark.timing
 def test_ctrl_c_keeps_what_was_recorded(served: Served, tmp_path: Path) -> None:
     with load(tmp_path, "--rate", RATE, "--duration", 600, "--workers", 2, "--url", served.server.grpc_url) as process:
         wait_until(lambda: answered(tmp_path) > 10)
-        os.kill(process.pid, signal.SIGINT)
+        with frozen(psutil.Process(process.pid)):  # so that the end finds requests that are due
+            os.kill(process.pid, signal.SIGINT)
+            time.sleep(4 / RATE)
         run, output = finished(process, tmp_path, 130)
     assert len(run.records) > 10
     assert (run.records.error == -1).all()

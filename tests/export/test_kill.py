@@ -19,21 +19,22 @@ from export.release import Options, release
 from export.repository import find_version, golden_file, versions
 from tests.servers import serving
 
-# Counts what changes files under the folder, and ends the process before the one of that number.
-KILL_BEFORE = """
-import os, signal, sys
+# Counts what changes files under the folder, and does something before each change that this is to happen to.
+BEFORE = """
+import os, shutil, signal, sys
 folder, number = os.path.realpath(sys.argv[1]), int(sys.argv[2])
 seen = 0
 def before(event, arguments):
     global seen
     changes = event in ("os.rename", "os.mkdir", "os.remove", "os.rmdir") or (
         event == "open" and (set("wax+") & set(arguments[1] or "") or (arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR)))
-    if changes and os.path.realpath(str(arguments[0])).startswith(folder):
-        if seen == number:
-            os.kill(os.getpid(), signal.SIGKILL)
+    if changes and os.path.realpath(str(arguments[0])).startswith(folder + os.sep):
+        ACTION
         seen += 1
 sys.addaudithook(before)
 """
+KILL = BEFORE.replace("ACTION", "if seen == number: os.kill(os.getpid(), signal.SIGKILL)")
+COPY = BEFORE.replace("ACTION", "if seen % number == 1: shutil.copytree(folder, f'{folder}-before-{seen}')")
 PUBLISH = """
 from pathlib import Path
 from export.repository import locked, publish
@@ -44,6 +45,7 @@ COMMAND = """
 from export.__main__ import main
 sys.exit(main(sys.argv[3:]))
 """
+STEP = 11
 
 
 @pytest.fixture
@@ -63,34 +65,41 @@ def stage_second(repository: Path, two: Path) -> None:
 
 def killed_before(number: int, repository: Path, code: str, *arguments: str) -> bool:
     """Run until that change; False when the command was done before."""
+    exit_code = run_with(KILL + code, repository, number, *arguments)
+    assert exit_code in (0, -signal.SIGKILL)
+    return exit_code != 0
+
+
+def run_with(code: str, repository: Path, number: int, *arguments: str) -> int:
+    """Run the code on the repository, which the arguments call REPOSITORY; returns the exit code."""
+    arguments = tuple(argument.replace("REPOSITORY", str(repository)) for argument in arguments)
     done = subprocess.run(
-        [sys.executable, "-c", KILL_BEFORE + code, str(repository), str(number), *arguments],
-        capture_output=True,
-        text=True,
+        [sys.executable, "-c", code, repository, str(number), *arguments],
+        stdout=subprocess.DEVNULL,
         check=False,
         env={**os.environ, "PYTHONPATH": ".", "PYTHONDONTWRITEBYTECODE": "1"},
     )
-    assert done.returncode in (0, -signal.SIGKILL), done.stderr
-    return done.returncode != 0
+    return done.returncode
 
 
-def every_state(
-    repository: Path, tmp_path: Path, code: str, *arguments: str, first: int = 0, step: int = 1
-) -> Iterator[Path]:
+def every_state(repository: Path, tmp_path: Path, code: str, *arguments: str) -> Iterator[Path]:
     """Copies of the repository, each after a kill one change later; the last is that of the command that ended."""
-    number, killed = first, True
+    number, killed = 0, True
     while killed:
         copy = shutil.copytree(repository, tmp_path / f"killed-{number}" / "model_repository")
-        killed = killed_before(number, copy, code, *(a.replace("REPOSITORY", str(copy)) for a in arguments))
+        killed = killed_before(number, copy, code, *arguments)
         yield copy
         shutil.rmtree(copy.parent)
-        number += step
+        number += 1
+
+
+def files(repository: Path) -> set[Path]:
+    return {path.relative_to(repository) for path in repository.rglob("*")}
 
 
 def names(repository: Path) -> frozenset[str]:
     """What Triton would see."""
-    paths = {path.relative_to(repository) for path in repository.rglob("*")}
-    return frozenset(str(path) for path in paths if not any(part.startswith(".") for part in path.parts))
+    return frozenset(str(path) for path in files(repository) if not any(part.startswith(".") for part in path.parts))
 
 
 def assert_whole(repository: Path) -> int:
@@ -135,15 +144,21 @@ def test_publish_killed_at_every_step(staged: Path, two: Path, tmp_path: Path, o
 
 @pytest.mark.slow
 def test_release_killed_while_it_is_made(released: Path, other: Path, tmp_path: Path) -> None:
-    """A sample: all of it happens in a folder that nobody looks into."""
+    """A sample: all of it happens in a folder that nobody looks into. A kill leaves what a copy has."""
     command = ("release", str(other), "--repository", "REPOSITORY")
-    states = 0
-    for state in every_state(released, tmp_path, COMMAND, *command, first=1, step=11):
-        states += 1
+    copied, killed = (shutil.copytree(released, tmp_path / name / "model_repository") for name in ("copied", "killed"))
+    assert run_with(COPY + COMMAND, copied, STEP, *command) == 0
+    states = {int(path.name.rpartition("-")[2]): path for path in copied.parent.glob("*-before-*")}
+    assert len(states) >= 4
+    number = sorted(states)[2]
+    assert killed_before(number, killed, COMMAND, *command)
+    assert files(killed) == files(states[number])
+    for state in (*states.values(), killed, copied):
         assert assert_whole(state) in (1, 2)
         if released_version(state) == 1:
             assert names(state) == names(released)
-    assert states >= 4
+    assert released_version(killed) == 1
+    assert released_version(copied) == 2
 
 
 @pytest.mark.slow

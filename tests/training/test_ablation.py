@@ -432,7 +432,7 @@ def test_runs_measure_what_the_report_asks_for(tmp_path: Path) -> None:
         device="cpu",
     )
     part = Part(MAIN, (study,), ("A1", "A1+path", METHODS))
-    carry_out([part], seeds=1, jobs=1)
+    carry_out([part], seeds=1, jobs=2)
     for run in part.runs:
         assert set(methods(run)) <= set(study.metrics(run, 0)) | {fused(WITHOUT), f"{NEW}{fused(WITHOUT)}"}
 

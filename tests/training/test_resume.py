@@ -1,19 +1,17 @@
-import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
 import torch
 
 from tests.tiny import tiny_settings
+from tests.training.runs import ended, start
 from training.checkpoint import load_checkpoint
 from training.data.synthetic import SyntheticSettings, generate
 from training.errors import CheckpointError
 from training.options import Options
-from training.settings import TrainSettings, to_json
 from training.train import train
 
 # Adam divides by gradients' sizes, so a last bit more or less in a sum, which differs from process to process, grows.
@@ -25,17 +23,7 @@ SETTINGS = replace(
     patience=5,
     validation_share=0.1,
 )
-SCRIPT = """
-import sys
-from pathlib import Path
-import torch
-from training.settings import from_json
-from training.options import Options
-from training.train import train
-torch.set_num_threads(1)
-train(from_json(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]),
-      options=Options(workers=0, save_every=1, quiet=True))
-"""
+OPTIONS = Options(workers=0, save_every=1, quiet=True)
 
 
 @pytest.fixture(scope="module")
@@ -44,17 +32,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return generate(tmp_path_factory.mktemp("data") / "set", settings, processes=1, quiet=True)
 
 
-def start(data: Path, out: Path, settings: TrainSettings = SETTINGS) -> subprocess.Popen:
-    command = [sys.executable, "-c", SCRIPT, to_json(settings), str(data), str(out)]
-    return subprocess.Popen(command, cwd=Path(__file__).parents[2])  # pytest shows its stderr where a test fails
-
-
-def wait_for_states(process: subprocess.Popen, state: Path, count: int) -> bool:
+def wait_for_states(process: BaseProcess, state: Path, count: int) -> bool:
     """Until so many different states were seen; False when the process ended first."""
     seen = set()
     deadline = time.monotonic() + 120
     while len(seen) < count:
-        if process.poll() is not None:
+        if not process.is_alive():
             return False
         assert time.monotonic() < deadline, "no progress"
         if state.exists():
@@ -66,19 +49,19 @@ def wait_for_states(process: subprocess.Popen, state: Path, count: int) -> bool:
 @pytest.mark.slow
 def test_killed_again_and_again_it_ends_as_an_unbroken_run(data: Path, tmp_path: Path) -> None:
     unbroken, killed = tmp_path / "unbroken.pt", tmp_path / "killed.pt"
-    assert start(data, unbroken).wait() == 0
+    assert ended(start(SETTINGS, data, unbroken, OPTIONS)) == 0
 
     state = killed.with_suffix(".state")
     kills = 0
     for states in (3, 9, 6):  # in the auto-encoder's phase, and twice in the network's
-        process = start(data, killed)
+        process = start(SETTINGS, data, killed, OPTIONS)
         if wait_for_states(process, state, states):
-            process.send_signal(signal.SIGKILL)
+            process.kill()
             kills += 1
-        process.wait()
+        process.join()
         assert not killed.exists()
     assert kills == 3
-    assert start(data, killed).wait() == 0
+    assert ended(start(SETTINGS, data, killed, OPTIONS)) == 0
 
     one, other = load_checkpoint(unbroken), load_checkpoint(killed)
     for name, weight in one.model.state_dict().items():
@@ -89,10 +72,10 @@ def test_killed_again_and_again_it_ends_as_an_unbroken_run(data: Path, tmp_path:
 @pytest.mark.slow
 def test_a_state_of_other_settings_is_refused_and_kept(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "tiny.pt"
-    process = start(data, out)
+    process = start(SETTINGS, data, out, OPTIONS)
     assert wait_for_states(process, out.with_suffix(".state"), 2)
     process.kill()
-    process.wait()
+    process.join()
     before = out.with_suffix(".state").read_bytes()
     with pytest.raises(CheckpointError, match=r"unfinished run of other settings \(seed 0, now 1\)"):
         train(replace(SETTINGS, seed=1), data, out, options=Options(workers=0, quiet=True))

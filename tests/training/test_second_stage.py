@@ -1,8 +1,7 @@
 import re
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
+from signal import SIGKILL
 
 import numpy as np
 import polars as pl
@@ -11,7 +10,9 @@ import torch
 from altreco_client import Vocabulary
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from measure.waiting import wait_until
 from tests.tiny import tiny_settings, write_tiny_data
+from tests.training.runs import ended, start
 from training import second_stage
 from training.checkpoint import load_checkpoint
 from training.data.histories import Histories, build_histories
@@ -19,8 +20,8 @@ from training.data.manifest import MANIFEST_FILE, Manifest, read_manifest
 from training.data.ragged import Ragged, Texts
 from training.metrics_log import MetricsLog
 from training.model import ALTReco
+from training.options import Options
 from training.second_stage import NAME, fit_population_prior, part_of_history, rows_of_users
-from training.settings import TrainSettings, to_json
 
 N = 60
 HIER = replace(tiny_settings().model, history_path="hier")
@@ -148,43 +149,21 @@ def one_user(pictures: int) -> Manifest:
     )
 
 
-SCRIPT = """
-import sys
-from pathlib import Path
-import torch
-from training.settings import from_json
-from training.options import Options
-from training.train import train
-torch.set_num_threads(1)
-train(from_json(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), options=Options(workers=0))
-"""
-
-
-def start(settings: TrainSettings, data: Path, out: Path) -> subprocess.Popen:
-    command = [sys.executable, "-c", SCRIPT, to_json(settings), str(data), str(out)]
-    return subprocess.Popen(command, cwd=Path(__file__).parents[2], stderr=subprocess.PIPE)
-
-
 @pytest.mark.slow
 def test_a_run_that_is_killed_in_the_second_stage_does_it_again(data: Path, tmp_path: Path) -> None:
     settings = tiny_settings(model=HIER, optimizer="adamw", learning_rate=1e-3, epochs=1, second_stage_steps=300)
-    unbroken, killed = tmp_path / "unbroken.pt", tmp_path / "killed.pt"
-    process = start(settings, data, unbroken)
-    process.communicate()
-    assert process.returncode == 0
+    unbroken, killed, said = (tmp_path / name for name in ("unbroken.pt", "killed.pt", "said"))
+    quiet = Options(workers=0, quiet=True)
+    said.touch()
+    assert ended(start(settings, data, unbroken, quiet)) == 0
 
-    process, seen = start(settings, data, killed), b""
-    while not re.search(rf"{NAME}: +[1-9]\d?%".encode(), seen):
-        more = process.stderr.read(1)
-        assert more, seen.decode()
-        seen += more
+    process = start(settings, data, killed, Options(workers=0), said=said)
+    wait_until(lambda: re.search(rf"{NAME}: +[1-9]\d?%", said.read_text()) or not process.is_alive())
     process.kill()
-    process.communicate()
+    assert ended(process) == -SIGKILL, said.read_text()
     assert not killed.exists()
     assert killed.with_suffix(".state").exists()
-    process = start(settings, data, killed)
-    process.communicate()
-    assert process.returncode == 0
+    assert ended(start(settings, data, killed, quiet)) == 0
 
     one, other = load_checkpoint(unbroken).model, load_checkpoint(killed).model
     assert one.history_path.population.decode.weight.abs().max() > 0

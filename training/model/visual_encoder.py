@@ -7,9 +7,6 @@ import torch
 from altreco_client.contract import ENCODING_SHAPE, IMAGE_SIZE
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import AutoBackbone, AutoConfig
-from transformers.models.auto.image_processing_auto import get_image_processor_config
-from transformers.utils import logging
 
 from training.errors import SettingsError
 from training.settings import IMAGENET_MEAN, IMAGENET_STD, BackboneSettings
@@ -33,6 +30,8 @@ class VisualEncoder(nn.Module):
 
     def __init__(self, settings: BackboneSettings) -> None:
         """Build the backbone with random weights; raises SettingsError if `transformers` cannot."""
+        from transformers import AutoBackbone, AutoConfig  # noqa: PLC0415 - takes seconds, and a plan or an error no network
+
         super().__init__()
         try:
             self.backbone = AutoBackbone.from_config(AutoConfig.for_model(**settings.config))
@@ -57,6 +56,8 @@ class VisualEncoder(nn.Module):
 
     def load_pretrained(self, name: str) -> None:
         """Take the weights of a hub's model or of a local folder; raises SettingsError for ones that do not fit."""
+        from transformers.utils import logging  # noqa: PLC0415
+
         # Not AutoBackbone.from_pretrained: it asks the hub first, so it takes no local folder.
         backbone_class = type(self.backbone)
         verbosity = logging.get_verbosity()
@@ -103,6 +104,9 @@ def pretrained_backbone(name: str) -> BackboneSettings:
     The last bottleneck of ResNet-50 is left out, as in the paper. Pixels are normalized and scaled as the model's
     preprocessor says, if it has one. Raises SettingsError if the model cannot be loaded.
     """
+    from transformers import AutoConfig  # noqa: PLC0415
+    from transformers.models.auto.image_processing_auto import get_image_processor_config  # noqa: PLC0415
+
     try:
         config, preprocessor = AutoConfig.from_pretrained(name), get_image_processor_config(name)
     except (OSError, ValueError) as error:
