@@ -13,7 +13,7 @@ from pathlib import Path
 
 from altreco_client import InvalidRequest
 from altreco_client.cli.pipe import quiet_pipe
-from altreco_client.text import printable
+from altreco_client.text import printable_lines
 
 from deploy.access import access_of, add_access_options
 from export.catalogue import diff_releases, list_releases, prune, rollback, show_release
@@ -30,19 +30,14 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command and return the exit code: 0, or 1 with the reason on stderr."""
     arguments = _parser().parse_args(argv)
     try:
-        print(_printable_lines(arguments.run(arguments)))
+        print(printable_lines(arguments.run(arguments)))
     except (ExportError, TrainingError, InvalidRequest) as error:
-        print(f"error: {_printable_lines(str(error))}", file=sys.stderr)
+        print(f"error: {printable_lines(str(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("stopped; the serving release is unchanged", file=sys.stderr)
         return 130
     return 0
-
-
-def _printable_lines(text: str) -> str:
-    """Keep control characters of file names and of a server's words from the terminal."""
-    return "\n".join(map(printable, text.split("\n")))
 
 
 def _release(arguments: argparse.Namespace) -> str:
@@ -76,7 +71,7 @@ def _show(arguments: argparse.Namespace) -> str:
     manifest = find_manifest(arguments.repository, number)
     if arguments.json:
         return to_json(manifest).rstrip()
-    return show_release(manifest, find_version(arguments.repository, number).state)
+    return show_release(manifest, find_version(arguments.repository, number))
 
 
 def _diff(arguments: argparse.Namespace) -> str:

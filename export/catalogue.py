@@ -34,7 +34,9 @@ EXPLAINED = {
     "ready": "can be rolled back to",
     "withdrawn": "a server could not load it; a rollback or rollout to it tries again",
     "pruned": "only its manifest is left",
-    "unfinished": "its publishing was interrupted; the next release or prune removes it",
+    "incomplete": (
+        "files were deleted, or its publishing or pruning was interrupted; the next release or prune removes the others"
+    ),
     "damaged": "its release.json is not one that this project writes; `verify --version` says why",
     "foreign": "it has no release.json: this project did not publish it and leaves it alone",
 }
@@ -57,10 +59,10 @@ def list_releases(repository: Path) -> str:
     return "\n".join(lines)
 
 
-def show_release(manifest: ReleaseManifest, state: str) -> str:
+def show_release(manifest: ReleaseManifest, version: Version) -> str:
     """Format a release's manifest and its state."""
     values = {name: value for name, value in asdict(manifest).items() if name not in ("gates", "files", "tools")}
-    values["state"] = f"{state}: {EXPLAINED[state]}"
+    values["state"] = _explained(version)
     lines = [f"{name:18} {_text(value)}" for name, value in values.items()]
     lines += ["tools", *(f"  {name:16} {value}" for name, value in manifest.tools.items())]
     lines += ["gates", *(f"  {gate}" for gate in manifest.gates)]
@@ -82,7 +84,7 @@ def rollback(repository: Path, to: int) -> str:
         if version.state == "current":
             return f"{repository} pins release {to} already"
         if version.state not in ("ready", "withdrawn") or version.manifest is None:
-            raise ReleaseError(f"release {to} is {version.state}: {EXPLAINED[version.state]}; it cannot be served")
+            raise ReleaseError(f"release {to} is {_explained(version)}; it cannot be served")
         try:
             check_contract(version.manifest)
             restore(repository, to)
@@ -115,6 +117,14 @@ def prune(repository: Path, keep: int, in_use: frozenset[int] = frozenset()) -> 
     return text
 
 
+def _state(version: Version) -> str:
+    return f"{version.state}, without {', '.join(version.missing)}" if version.missing else version.state
+
+
+def _explained(version: Version) -> str:
+    return f"{_state(version)}: {EXPLAINED[version.state]}"
+
+
 def _row(repository: Path, version: Version) -> tuple[str, ...]:
     manifest, number = version.manifest, str(version.number)
     if manifest is None:
@@ -128,7 +138,7 @@ def _row(repository: Path, version: Version) -> tuple[str, ...]:
         f"{manifest.precision_at_5['release']:.3f}",
         f"{sum(file.stat().st_size for file in files) / 1e6:.0f}",
         manifest.checkpoint_sha256[:HASH],
-        version.state,
+        _state(version),
     )
 
 

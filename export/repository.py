@@ -30,14 +30,14 @@ from export.tree import VERSION, check_links
 STAGING = ".staging"
 LOCK_FILE = ".lock"
 
-State = Literal["current", "ready", "withdrawn", "pruned", "unfinished", "damaged", "foreign"]
+State = Literal["current", "ready", "withdrawn", "pruned", "incomplete", "damaged", "foreign"]
 """State of a version.
 
 current       pinned by the ensemble
 ready         complete
 withdrawn     complete, but moved to where no server looks
 pruned        only the manifest is left
-unfinished    publishing was interrupted
+incomplete    some of its files are missing
 damaged       has a manifest that cannot be read
 foreign       has no manifest
 """
@@ -53,6 +53,8 @@ class Version:
     """None for a foreign and for a damaged version."""
     problem: str = ""
     """What is wrong with a damaged version."""
+    missing: tuple[str, ...] = ()
+    """Files that an incomplete version lacks, or the current one, as paths in the repository."""
 
 
 @contextmanager
@@ -201,7 +203,7 @@ def discard(repository: Path, version: int) -> None:
 def discard_leftovers(repository: Path) -> None:
     """Remove what killed commands left behind."""
     for version in versions(repository):
-        if version.state == "unfinished":
+        if version.state == "incomplete":
             discard(repository, version.number)
     for model in contract.COMPONENTS:
         for folder in (repository / model.name).glob(".*.gone"):
@@ -253,19 +255,15 @@ def _version(repository: Path, number: int, current: int | None) -> Version:
         manifest = read_manifest(path)
     except ReleaseError as error:
         return Version(number=number, state="damaged", manifest=None, problem=str(error))
-    return Version(number=number, state=_state(repository, number, current), manifest=manifest)
-
-
-def _state(repository: Path, number: int, current: int | None) -> State:
+    files = (*model_files(repository, number).values(), golden_file(repository, number))
+    missing = tuple(str(file.relative_to(repository)) for file in files if not file.exists())
     if number == current:
-        return "current"
+        return Version(number=number, state="current", manifest=manifest, missing=missing)
     if any(_withdrawn(repository, model, number).exists() for model in contract.COMPONENTS):
-        return "withdrawn"
-    there = [file.exists() for file in model_files(repository, number).values()]
-    golden = golden_file(repository, number).exists()
-    if all(there) and golden:
-        return "ready"
-    return "unfinished" if golden or any(there) else "pruned"
+        return Version(number=number, state="withdrawn", manifest=manifest)
+    if len(missing) == len(files):
+        return Version(number=number, state="pruned", manifest=manifest)
+    return Version(number=number, state="incomplete" if missing else "ready", manifest=manifest, missing=missing)
 
 
 def _withdrawn(repository: Path, model: contract.Model, number: int) -> Path:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import tritonclient.grpc as triton
 from altreco_client import contract
+from altreco_client.checks import checked_seconds
 from google.protobuf import json_format
 from tritonclient.grpc import model_config_pb2 as pb
 from tritonclient.utils import InferenceServerException
@@ -74,7 +75,9 @@ def rollout(
 
     `allowed` defaults to the release's tolerance. Raises GateError, ServerFailure, ReleaseError, ConfigError,
     GoldenSetError and RepositoryBusy. Then the old release goes on serving, unless the message says otherwise.
+    InvalidRequest: `drain_timeout_s` is not a number of seconds.
     """
+    drain_timeout_s = checked_seconds("drain_timeout_s", drain_timeout_s, zero=True)
     with locked(repository), connected(url, access) as client:
         started = time.monotonic()
         manifest, golden = load_release(repository, to)

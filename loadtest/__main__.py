@@ -8,6 +8,7 @@ import signal
 import sys
 
 from altreco_client.cli.pipe import quiet_pipe
+from altreco_client.text import printable_lines
 
 from deploy.local import ServerError
 from loadtest.commands import capacity as capacity_command
@@ -34,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
             given = parser.parse_args(arguments)
             return int(given.run(given))
     except (LoadtestError, ServerError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable_lines(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)

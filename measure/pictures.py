@@ -13,6 +13,8 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from measure.files import write_bytes
 from measure.markdown import number
 
+mpl.rcParams["text.parse_math"] = False  # a tag with two dollar signs is no formula, and few would be a valid one
+
 INK, FAINT, GRID = "#1f2933", "#66727f", "#d9dfe5"
 GREEN, BLUE, ORANGE, RED = "#2e8b57", "#2f6fb3", "#d9730d", "#c0392b"
 YELLOW, SKY, VIOLET, GREY = "#e0a80b", "#8fb8de", "#6b5bb5", "#b9c4d0"

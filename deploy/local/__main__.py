@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from altreco_client.cli.pipe import quiet_pipe
+from altreco_client.text import printable_lines
 
 from deploy.access import is_loopback
 from deploy.local.errors import ServerError
@@ -28,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 0
     except (ServerError, ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable_lines(str(error))}", file=sys.stderr)
         return 1
 
 

@@ -19,9 +19,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
+from altreco_client.checks import MAX_SECONDS
+
 from deploy.local.diagnose import last_errors, port_in_use, start_error
 from deploy.local.environment import Installation, find_installation, lay_out_backends, server_environment
 from deploy.local.errors import PortInUse, RepositoryError, ServerDied, ServerStartError, StartTimeout
+from deploy.local.leftovers import own_folder, shared_memory
 from deploy.local.process import EndedAtStart, NotReady, Running, running, wait_until_ready
 
 PORT_OPTIONS = {"grpc_port": "--grpc-port", "http_port": "--http-port", "metrics_port": "--metrics-port"}
@@ -29,8 +32,6 @@ MODELS = "models"  # in the server's own folder
 KILL_AFTER_S = 5.0  # after Triton's own exit timeout
 PLAIN_PATH = re.compile(r"[A-Za-z0-9_./-]+")  # Triton's Python backend hands its paths to a shell, unquoted
 VERSION = re.compile(r"[0-9]+")
-SHARED_MEMORY = Path("/dev/shm")
-SERVER_ID = re.compile(r"altreco-[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,8 +60,11 @@ class ServerSettings:
             raise ValueError(f"ports must be three different numbers from 1 to 65535, or 0 for a free one: {ports}")
         if self.cache_size_bytes < 0:
             raise ValueError(f"cache_size_bytes must not be negative, got {self.cache_size_bytes}")
-        if self.start_timeout_s <= 0 or self.stop_timeout_s < 0:
-            raise ValueError("timeouts must be greater than 0; only stop_timeout_s may be 0")
+        if not (0 < self.start_timeout_s <= MAX_SECONDS and 0 <= self.stop_timeout_s <= MAX_SECONDS):
+            raise ValueError(
+                f"timeouts must be seconds above 0, at most {MAX_SECONDS:,}, got {self.start_timeout_s:g} to start and "
+                f"{self.stop_timeout_s:g} to stop; only the time to stop may be 0"
+            )
 
 
 def on_free_ports(repository: Path, **more: Any) -> ServerSettings:
@@ -95,8 +99,7 @@ def serve(settings: ServerSettings) -> Iterator[Server]:
     _check_repository(settings)
     installation = find_installation()
     with contextlib.ExitStack() as stack:
-        temporary = tempfile.TemporaryDirectory(prefix="altreco-triton-", dir=_plain_folder())
-        folder = Path(stack.enter_context(temporary)).resolve()
+        folder = stack.enter_context(own_folder(_plain_folder()))
         lay_out_backends(installation, folder / "backends")
         _link_models(settings, folder / MODELS)
         try:
@@ -182,7 +185,7 @@ def _running(installation: Installation, settings: ServerSettings, folder: Path)
     server_id = f"altreco-{uuid.uuid4().hex}"
     started = time.monotonic()
     with (
-        _shared_memory(server_id),
+        shared_memory(server_id),
         running(
             _arguments(installation, settings, folder, server_id=server_id),
             log_path=(settings.log_file or folder / "triton.log").resolve(),
@@ -203,32 +206,6 @@ def _running(installation: Installation, settings: ServerSettings, folder: Path)
             start_s=time.monotonic() - started,
             _process=process,
         )
-
-
-@contextlib.contextmanager
-def _shared_memory(server_id: str) -> Iterator[None]:
-    """Remove the server's shared memory at the end, because a killed Triton leaves it behind."""
-    _remove_abandoned()
-    try:
-        yield
-    finally:
-        for region in SHARED_MEMORY.glob(f"{server_id}*"):
-            region.unlink(missing_ok=True)
-
-
-def _remove_abandoned() -> None:
-    """Remove the shared memory of servers that were killed together with the process that ran them."""
-    regions = {region: found[0] for region in SHARED_MEMORY.glob("*") if (found := SERVER_ID.match(region.name))}
-    if not regions:
-        return
-    running = set[str]()
-    for command in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):  # a process that has ended since
-            running.update(command.read_text(errors="replace").split("\0"))
-    for region, server_id in regions.items():
-        if server_id not in running:
-            with contextlib.suppress(FileNotFoundError, PermissionError):  # removed already, or another user's
-                region.unlink()
 
 
 def _arguments(installation: Installation, settings: ServerSettings, folder: Path, *, server_id: str) -> list[str]:

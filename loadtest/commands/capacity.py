@@ -5,6 +5,7 @@ limit; 2 if the search was not possible; 130 if it was stopped with Ctrl-C, whic
 """
 
 import argparse
+import math
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 from loadtest.capacity.report import PAGE, write_capacity_report
 from loadtest.capacity.search import Capacity, Search, judged, save_capacity, search, step_s
 from loadtest.commands.target import add_load_options, generator_limit, target_of
+from loadtest.errors import LoadtestError
 from loadtest.judge.slo import load_slos
 from loadtest.load.profiles import Profile, Stage
 from loadtest.load.workload import load_workload
@@ -78,6 +80,8 @@ def run(arguments: argparse.Namespace, load: Load) -> int:
         precision=arguments.precision,
         repeats=arguments.repeats,
     )
+    if not 0 <= arguments.step_seconds < math.inf:
+        raise LoadtestError(f"--step-seconds is {arguments.step_seconds:g}, expected seconds, 0 or more")
     out: Path = arguments.out
     out.mkdir(parents=True, exist_ok=True)
     runs: list[Run] = []

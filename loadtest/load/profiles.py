@@ -1,5 +1,6 @@
 """Profiles: the amount of load over time, as stages in a TOML file. `loadtest/profiles/` has the named ones."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,10 +25,10 @@ class Stage:
 
     def __post_init__(self) -> None:
         """Raise ValueError for a value out of range."""
-        if not self.duration_s > 0:
+        if not 0 < self.duration_s < math.inf:
             raise ValueError(f"duration_s is {self.duration_s:g}, expected seconds above 0")
         for name, level in (("level", self.level), ("to", self.end)):
-            if not level >= 0:
+            if not 0 <= level < math.inf:
                 raise ValueError(f"{name} is {level:g}, expected 0 or more")
 
     @property
@@ -62,9 +63,9 @@ class Profile:
         if (self.rate is None) == (self.users is None):
             raise ValueError("rate and users: expected one of them (open or closed load)")
         for name in ("rate", "users"):
-            if getattr(self, name) is not None and not getattr(self, name) > 0:
+            if getattr(self, name) is not None and not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name):g}, expected more than 0")
-        if not self.think_time_s >= 0:
+        if not 0 <= self.think_time_s < math.inf:
             raise ValueError(f"think_time_s is {self.think_time_s:g}, expected 0 or more seconds")
         if self.rate is not None and self.think_time_s:
             raise ValueError("think_time_s is for users, expected none with a rate")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from altreco_client import contract
+from altreco_client.checks import MAX_SECONDS
 from numpy.typing import NDArray
 
 from loadtest.parse import parse, read_toml
@@ -112,8 +113,8 @@ class Workload:
         """Raise ValueError for a value out of range."""
         _at_least(self, 1, "k")
         _at_least(self, 0, "seed")
-        if not 0 < self.deadline_s < float("inf"):
-            raise ValueError(f"deadline_s is {self.deadline_s:g}, expected seconds above 0")
+        if not 0 < self.deadline_s <= MAX_SECONDS:
+            raise ValueError(f"deadline_s is {self.deadline_s:g}, expected seconds above 0, at most {MAX_SECONDS:,}")
         total = sum(batch.share for batch in self.batches)
         if abs(total - 1) > 1e-6:
             raise ValueError(f"batches have shares that sum to {total:g}, expected 1")

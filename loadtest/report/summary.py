@@ -1,5 +1,7 @@
 """A judged run as Markdown, for a pull request."""
 
+from collections.abc import Sequence
+
 from loadtest.judge.breakdown import rows
 from loadtest.judge.verdict import METRICS
 from loadtest.report.content import (
@@ -41,11 +43,10 @@ def to_markdown(content: Content) -> str:
     )
     lines += ["", "## Latency by group of requests", "", *table(*group_rows(run))]
     heads, errors = error_rows(run)
-    errors = [[escaped(cell) for cell in line] for line in errors]
-    lines += ["", "## Errors", "", *(table(heads, errors) if errors else ["None."])]
+    lines += ["", "## Errors", "", *(_outside(heads, errors) if errors else ["None."])]
     lines += ["", "## Where the time goes", ""]
-    lines += [*table(*rows(content.breakdown)), ""] if content.breakdown else []
-    lines += [content.breakdown_note]
+    lines += [*_outside(*rows(content.breakdown)), ""] if content.breakdown else []
+    lines += [escaped(content.breakdown_note)]
     if content.opinion:
         lines += ["", "## Second opinion: perf_analyzer", "", *table(*content.opinion.table), ""]
         lines += [f"- {sentence}" for sentence in content.opinion.explanations]
@@ -62,8 +63,12 @@ def to_markdown(content: Content) -> str:
         lines += ["", "## Against the baseline", ""]
         lines += table(["metric", "baseline, mean (95 %)", "now, mean (95 %)", "result"], changes)
         lines += ["", comparison_note(content.comparison)]
-        lines += [f"The environments differ: {difference}." for difference in content.comparison.differences]
+        lines += [f"The environments differ: {escaped(of)}." for of in content.comparison.differences]
     for name, values in settings_of(run).items():
-        pairs = [[escaped(cell) for cell in pair] for pair in values]
-        lines += ["", f"## {name.capitalize()}", "", *table(["setting", "value"], pairs)]
+        lines += ["", f"## {name.capitalize()}", "", *_outside(["setting", "value"], values)]
     return "\n".join(lines) + "\n"
+
+
+def _outside(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
+    """Format a table with text from a server or a file."""
+    return table(heads, [[escaped(cell) for cell in line] for line in lines])

@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 import tritonclient.grpc as triton
+from altreco_client.text import message
 from tritonclient.utils import InferenceServerException
 
 from deploy.access import PLAIN, Access, advice
@@ -101,7 +102,7 @@ class _Source:
             return {"t_s": t_s, "models": counters(*self._clients), **metrics(self._metrics_urls), **self._process()}
         except InferenceServerException as error:
             kind = _Late if error.status() == "StatusCode.DEADLINE_EXCEEDED" else _Gone
-            raise kind(error.message()) from error
+            raise kind(message(str(error.message()))) from error
         except TimeoutError as error:
             raise _Late(f"{self._metrics_named()}: no answer within {DEADLINE_S:g} s") from error
         except (OSError, http.client.HTTPException) as error:

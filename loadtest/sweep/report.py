@@ -11,7 +11,7 @@ from loadtest.report.content import settings_lines
 from loadtest.sweep.configs import Point, apply, label
 from loadtest.sweep.load import METRICS
 from loadtest.sweep.search import MARGIN, Candidate, Sweep, Trial
-from measure.markdown import number, table
+from measure.markdown import escaped, number, table
 
 LOCAL_BACKEND = (
     "The local Triton runs ONNX Runtime in one Python process per instance, with threads that do not spin. The native "
@@ -75,7 +75,8 @@ def _table(trial: Trial) -> list[str]:
 
 def _line(trial: Trial, candidate: Candidate, metrics: Sequence[str]) -> list[str]:
     if candidate.failed:
-        return [f"{candidate.label}", *[""] * (2 * len(metrics)), f"failed: {candidate.failed.splitlines()[0]}"]
+        reason = escaped(candidate.failed.splitlines()[0])
+        return [candidate.label, *[""] * (2 * len(metrics)), f"failed: {reason}"]
     gains = trial.gains(candidate)
     cells = []
     for metric in metrics:

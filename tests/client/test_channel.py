@@ -74,6 +74,7 @@ def test_other_addresses_are_refused(url: str) -> None:
         {"backoff_s": float("inf")},
         {"max_attempts": True},
         {"max_message_bytes": 1e6},
+        {"max_message_bytes": 2**31},
     ],
 )
 def test_settings_that_grpc_would_change_silently_are_refused(settings: dict) -> None:

@@ -82,7 +82,7 @@ def test_prune(file: Path) -> None:
         (["subtract"], "expected either a picture's tags or --history"),
         (["subtract", "sea", "--history", "sea:1"], "expected either a picture's tags or --history"),
         (["prune"], "give keep, min_count or both"),
-        (["prune", "--keep", "-1"], "-1 tags: expected"),
+        (["prune", "--keep", "-1"], "number of tags is -1: expected"),
         (["add", " "], "expected 1 to 1,000 characters"),
         (["merge", "sea:many"], "expected TAG:COUNT"),
         (["merge", "other.json"], "no history at other.json; `altreco history add other.json TAG` starts one"),

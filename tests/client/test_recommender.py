@@ -2,6 +2,7 @@ import asyncio
 import inspect
 import os
 from collections.abc import Callable
+from typing import Any
 
 import altreco_client
 import numpy as np
@@ -10,12 +11,14 @@ from altreco_client import (
     AsyncTagRecommender,
     CallReport,
     Channel,
+    InvalidHistory,
     InvalidImage,
     InvalidRequest,
     Tag,
     TagHistory,
     TagRecommender,
     Unavailable,
+    UnknownTag,
 )
 from altreco_client.__main__ import main
 
@@ -197,3 +200,19 @@ def test_a_bad_picture_among_several_is_named_and_has_its_place() -> None:
     with TagRecommender(closed_port()) as recommender, pytest.raises(InvalidImage, match="picture 2 of 3: ") as raised:
         recommender.recommend_batch([PICTURE, b"no image", PICTURE])
     assert raised.value.index == 1
+
+
+@pytest.mark.parametrize(
+    ("bad", "kind"), [({"sea": -1}, InvalidHistory), ({"zeppelin": 1}, UnknownTag), ("sea", InvalidHistory)]
+)
+def test_a_bad_history_among_several_is_named_and_has_its_place(bad: Any, kind: type[InvalidHistory]) -> None:
+    with serving(Odd()) as url, TagRecommender(url, max_batch_size=2) as recommender:
+        for ask in (
+            lambda: recommender.recommend_batch([PICTURE] * 4, [None, {"sea": 1}, None, bad], 2),
+            lambda: recommender.recommend_for_users(PICTURE, [None, {"sea": 1}, None, bad], 2),
+        ):
+            with pytest.raises(kind, match=r"^history 4 of 4: ") as raised:
+                ask()
+            assert raised.value.index == 3
+        with pytest.raises(kind, match=r"^(?!history \d of)"):
+            recommender.recommend(PICTURE, bad, 2)

@@ -2,7 +2,7 @@ import doctest
 import sys
 
 import pytest
-from altreco_client.text import LONGEST_MESSAGE, message, printable
+from altreco_client.text import LONGEST_MESSAGE, message, printable, printable_lines
 
 
 def test_the_example_is_true() -> None:
@@ -25,6 +25,8 @@ def test_the_example_is_true() -> None:
 def test_only_what_could_harm_is_escaped(text: str, safe: str | None) -> None:
     assert printable(text) == (text if safe is None else safe)
     assert printable(printable(text)) == printable(text)
+    assert printable_lines(f"{text}\nsea").split("\n")[-1] == "sea"
+    assert printable_lines(text).replace("\n", r"\n") == printable(text)
 
 
 @pytest.mark.parametrize("text", ["x" * 10_000_000, "\x1b" * 1000, "a" * 999 + "\n"])

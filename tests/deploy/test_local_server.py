@@ -159,8 +159,8 @@ def test_a_repository_without_models(tmp_path: Path) -> None:
 def test_models_that_do_not_load_are_named_with_their_reasons(repository: Path) -> None:
     write_model(repository, "broken", double(), config(dims="4"))
     write_model(repository, "malformed", double(), 'backend: "onnxruntime"\nnonsense: 1')
-    (repository / "unreleased").mkdir()
-    (repository / "unreleased" / "config.pbtxt").write_text(config())
+    (repository / "new\x1b[2K").mkdir()
+    (repository / "new\x1b[2K" / "config.pbtxt").write_text(config())
     done = subprocess.run(
         command(repository, "--free-ports"), cwd=ROOT, capture_output=True, text=True, check=False, timeout=DEADLINE_S
     )
@@ -171,7 +171,7 @@ def test_models_that_do_not_load_are_named_with_their_reasons(repository: Path) 
         "  model 'malformed': failed to read text proto from "
         f"{repository}/malformed/config.pbtxt (2:9: Message type "
         '"inference.ModelConfig" has no field named "nonsense".)',
-        "  model 'unreleased': it has no version folder (1/, 2/, ...) with a model in it: export a release first",
+        r"  model 'new\x1b[2K': it has no version folder (1/, 2/, ...) with a model in it: export a release first",
         "  model 'broken' version 1: input 'X': the ONNX model has shape [-1, 3], the config expects shape [-1, 4] "
         "(a batch dimension, because max_batch_size > 0, then dims); output 'Y': the ONNX model has shape [-1, 3], "
         "the config expects shape [-1, 4] (a batch dimension, because max_batch_size > 0, then dims)",
@@ -198,9 +198,11 @@ def test_a_start_that_takes_too_long(repository: Path) -> None:
         ({"cache_size_bytes": -1}, "cache_size_bytes"),
         ({"start_timeout_s": 0}, "timeouts"),
         ({"stop_timeout_s": -1}, "timeouts"),
+        ({"start_timeout_s": float("nan")}, "timeouts .*got nan to start"),
+        ({"stop_timeout_s": float("inf")}, "at most 1,000,000, got 120 to start and inf to stop"),
     ],
 )
-def test_settings_that_cannot_work(settings: dict[str, int], message: str) -> None:
+def test_settings_that_cannot_work(settings: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ServerSettings(repository=Path("model_repository"), **settings)  # type: ignore[arg-type]
 

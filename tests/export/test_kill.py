@@ -73,11 +73,12 @@ def killed_before(number: int, repository: Path, code: str, *arguments: str) -> 
 def run_with(code: str, repository: Path, number: int, *arguments: str) -> int:
     """Run the code on the repository, which the arguments call REPOSITORY; returns the exit code."""
     arguments = tuple(argument.replace("REPOSITORY", str(repository)) for argument in arguments)
+    path = os.pathsep.join((".", os.environ.get("PYTHONPATH", "")))
     done = subprocess.run(
         [sys.executable, "-c", code, repository, str(number), *arguments],
         stdout=subprocess.DEVNULL,
         check=False,
-        env={**os.environ, "PYTHONPATH": ".", "PYTHONDONTWRITEBYTECODE": "1"},
+        env={**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"},
     )
     return done.returncode
 
@@ -164,7 +165,7 @@ def test_release_killed_while_it_is_made(released: Path, other: Path, tmp_path: 
 @pytest.mark.slow
 def test_the_next_release_cleans_up_after_a_killed_one(staged: Path, other: Path) -> None:
     assert killed_before(4, staged, PUBLISH)
-    assert [version.state for version in versions(staged)] == ["current", "unfinished"]
+    assert [version.state for version in versions(staged)] == ["current", "incomplete"]
     assert release(other, staged, Options(quiet=True)).manifest.version == 3, "a number is never used twice"
     assert [version.state for version in versions(staged)] == ["ready", "pruned", "current"]
     assert not (staged / "tag_recommender" / ".staging").exists()

@@ -247,7 +247,8 @@ def run(*arguments: str, left_bytes: int | None = None) -> subprocess.CompletedP
     command = [sys.executable, "-m", "export", *arguments]
     if left_bytes is not None:
         command = on_a_full_disk(command, left_bytes=left_bytes)
-    environment = {**os.environ, "PYTHONPATH": ".", "PYTHONDONTWRITEBYTECODE": "1"}
+    path = os.pathsep.join((".", os.environ.get("PYTHONPATH", "")))
+    environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
 

@@ -80,11 +80,14 @@ def test_rollback_refuses_what_is_not_whole(repository: Path) -> None:
     ):
         rollback(repository, 1)
     model.unlink()
-    with pytest.raises(ReleaseError, match="release 1 is unfinished"):
+    assert list_releases(repository).splitlines()[1].endswith("  incomplete, without classifier/1/model.onnx")
+    with pytest.raises(ReleaseError, match=r"release 1 is incomplete, without classifier/1/model\.onnx: .*deleted"):
         rollback(repository, 1)
     with pytest.raises(ReleaseError, match="has no release 7; its releases: 1, 2, 3"):
         rollback(repository, 7)
     assert released_version(repository) == 3
+    golden_file(repository, 3).unlink()
+    assert list_releases(repository).splitlines()[3].endswith("  current, without tag_recommender/3/golden.npz")
 
 
 def test_a_release_of_another_contract_is_shown_and_not_served(kept: Kept, repository: Path) -> None:
@@ -219,6 +222,14 @@ def test_verify_nobody(repository: Path) -> None:
         verify_served(repository, "127.0.0.1:9")
     with pytest.raises(ServerFailure, match="expected host:port"):
         verify_served(repository, "http://localhost:8000")
+
+
+def test_a_wait_for_old_requests_without_an_end_is_refused(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["rollout", "--url", "127.0.0.1:9", "--drain-timeout-s", "nan", "--repository", str(repository)]
+    assert main(command) == 1
+    assert "drain_timeout_s is nan: expected zero or more seconds" in capsys.readouterr().err
 
 
 def test_prune_keeps_what_a_server_has_loaded(

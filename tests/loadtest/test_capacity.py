@@ -200,6 +200,14 @@ def test_the_command_without_capacity(tmp_path: Path) -> None:
     assert "NONE" in (tmp_path / "out" / "capacity.html").read_text()
 
 
+@pytest.mark.parametrize("seconds", ["inf", "nan", "-1"])
+def test_steps_that_cannot_be_are_refused(tmp_path: Path, seconds: str) -> None:
+    (tmp_path / "slos.toml").write_text("[all]\np50_ms = 1\n")
+    arguments = _parsed("capacity", "--slos", str(tmp_path / "slos.toml"), "--step-seconds", seconds)
+    with pytest.raises(LoadtestError, match=f"--step-seconds is {seconds}, expected seconds, 0 or more"):
+        capacity_command.run(arguments, lambda *_: pytest.fail("nothing is to be loaded"))
+
+
 def test_a_search_so_far_is_drawn(tmp_path: Path) -> None:
     capacity = Capacity(search=Search(), steps=(step(5, held=True),), finished=False)
     settings = make_run(tmp_path, lognormal(10)).settings

@@ -100,10 +100,11 @@ def test_errors_are_listed_and_escaped(tmp_path: Path) -> None:
 @pytest.mark.parametrize("words", ["<zebra>", "[zebra](http://a.example)", "`zebra`", r"\[zebra](b)", "&lt;zebra"])
 def test_a_servers_words_are_no_markup_of_the_summary(tmp_path: Path, words: str) -> None:
     run = make_run(tmp_path, lognormal(300), failed=np.arange(300) < 31, settings={"server_config": {"name": words}})
-    run = replace(run, records=replace(run.records, errors=(words, words)))
+    samples = [{**s, "models": {**s["models"], words: s["models"]["classifier"]}, "ended": words} for s in run.samples]
+    run = replace(run, records=replace(run.records, errors=(words, words)), samples=samples)
     write_report(run, check(run, SLO))
     lines = [line for line in (tmp_path / "summary.md").read_text().splitlines() if "zebra" in line]
-    assert len(lines) == 3
+    assert len(lines) == 5
     for line in lines:
         assert not re.search(r"(?<!\\)(\\\\)*[\[`]|<|&(?!amp;|lt;|gt;)", line), line
 

@@ -1,10 +1,13 @@
 import json
 import os
+import re
 import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
@@ -13,6 +16,8 @@ from deploy.local import Server
 from loadtest.errors import LoadtestError
 from loadtest.run.sampler import sampling, save_samples
 from measure.waiting import wait_until
+from tests.client.odd_server import Odd
+from tests.client.odd_server import serving as serving_odd
 from tests.deploy.models import config, double, write_model
 from tests.servers import serving
 
@@ -103,6 +108,20 @@ def test_a_server_that_dies_ends_the_samples_with_a_reason(server: Server) -> No
 def test_no_server_is_an_error() -> None:
     reason = r"127\.0\.0\.1:9 returns no statistics .* is Triton running"
     with pytest.raises(LoadtestError, match=reason), sampling("127.0.0.1:9", [], None):
+        pytest.fail("there is nothing to sample")
+
+
+class Rude(Odd):
+    def ModelStatistics(self, request: Any, context: grpc.ServicerContext) -> None:  # noqa: N802
+        context.abort(grpc.StatusCode.UNAVAILABLE, "gone\x1b[2K\nerror: forged")
+
+
+def test_a_servers_words_are_escaped() -> None:
+    with (
+        serving_odd(Rude()) as url,
+        pytest.raises(LoadtestError, match=re.escape(r"no statistics (gone\x1b[2K\nerror: forged)")),
+        sampling(url, [], None),
+    ):
         pytest.fail("there is nothing to sample")
 
 

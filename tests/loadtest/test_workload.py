@@ -129,6 +129,7 @@ def test_the_workloads_that_come_with_it() -> None:
         ("decode_share = 0.0", "photo_sizes = [[1]]", r"pictures.photo_sizes\[0\] is \[1\], expected 2 values"),
         ("share = 0.95", "share = 0.9", "batches have shares that sum to 0.95, expected 1"),
         ("rows = 8", "rows = 33", r"batches\[1\].rows is 33, expected 1 to 32"),
+        ("deadline_s = 5.0", "deadline_s = 1e10", r"deadline_s is 1e\+10, expected seconds above 0, at most 1,000,000"),
         ("seed = 0", "seed = 0 0", "is not TOML"),
     ],
 )

@@ -11,6 +11,7 @@ from measure.files import write_bytes, write_text
 from measure.kept import ResultsError, mark, read_results, write_below, write_results
 from measure.machine import describe_machine, revision, versions
 from measure.markdown import cell, compared, mib, ms, number, ratios, seconds, table
+from measure.pictures import new_figure, to_svg
 from measure.waiting import wait_until
 
 FORMAT = "altreco-test-1"
@@ -95,3 +96,9 @@ def test_waiting_ends_when_the_condition_holds_or_says_what_it_waited_for() -> N
     assert wait_until(lambda: next(turns), "the third turn", poll_s=0.001) < 5
     with pytest.raises(TimeoutError, match=r"not within 0\.05 s: a miracle"):
         wait_until(lambda: False, "a miracle", seconds=0.05)
+
+
+def test_two_dollar_signs_in_a_picture_are_no_formula() -> None:
+    figure = new_figure(1)
+    figure.text(0, 0, r"a$b_, \x$")
+    assert r"a$b_, \x$" in to_svg(figure)

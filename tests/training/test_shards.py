@@ -96,7 +96,7 @@ def test_a_damaged_shard_is_named_with_the_picture(packed: Path, tmp_path: Path,
         shard.write_bytes(shard.read_bytes()[:1000])
     manifest = read_manifest(folder)
     pictures = EvaluationPictures(manifest, build_histories(manifest), np.array([1]))
-    with pytest.raises(DataError, match=r"^picture 1 of the manifest \(shard-00000\.tar#1\.jpg\): "):
+    with pytest.raises(DataError, match=r"^picture 1 of the manifest \('shard-00000\.tar#1\.jpg'\): "):
         pictures[0]
 
 

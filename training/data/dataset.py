@@ -238,5 +238,5 @@ def _read(manifest: Manifest, row: int, x: float = 0.5, y: float = 0.5) -> NDArr
     try:
         return load_crop(picture_of(manifest, row), x, y)
     except InvalidImage as error:
-        name = "" if manifest.spans is None else f" ({manifest.images[row]})"
+        name = "" if manifest.spans is None else f" ({manifest.images[row]!r})"
         raise DataError(f"picture {row} of the manifest{name}: {error}") from error

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from altreco_client import AltrecoError
 from altreco_client.cli.pipe import quiet_pipe
+from altreco_client.text import printable_lines
 from numpy.typing import NDArray
 
 from training.checkpoint import load_with_data
@@ -29,9 +30,9 @@ def main(command_line: Sequence[str] | None = None) -> int:
         explorations = _explore(arguments)
         write_figure(explorations, arguments.out)
     except (TrainingError, AltrecoError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable_lines(str(error))}", file=sys.stderr)
         return 1
-    print("\n\n\n".join(map(format_exploration, explorations)))
+    print(printable_lines("\n\n\n".join(map(format_exploration, explorations))))
     print(f"\n{LEGEND}\nThe same as a picture: {arguments.out}")
     return 0
 

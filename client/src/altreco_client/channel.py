@@ -19,6 +19,8 @@ from .text import shown
 
 ADDRESS = re.compile(r"([^\s/:,\[\]]+|\[[^\s/,\[\]]+\]):([0-9]{1,5})")
 MOST_PORT = 65535
+MOST = 2**31 - 1
+"""Largest whole number that gRPC takes."""
 PROXY_VARIABLES = ("grpc_proxy", "https_proxy", "http_proxy")
 """Environment variables that gRPC reads, in this order."""
 
@@ -89,12 +91,12 @@ class Channel:
     def __post_init__(self) -> None:
         """Raise InvalidRequest for values that gRPC would refuse or silently change."""
         for name in ("max_attempts", "max_message_bytes"):
-            checked_whole(name, getattr(self, name))
+            checked_whole(name, getattr(self, name), f"a whole number from 1 to {MOST:,}", most=MOST)
         for name in ("backoff_s", "max_backoff_s", "max_reconnect_s", "keepalive_s", "keepalive_timeout_s"):
             checked_seconds(name, getattr(self, name))
         limit = self.max_in_flight
         if limit is not None and limit != "adaptive":
-            checked_whole("max_in_flight", limit, '"adaptive", a whole number from 1, or None')
+            checked_whole("max_in_flight", limit, f'"adaptive", a whole number from 1 to {MOST:,}, or None', most=MOST)
 
     def client_arguments(self, url: str) -> dict[str, Any]:
         """Arguments for tritonclient's InferenceServerClient; raises InvalidRequest."""

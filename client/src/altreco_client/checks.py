@@ -60,9 +60,11 @@ def checked_count(tag: object, count: object) -> float:
     )
 
 
-def checked_whole(name: str, value: object, expected: str = "a whole number of 1 or more") -> int:
-    """Return a number of 1 or more as int; numpy's integers are taken too. Raises InvalidRequest."""
-    if isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= 1:
+def checked_whole(
+    name: str, value: object, expected: str = "a whole number of 1 or more", *, least: int = 1, most: float = math.inf
+) -> int:
+    """Return a number in these limits as int; numpy's integers are taken too. Raises InvalidRequest."""
+    if isinstance(value, (int, np.integer)) and not isinstance(value, bool) and least <= value <= most:
         return operator.index(value)
     raise InvalidRequest(f"{name} is {shown(value)}{_kind(value)}: expected {expected}")
 

@@ -48,7 +48,12 @@ class InvalidImage(InvalidRequest):
 
 
 class InvalidHistory(InvalidRequest):
-    """The history is not a mapping of tags to finite counts of zero or more that fit float32."""
+    """The history is not a mapping of tags to finite counts of zero or more that fit float32.
+
+    `index` is its place among the histories of a call, from 0.
+    """
+
+    index: int | None = None
 
 
 class UnknownTag(InvalidHistory):

@@ -7,7 +7,7 @@ import json
 from collections.abc import ItemsView, Iterable, Iterator, Mapping
 from typing import Any, final
 
-from .checks import checked_count, checked_tag, iterate
+from .checks import checked_count, checked_tag, checked_whole, iterate
 from .errors import InvalidHistory, InvalidRequest
 from .text import shown
 from .vocabulary import Vocabulary
@@ -214,9 +214,8 @@ def _picture(tags: object) -> dict[str, float]:
 
 
 def most_frequent(counts: Mapping[str, float], k: int) -> list[str]:
-    """The k tags with the largest counts, ties by name; raises InvalidRequest for a negative k."""
-    if k < 0:
-        raise InvalidRequest(f"{k} tags: expected a number of zero or more")
+    """The k tags with the largest counts, ties by name; raises InvalidRequest for a k below 0."""
+    k = checked_whole("number of tags", k, "a whole number of 0 or more", least=0)
     return heapq.nsmallest(k, counts, key=lambda tag: (-counts[tag], tag))
 
 

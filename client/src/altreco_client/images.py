@@ -49,8 +49,8 @@ def prepare(
 
     A JPEG file is decoded at reduced scale. On textures of many sizes, the tensor differed from that of full scale by
     at most 16 grey levels, and by at most 2 on average; on coloured noise in 4:2:2, by up to 73, and 9.3 on average.
-    Transparent pixels become white, an animation is its first frame, and 16-bit pixels keep their upper 8 bits. ICC
-    colour profiles are ignored, in training too: colours count as sRGB.
+    Transparent pixels become white, an animation is its first frame, and 16-bit pixels keep their upper 8 bits. CMYK is
+    scaled before it is converted. ICC colour profiles are ignored, in training too: colours count as sRGB.
 
     Refused, because the pixels would come out wrong: pixels of 32 bits or floats, which have no fixed range; TIFF with
     other compressions than LZW, Deflate, JPEG and PackBits, or with rare layouts of samples; 16-bit BMP with

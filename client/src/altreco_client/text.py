@@ -21,6 +21,11 @@ def printable(text: str) -> str:
     return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
+def printable_lines(text: str) -> str:
+    """Return text of several lines with each line `printable`."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
 def message(text: str) -> str:
     """Return `printable` text, without its middle if it is too long."""
     half = LONGEST_MESSAGE // 2 - 10

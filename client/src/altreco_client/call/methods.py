@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ..checks import checked_count
 from ..errors import (
     DeadlineExceeded,
+    InvalidHistory,
     InvalidImage,
     InvalidRequest,
     Overloaded,
@@ -23,10 +24,11 @@ from ..history import most_frequent
 from ..images import ImageLike, PreparedImage, prepare
 from ..results import Recommendation, Tag
 from ..settings import Options, Request, checked_request
+from ..text import message
 from .context import ClientState, Context, wait_for_room
 from .flow import Compute, Deadline, Flow
 from .observe import observed
-from .ranking import Histories, History, rank_pairs, rank_users
+from .ranking import Histories, History, placed, rank_pairs, rank_users
 
 T = TypeVar("T")
 LOGGER = logging.getLogger("altreco_client")
@@ -83,6 +85,10 @@ def _call(
                 raise
             LOGGER.warning("answering with the users' own most frequent tags: %s", error)
             answers = [_own_tags(history, request, error) for history in histories]
+        except InvalidHistory as error:
+            if len(histories) > 1 and error.index is not None:
+                error.args = (message(f"history {error.index + 1} of {len(histories)}: {error}"),)
+            raise
         observation.answers = tuple(answers)
     return observation.answers
 
@@ -113,7 +119,8 @@ def _rank_in_batches(context: Context, images: NDArray[np.uint8], histories: His
     size, answers = context.settings.max_batch_size, []
     for start in range(0, len(histories), size):
         batch = slice(start, start + size)
-        answers += yield from rank_pairs(context, images[batch], histories[batch])
+        with placed(start):
+            answers += yield from rank_pairs(context, images[batch], histories[batch])
     return answers
 
 

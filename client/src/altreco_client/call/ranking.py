@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from contextlib import contextmanager
 from functools import partial
 
 import numpy as np
@@ -10,7 +11,7 @@ import tritonclient.grpc as triton
 from numpy.typing import NDArray
 
 from .. import contract
-from ..errors import ContractMismatch, InvalidRequest, ServerRejected
+from ..errors import ContractMismatch, InvalidHistory, InvalidRequest, ServerRejected
 from ..results import Recommendation, Tag
 from ..vector import fill_tag_counts, refuses_unknown, unknown_tag
 from ..vocabulary import Vocabulary
@@ -127,13 +128,28 @@ def _counts(
     counts, how = np.zeros((len(histories), len(vocabulary)), dtype=np.float32), context.request.unknown_tags
 
     def fill() -> list[tuple[str, ...]]:
-        return [fill_tag_counts(row, history, vocabulary) for row, history in zip(counts, histories, strict=True)]
+        unknown = []
+        for place, history in enumerate(histories):
+            with placed(place):
+                unknown.append(fill_tag_counts(counts[place], history, vocabulary))
+        return unknown
 
     unknown = yield from compute(sum(len(history) for history in histories if isinstance(history, Sized)), fill)
-    for history, tags in zip(histories, unknown, strict=True):
+    for place, (history, tags) in enumerate(zip(histories, unknown, strict=True)):
         if tags and refuses_unknown(history, how):
-            raise (yield Compute(partial(unknown_tag, tags, vocabulary)))
+            with placed(place):
+                raise (yield Compute(partial(unknown_tag, tags, vocabulary)))
     return counts, unknown
+
+
+@contextmanager
+def placed(first: int) -> Iterator[None]:
+    """Add `first` to the place of a history that is refused inside."""
+    try:
+        yield
+    except InvalidHistory as error:
+        error.index = first + (error.index or 0)
+        raise
 
 
 def _recommendations(context: Context, answer: Answer, unknown: list[tuple[str, ...]]) -> list[Recommendation]:
