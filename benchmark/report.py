@@ -32,8 +32,8 @@ from measure.pictures import GREEN, GREY, INK, SMALL, new_figure, save_png, styl
 RESULTS, REPORT, PICTURE = "benchmarks.json", "benchmarks.md", "benchmarks.png"
 COMMAND = "python -m benchmark"
 CAPTION = "*Requests per second with several clients. A bar is the median; each dot is a round.*"
-OURS = ("folded", "int8", ENSEMBLE)
-"""Contestants drawn as this project's choice; the others are drawn as what it is compared with."""
+OURS = ("folded", "fp32", ENSEMBLE)
+"""Contestants drawn as what this project serves by default; the others as what it is compared with."""
 CLOSED_LOADS = ("split", "precision", "cache")
 """Sections whose load is described by their `conditions`."""
 BASELINE = "0% repeated, "
@@ -114,7 +114,7 @@ def _draw(results: Results, path: Path) -> None:
         axis.set_ylim(span - 0.7, -0.7)
         axis.margins(x=0.1)
     keys = [
-        Patch(color=GREEN, label="this project"),
+        Patch(color=GREEN, label="the default of this project"),
         Patch(color=GREY, label="compared with"),
         Line2D([], [], color=INK, marker="o", markersize=3, linestyle="", label="one round; the bar is the median"),
     ]

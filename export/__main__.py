@@ -48,6 +48,7 @@ def _release(arguments: argparse.Namespace) -> str:
         data=arguments.data,
         quality_pictures=arguments.quality_pictures,
         variant=arguments.variant,
+        again=arguments.again,
     )
     return str(release(arguments.checkpoint, arguments.repository, options))
 
@@ -163,6 +164,7 @@ def _parser() -> argparse.ArgumentParser:
         "--precision", choices=PRECISIONS, default="fp32", help="fp16 is for GPUs, int8 for CPUs (%(default)s)"
     )
     _add_variant(command)
+    command.add_argument("--again", action="store_true", help="release the pinned checkpoint anew, for changed configs")
     command.add_argument("--data", type=Path, help="data set to measure on (default: the training data)")
     command.add_argument(
         "--quality-pictures",

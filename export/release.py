@@ -57,13 +57,15 @@ class Options:
     """How to export and what to measure on.
 
     `data` defaults to the data set that the checkpoint was trained on. `quality_pictures` come from its test split.
-    `variant` is the one of the configs that the server will use.
+    `variant` is the one of the configs that the server will use. `again` makes a new release of a checkpoint that is
+    pinned already, for configs that have changed since.
     """
 
     precision: Precision = "fp32"
     data: Path | None = None
     quality_pictures: int = 1000
     variant: str | None = None
+    again: bool = False
     quiet: bool = False
 
 
@@ -82,9 +84,10 @@ class Release:
         """Format the result for the terminal."""
         if not self.new:
             number = self.manifest.version
+            show = f".venv/bin/python -m export show {number} --repository {self.repository}"
             return (
-                f"{self.repository} serves this checkpoint already, as release {number}; to see its gates: "
-                f".venv/bin/python -m export show {number} --repository {self.repository}"
+                f"{self.repository} serves this checkpoint already, as release {number} (`--again` makes another, for "
+                f"changed configs); to see its gates: {show}"
             )
         return "\n".join(
             [
@@ -111,7 +114,8 @@ def release(checkpoint_path: Path, repository: Path, options: Options = DEFAULT)
     with locked(repository):
         _check_contracts(repository)
         current = next((version.manifest for version in versions(repository) if version.state == "current"), None)
-        if current and (current.checkpoint_sha256, current.precision) == (digest, options.precision):
+        same = current and (current.checkpoint_sha256, current.precision) == (digest, options.precision)
+        if current and same and not options.again:
             return Release(repository, current, new=False)
         source = Source(checkpoint, digest, *_data(checkpoint, checkpoint_path, options))
         try:

@@ -11,9 +11,9 @@ import torch
 from altreco_client.cli.pipe import quiet_pipe
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from measure.files import write_text
+from measure.progress import progress_bar
 from training.checkpoint import load_with_data
 from training.data.dataset import Batch, Unreadable, evaluation_batches
 from training.data.histories import Histories
@@ -79,7 +79,7 @@ def evaluate(
     ranked: dict[str, Ranked] = {}
     done = 0
     batches = encoded_batches(model, manifest, histories, rows, workers, unreadable)
-    for encoding, batch in tqdm(batches, "evaluate", unit="batch", disable=quiet):
+    for encoding, batch in progress_bar(batches, "evaluate", unit="batch", disable=quiet):
         users = batch.user.cpu()
         given = _histories(batch, rows[done : done + len(users)], histories, past, others)
         done += len(users)

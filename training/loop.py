@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
-from tqdm import tqdm
 
+from measure.progress import progress_bar
 from training.data.dataset import Batch, ShuffledEpochs, TrainingPictures, Unreadable, training_batches
 from training.data.histories import Histories
 from training.data.manifest import Manifest
@@ -113,7 +113,7 @@ def _run_phase(run: Run, phase: Phase, progress: Progress, saved: Saved) -> tupl
     precision = autocast(run.settings, group.device)
     pictures = TrainingPictures(run.manifest, run.histories, run.settings, images=phase.images)
     phase.module.train()
-    batches = tqdm(
+    batches = progress_bar(
         training_batches(pictures, sampler, run.workers, run.unreadable),
         phase.name,
         total=sampler.steps,

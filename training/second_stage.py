@@ -14,8 +14,8 @@ from altreco_client.contract import ENCODING_SHAPE
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim.lr_scheduler import OneCycleLR
-from tqdm import tqdm
 
+from measure.progress import progress_bar
 from training.data.dataset import Unreadable, evaluation_batches
 from training.data.histories import Histories
 from training.data.manifest import Manifest
@@ -96,7 +96,7 @@ def fit_population_prior(
     of_users = rows_of_users(manifest)
     optimizer = torch.optim.AdamW(path.population.parameters(), lr=LEARNING_RATE)
     schedule = OneCycleLR(optimizer, max_lr=LEARNING_RATE, total_steps=settings.second_stage_steps)
-    steps = tqdm(range(1, settings.second_stage_steps + 1), NAME, unit="step", disable=quiet)
+    steps = progress_bar(range(1, settings.second_stage_steps + 1), NAME, unit="step", disable=quiet)
     for step in steps:
         chosen = rng.integers(len(pictures.rows), size=BATCH_SIZE)
         rows = pictures.rows[chosen].tolist()
@@ -158,7 +158,7 @@ def _encode(
     batches = evaluation_batches(manifest, histories, rows[first], workers, unreadable=unreadable)
     kept = [
         keep(network, network.visual_encoder(batch.image.to(device)))
-        for batch in tqdm(batches, f"{NAME}: encode", unit="batch", disable=quiet)
+        for batch in progress_bar(batches, f"{NAME}: encode", unit="batch", disable=quiet)
     ]
     return Pictures(rows, image, torch.cat(kept))
 

@@ -30,6 +30,7 @@ from measure.callers import percentile
 from measure.markdown import number
 
 FOLDER = Path("build/loadtest")
+BOTTLENECK = "The generator was the bottleneck, not the server: give it more --workers or a lower rate"
 CLOSE_TO_LIMIT = 0.7
 """Share of the generator's highest rate above which a profile gets a warning."""
 EVERY_S = 10.0
@@ -85,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
         progress.end()
         print(summary(made), flush=True)
         opinion = _second_opinion(made, target.url) if arguments.second_opinion else None
-    return max(_judge(made, slos, opinion), int(arguments.second_opinion and opinion is None))
+    return max(print_verdict(made, slos, opinion), int(arguments.second_opinion and opinion is None))
 
 
 class Progress:
@@ -167,19 +168,17 @@ def _second_opinion(run: Run, url: str) -> SecondOpinion | None:
     return opinion
 
 
-def _judge(run: Run, slos: SLOs | None, opinion: SecondOpinion | None) -> int:
+def print_verdict(run: Run, slos: SLOs | None, opinion: SecondOpinion | None) -> int:
     """Print the verdict and write the report, if there are SLOs; return the exit code."""
     verdict = check(run, slos or SLOs())
     limits = [of for of in verdict.objectives if of.group == GENERATOR and of.outcome is Outcome.MISSED]
-    if limits:
-        print(
-            f"NOT VALID: {'; '.join(of.sentence for of in limits)}. The generator was the bottleneck, not the server: "
-            "give it more --workers or a lower rate"
-        )
+    advice = f". {BOTTLENECK}" if limits else ""
     if slos is None:
+        if limits:
+            print(f"NOT VALID: {'; '.join(of.sentence for of in limits)}{advice}")
         failed = bool(run.settings.ended_early or limits or (run.records.error >= 0).any())
         return int(failed or not len(run.records))
-    print(f"{verdict.word}: {verdict.reason}\nwrote {write_report(run, verdict, opinion=opinion)}")
+    print(f"{verdict.word}: {verdict.reason}{advice}\nwrote {write_report(run, verdict, opinion=opinion)}")
     return verdict.exit_code
 
 

@@ -94,9 +94,17 @@ def test_numbers_of_numpy_are_numbers(options: dict) -> None:
         assert len(recommender.recommend(PICTURE, {"sea": np.int64(2)}, **{"k": 1, **options}).tags) == 1
 
 
-def test_a_misspelt_option_is_a_type_error() -> None:
-    with TagRecommender(closed_port()) as recommender, pytest.raises(TypeError, match="deadline"):
-        recommender.recommend(PICTURE, deadline=3)  # type: ignore[call-arg]
+@pytest.mark.parametrize("method", ["recommend", "recommend_batch", "recommend_for_users"])
+def test_a_misspelt_option_is_a_type_error_that_names_the_method(method: str) -> None:
+    said = rf"^{method}\(\) got .*'deadline': expected deadline_s, unknown_tags, "
+    with TagRecommender(closed_port()) as recommender, pytest.raises(TypeError, match=said):
+        getattr(recommender, method)([PICTURE], [None], deadline=3)
+
+
+@pytest.mark.parametrize("client", [TagRecommender, AsyncTagRecommender])
+def test_a_misspelt_setting_is_a_type_error_that_names_the_client(client: type) -> None:
+    with pytest.raises(TypeError, match=rf"^{client.__name__}\(\) got .*'deadline': expected model_name, deadline_s, "):
+        client(closed_port(), deadline=3)
 
 
 @pytest.mark.parametrize(

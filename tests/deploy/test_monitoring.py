@@ -166,6 +166,15 @@ def test_the_operators_object_has_every_rule() -> None:
     assert len({group["name"] for group in groups}) == len(groups)
 
 
+def test_the_operators_object_leads_to_the_teams_own_runbook() -> None:
+    here = "https://git.example.com/altreco/docs/runbook.md"
+    groups = prometheus_rule(here)["spec"]["groups"]
+    fired = {rule["alert"]: rule["annotations"] for group in groups for rule in group["rules"] if "alert" in rule}
+    assert set(fired) == {alert["alert"] for alert in alerts()}
+    for name, annotations in fired.items():
+        assert annotations["runbook_url"] == f"{here}#{name.lower()}"
+
+
 @pytest.mark.parametrize("folder", ["overlays/cpu", "overlays/gpu-object-storage", "kserve"])
 def test_the_kubernetes_component(folder: str, tmp_path: Path) -> None:
     def relative(path: Path) -> str:

@@ -30,7 +30,7 @@ class Deployed:
     certificates: Certificates
 
     def tls(self, client: str | None = "client") -> TLS:
-        """Of a caller with this certificate; None: with none."""
+        """TLS files of a caller with this certificate; None: with none."""
         return TLS(
             root_certificates=str(self.certificates.pem("ca")),
             certificate=str(self.certificates.pem(client)) if client else None,
@@ -38,12 +38,12 @@ class Deployed:
         )
 
     def access(self, key: str | None = None) -> Access:
-        """Of a caller with a certificate, and perhaps the operators' key."""
+        """Access of a caller with a certificate, and perhaps the operators' key."""
         return Access(tls=self.tls(), headers=((ADMIN_KEY, key),) if key else ())
 
 
 def manifest_flags() -> list[str]:
-    """The base's, but for what the local server decides itself."""
+    """The base manifests' flags, but for what the local server decides itself."""
     deployment = yaml.safe_load((DEPLOY / "kubernetes" / "base" / "deployment.yaml").read_text())
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     flags = [flag.replace("$(ADMIN_KEY)", KEY) for flag in container["args"]]

@@ -123,7 +123,7 @@ class Certificates:
     folder: Path
 
     def server_flags(self, name: str = "server", *, mutual: bool = False) -> tuple[str, ...]:
-        """Of tritonserver, for TLS with this certificate."""
+        """Flags of tritonserver for TLS with this certificate."""
         return (
             "--grpc-use-ssl=1",
             f"--grpc-server-cert={self.pem(name)}",

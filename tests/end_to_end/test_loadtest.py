@@ -57,7 +57,7 @@ def answered(folder: Path) -> int:
 
 
 def begin(folder: Path) -> float:
-    """Of the load, on this machine's monotonic clock."""
+    """Start of the load, on this machine's monotonic clock."""
     return min(json.loads(file.read_text()) for file in (folder / PARTS).glob("*.start"))
 
 

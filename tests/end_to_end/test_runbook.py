@@ -1,5 +1,6 @@
 """Every command of docs/runbook.md that is not marked as never run, in its order."""
 
+import re
 import shlex
 from pathlib import Path
 
@@ -34,7 +35,8 @@ def test_every_command_does_what_it_says(kept: Kept, tmp_path: Path) -> None:
         "NEXT_CHECKPOINT": kept.checkpoint(seed=1),
         "RELEASE": 1,
         "NEXT_RELEASE": 2,
-        "KEY_FILE": key,
+        "TLS": "",
+        "SECURITY": f"--admin-key-file {key}",
         "SIGNING_KEY": signing.private,
         "PUBLIC_KEY": signing.public,
     }
@@ -55,6 +57,8 @@ def test_every_command_does_what_it_says(kept: Kept, tmp_path: Path) -> None:
     assert any("nv_inference_request_success" in output for output in said.values())
     assert "release 1" in said[".venv/bin/python -m export rollback --repository $REPOSITORY --to $RELEASE"]
     assert released_version(repository) == 1  # rolled back, and not forward again
+    listed = run(".venv/bin/python -m export list --repository $REPOSITORY", **variables)
+    assert re.findall(r"^\d+", listed, re.MULTILINE) == ["1", "2", "3"]
 
 
 def test_only_what_needs_a_cluster_is_marked() -> None:

@@ -26,7 +26,7 @@ METADATA = {"origin": "a test", "version": "7"}
 SATURATED = 2
 """Convolutions at most that int8 leaves in float on a CPU without VNNI, whose sums of products saturate at 16 bits."""
 MEAN_BOUNDS = {"fp32": 1e-6, "fp16": 1e-3, "int8": 0.02}
-"""Of the differences of the tags' probabilities from those of the files as exported; the largest: the gate's bound."""
+"""Largest mean difference of a probability from that of the files as exported; the gate bounds the largest one."""
 
 Files = dict[str, Path]
 

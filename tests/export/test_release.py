@@ -105,7 +105,7 @@ def test_the_same_checkpoint_again_changes_nothing(repository: Path, checkpoint:
     before = tree(repository)
     again = release(checkpoint, repository, QUIET)
     assert (again.manifest.version, again.new) == (1, False)
-    assert str(again).startswith(f"{repository} serves this checkpoint already, as release 1; to see its gates: ")
+    assert str(again).startswith(f"{repository} serves this checkpoint already, as release 1 (`--again` makes another")
     assert str(again).endswith(f".venv/bin/python -m export show 1 --repository {repository}")
     assert tree(repository) == before
 
@@ -118,6 +118,15 @@ def test_next_release_pins_its_own_versions_and_keeps_the_old(repository: Path, 
     assert [step.model_version for step in ensemble.ensemble_scheduling.step] == [2, 2, 2]
     assert list(ensemble.version_policy.specific.versions) == [2]
     assert (repository / "visual_encoder" / "1" / "model.onnx").exists()
+
+
+@pytest.mark.slow
+def test_changed_configs_are_another_release_of_the_same_checkpoint(repository: Path, checkpoint: Path) -> None:
+    edit(repository, "classifier", "max_batch_size: 32", "max_batch_size: 16")
+    assert not release(checkpoint, repository, QUIET).new
+    published = release(checkpoint, repository, replace(QUIET, again=True))
+    assert (published.manifest.version, published.new) == (2, True)
+    assert read_config(repository, "tag_recommender").max_batch_size == 16
 
 
 @pytest.mark.slow

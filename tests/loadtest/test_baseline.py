@@ -51,7 +51,7 @@ def test_the_interval_is_welchs_on_logarithms(tmp_path: Path) -> None:
 
 
 def test_noise_is_no_change(tmp_path: Path) -> None:
-    """Of comparisons without a difference, about one in twenty shows one."""
+    """About one in twenty comparisons without a difference shows one."""
     rng = np.random.default_rng(0)
     shown = 0
     for trial in range(40):

@@ -4,7 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from loadtest.commands.run import Progress, summary
+from loadtest.commands.run import Progress, print_verdict, summary
+from loadtest.judge.slo import Limits, SLOs
 from loadtest.records import Run
 from tests.loadtest.make_run import make_run
 
@@ -53,6 +54,16 @@ def test_late_requests_and_an_early_end_are_told(tmp_path: Path) -> None:
     late = replace(run, records=replace(run.records, started_s=run.records.intended_s + 0.2))
     lines = told(late)
     assert lines[1:3] == ["the run ended early: interrupted", "600 requests were sent more than 100 ms late"]
+
+
+@pytest.mark.parametrize("slos", [None, SLOs(name="x", all=Limits(p99_ms=30))], ids=["without SLOs", "with SLOs"])
+def test_a_run_that_is_not_valid_says_so_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], slos: SLOs | None
+) -> None:
+    assert print_verdict(make_run(tmp_path, np.full(600, 20.0), cpu_share=0.95), slos, None) == 1
+    said = capsys.readouterr().out
+    assert said.startswith("NOT VALID: ")
+    assert said.count("of the load generator is") == said.count("give it more --workers") == 1
 
 
 def test_progress_is_a_line_at_once_and_then_every_ten_seconds(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,9 +13,9 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from altreco_client.cli.pipe import quiet_pipe
-from tqdm import tqdm
 
 from measure.machine import describe_machine
+from measure.progress import progress_bar
 from training.ablation.backbones import OTHERS, pretrained
 from training.ablation.parts import MAIN, NAMES, Part, all_parts, main_part, make_data
 from training.ablation.report import write_report
@@ -98,7 +98,7 @@ def carry_out(parts: Sequence[Part], seeds: int, jobs: int) -> None:
         with ThreadPoolExecutor(jobs) as pool:
             futures = [pool.submit(_run, *run, jobs) for run in missing]
             try:
-                for future in tqdm(as_completed(futures), "runs", total=len(futures), unit="run"):
+                for future in progress_bar(as_completed(futures), "runs", total=len(futures), unit="run"):
                     future.result()
             except BaseException:
                 pool.shutdown(cancel_futures=True)

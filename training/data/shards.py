@@ -20,8 +20,8 @@ from pathlib import Path
 import polars as pl
 from altreco_client import InvalidImage
 from altreco_client.cli.pipe import quiet_pipe
-from tqdm import tqdm
 
+from measure.progress import progress_bar
 from training.data.folder import renamed_when_complete
 from training.data.manifest import MANIFEST_FILE, VOCABULARY_FILE, Manifest, read_manifest
 from training.errors import DataError
@@ -73,7 +73,7 @@ def pack(data: Path, out: Path, *, shard_mb: float = SHARD_MB, quiet: bool = Fal
     with renamed_when_complete(out, VOCABULARY_FILE) as folder:
         shutil.copyfile(data / VOCABULARY_FILE, folder / VOCABULARY_FILE)
         written = _write_shards(images, data, folder, int(shard_mb * 1e6))
-        packed = list(tqdm(written, "pack", total=len(images), unit="picture", disable=quiet))
+        packed = list(progress_bar(written, "pack", total=len(images), unit="picture", disable=quiet))
         names, offsets, sizes = zip(*packed, strict=True)
         places = pl.LazyFrame({"image": images, "in_shard": names, "shard_offset": offsets, "shard_bytes": sizes})
         joined = table.join(places, on="image", how="left", maintain_order="left")

@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 from altreco_client.cli.pipe import quiet_pipe
-from tqdm import tqdm
 
+from measure.progress import progress_bar
 from training.data.concepts import MIN_TAGS, build_vocabulary
 from training.data.drawing import draw
 from training.data.folder import is_free, renamed_when_complete
@@ -63,7 +63,7 @@ def _draw_all(folder: Path, drawings: Sequence[Drawing], processes: int | None, 
     (folder / "images").mkdir()
     useful = max(1, min(os.cpu_count() or 1, len(drawings) // PICTURES_PER_PROCESS))
     done = _draw_each(folder, drawings, processes or useful)
-    for _ in tqdm(done, "draw", total=len(drawings), unit="picture", disable=quiet):
+    for _ in progress_bar(done, "draw", total=len(drawings), unit="picture", disable=quiet):
         pass
 
 

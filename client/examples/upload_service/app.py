@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 from altreco_client import (
     AsyncTagRecommender,
+    InvalidHistory,
     InvalidImage,
     InvalidRequest,
     PreparedImage,
@@ -153,9 +154,9 @@ async def misunderstood(_: Request, error: RequestValidationError) -> JSONRespon
     return JSONResponse({"detail": "; ".join(reasons)}, 422)
 
 
-@app.exception_handler(InvalidRequest)
-async def refuse(_: Request, error: InvalidRequest) -> JSONResponse:
-    """Answer with the client's message about a tag."""
+@app.exception_handler(InvalidHistory)
+async def refuse(_: Request, error: InvalidHistory) -> JSONResponse:
+    """Answer with the client's message about a tag. Any other InvalidRequest is a fault of this service: a 500."""
     return JSONResponse({"detail": str(error)}, 422)
 
 

@@ -18,7 +18,7 @@ from .call.ranking import History
 from .errors import InvalidRequest
 from .images import ImageLike, PreparedImage
 from .results import Recommendation
-from .settings import Settings
+from .settings import checked_settings
 from .vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class AsyncTagRecommender:
 
     def __init__(self, url: str = "localhost:8001", **settings: Unpack[ClientSettings]) -> None:
         """Check the settings; nothing is sent before the first call. Raises InvalidRequest."""
-        self._state = ClientState(Settings(url=url, **settings))
+        self._state = ClientState(checked_settings("AsyncTagRecommender", url, settings))
         self._arguments = self._state.settings.channel.client_arguments(url)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._client: triton.InferenceServerClient | None = None

@@ -6,7 +6,7 @@ import math
 import operator
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import numpy as np
@@ -83,6 +83,13 @@ def iterate(values: object, name: str, expected: str) -> Iterable[Any]:
     if isinstance(values, str | bytes) or not isinstance(values, Iterable):
         raise InvalidHistory(f"{name}: expected {expected}, got {shown(values)}")
     return values
+
+
+def check_keywords(caller: str, given: Collection[str], known: Collection[str]) -> None:
+    """Raise TypeError for a keyword argument that the caller's function does not have."""
+    for name in given:
+        if name not in known:
+            raise TypeError(f"{caller}() got an unexpected keyword argument {name!r}: expected {', '.join(known)}")
 
 
 def _no_str(tag: object) -> InvalidHistory:

@@ -11,7 +11,7 @@ from typing import Literal, TypedDict
 from . import contract
 from .call.observe import CallReport
 from .channel import Channel, check_headers
-from .checks import checked_seconds, checked_whole
+from .checks import check_keywords, checked_seconds, checked_whole
 from .errors import InvalidRequest
 from .images import MAX_PIXELS
 
@@ -89,6 +89,12 @@ class Settings:
             checked_whole(name, getattr(self, name))
         checked_seconds("vocabulary_check_s", self.vocabulary_check_s, zero=True)
         check_headers(self.headers)
+
+
+def checked_settings(client: str, url: str, given: ClientSettings) -> Settings:
+    """Check the keyword arguments of a client's constructor. Raises InvalidRequest, or TypeError for an unknown one."""
+    check_keywords(client, given, ClientSettings.__annotations__)
+    return Settings(url=url, **given)
 
 
 @dataclass(frozen=True, kw_only=True)

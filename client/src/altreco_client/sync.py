@@ -18,7 +18,7 @@ from .call.flow import Call, Compute, Flow, Pause, Slot, Step
 from .call.ranking import History
 from .images import ImageLike, PreparedImage
 from .results import Recommendation
-from .settings import Settings
+from .settings import checked_settings
 from .vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class TagRecommender:
 
     def __init__(self, url: str = "localhost:8001", **settings: Unpack[ClientSettings]) -> None:
         """Check the settings; nothing is sent before the first call. Raises InvalidRequest."""
-        self._state = ClientState(Settings(url=url, **settings))
+        self._state = ClientState(checked_settings("TagRecommender", url, settings))
         self._client = triton.InferenceServerClient(**self._state.settings.channel.client_arguments(url))
         self._lock = threading.Lock()
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..checks import checked_count
+from ..checks import check_keywords, checked_count
 from ..errors import (
     DeadlineExceeded,
     InvalidHistory,
@@ -70,6 +70,7 @@ def _call(
     method: str, client: ClientState, images: Images, histories: Histories, k: int, options: Options, rank: Rank
 ) -> Flow[tuple[Recommendation, ...]]:
     settings = client.settings
+    check_keywords(method, options, Options.__annotations__)
     request = checked_request(k, settings.deadline_s, **options)
     sizes = {"pictures": len(images), "users": len(histories)}
     with observed(client.telemetry, settings.on_call, method=method, request_id=request.id, **sizes) as observation:
