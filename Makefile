@@ -81,7 +81,7 @@ test-client: .venv-client/.installed ## the client alone, on numpy 2, with none 
 	.venv-client/bin/python -m pytest -n 2 -m "not timing" tests/client
 
 docs: .venv/.installed ## the client's API reference, from its docstrings, into build/docs; a warning fails it
-	$(BIN)/python -W error -m pdoc --output-directory build/docs altreco_client altreco_client.contract altreco_client.errors
+	$(BIN)/python -W error -m pdoc --output-directory build/docs altreco_client altreco_client.contract altreco_client.errors altreco_client.histories
 
 lint: .venv/.installed ## ruff and mypy, as CI runs them
 	$(BIN)/ruff check $(CHECKED)

@@ -20,6 +20,7 @@ from benchmark.report import read_results, write_report, write_results
 from benchmark.sections.arrivals import measure_arrivals
 from benchmark.sections.cache import measure_cache
 from benchmark.sections.client import measure_client
+from benchmark.sections.gateway import measure_gateway
 from benchmark.sections.images import measure_images
 from benchmark.sections.overhead import measure_overhead
 from benchmark.sections.peers import measure_peers
@@ -107,6 +108,7 @@ def _section(section: str, settings: Settings, arguments: argparse.Namespace, fo
         "precision": measure_precision,
         "cache": measure_cache,
         "client": measure_client,
+        "gateway": measure_gateway,
     }[section]
     return measure(settings, arguments.repository, folder)
 

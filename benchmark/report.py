@@ -14,6 +14,7 @@ from benchmark.peers.contestants import ENSEMBLE
 from benchmark.sections.arrivals import render_arrivals
 from benchmark.sections.cache import render_cache
 from benchmark.sections.client import render_client
+from benchmark.sections.gateway import render_gateway
 from benchmark.sections.images import render_images
 from benchmark.sections.overhead import render_overhead
 from benchmark.sections.peers import render_peers
@@ -86,6 +87,7 @@ RENDERERS: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {
     "images": render_images,
     "shards": render_shards,
     "client": render_client,
+    "gateway": render_gateway,
     "arrivals": render_arrivals,
     "peers": render_peers,
     "overhead": render_overhead,

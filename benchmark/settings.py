@@ -17,6 +17,7 @@ SECTIONS = {
     "images": "JPEGs at reduced scale against whole",
     "shards": "Pictures in tar shards against files",
     "client": "The client against bare tritonclient",
+    "gateway": "The HTTP gateway against the client",
     "arrivals": "Short bursts, and random arrivals",
     "peers": "The ensemble against raw ONNX Runtime and other servers",
     "overhead": "Where the lead of raw ONNX Runtime comes from",

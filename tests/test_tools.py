@@ -38,7 +38,8 @@ def install(programs: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_where_nothing_can_be_installed_each_missing_program_is_named(tmp_path: Path) -> None:
-    (tmp_path / "chromium").symlink_to("/usr/bin/true")
+    for found in ("chromium", "postgres"):
+        (tmp_path / found).symlink_to("/usr/bin/true")
     done = install(tmp_path)
     assert done.returncode == 1
     assert done.stderr.splitlines()[1:] == [

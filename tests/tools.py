@@ -12,8 +12,9 @@ LIST = Path(__file__).parents[1] / ".ci" / "system-tools"
 
 
 def path_with_environment() -> str:
-    """The PATH, before it the folder of this environment's programs: kubectl comes from PyPI."""
-    return os.pathsep.join((str(BIN), os.environ.get("PATH", os.defpath)))
+    """The PATH, before it this environment's programs, such as kubectl, and after it PostgreSQL's in Debian."""
+    of_postgresql = map(str, Path("/usr/lib/postgresql").glob("*/bin"))
+    return os.pathsep.join((str(BIN), os.environ.get("PATH", os.defpath), *of_postgresql))
 
 
 def require(program: str) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.sections.client import IMPORTS, render_client
+from benchmark.sections.gateway import render_gateway
 
 UNWANTED = ("gevent", "geventhttpclient", "aiohttp", "opentelemetry", "tritonclient.http")
 
@@ -32,3 +33,11 @@ def test_the_report_shows_what_the_client_costs_round_by_round(committed: dict[s
     assert "were all answered in 3.2 s, with 7 additional threads." in text
     assert all(f" ms to run `{program}`" in text for program in IMPORTS)
     assert lines[-1] == ""
+
+
+def test_the_report_shows_what_the_gateway_costs() -> None:
+    of_client = {"p50_ms": [20.0, 22.0], "p99_ms": [40.0, 40.0], "requests_per_s": [700.0, 720.0]}
+    of_gateway = {"p50_ms": [23.0, 26.0], "p99_ms": [50.0, 50.0], "requests_per_s": [600.0, 620.0]}
+    lines = render_gateway({"turns": {"altreco_client": of_client, "gateway": of_gateway}})
+    assert "The gateway's p50 is 3.5 ms above the client's." in lines[0]
+    assert "| `gateway` | 24.5 (23 to 26) | 50 (50 to 50) | 610 (600 to 620) |" in lines

@@ -143,6 +143,13 @@ def test_both_clients_have_a_figure_a_round(results: dict[str, Any]) -> None:
     assert section["calls"] == QUICK.client_calls
 
 
+def test_the_gateway_and_the_client_have_a_figure_a_round(results: dict[str, Any]) -> None:
+    assert set(results["gateway"]["turns"]) == {"altreco_client", "gateway"}
+    for figures in results["gateway"]["turns"].values():
+        assert {len(values) for values in figures.values()} == {QUICK.rounds}
+        assert min(min(values) for values in figures.values()) > 0
+
+
 def test_all_requests_in_flight_are_answered(results: dict[str, Any]) -> None:
     assert results["client"]["in_flight"]["requests"] == IN_FLIGHT
     assert results["client"]["in_flight"]["seconds"] > 0

@@ -27,8 +27,8 @@ class Panel:
     json: dict[str, Any]
 
 
-def panels(*, job: str, instance: str = ".+") -> Iterator[Panel]:
-    """All of them, their variables replaced; `instance` is a regular expression."""
+def panels(*, job: str, instance: str = ".+", caller: str = ".+") -> Iterator[Panel]:
+    """All of them, their variables replaced; `instance` and `caller` are regular expressions."""
     for panel in json.loads(DASHBOARD.read_text())["panels"]:
         box = panel["gridPos"]
         yield Panel(
@@ -43,6 +43,7 @@ def panels(*, job: str, instance: str = ".+") -> Iterator[Panel]:
                 .replace("$__rate_interval", RATE_INTERVAL)
                 .replace("$job", job)
                 .replace("$instance", instance)
+                .replace("$caller", caller)
                 for target in panel.get("targets", [])
             ),
             json=panel,

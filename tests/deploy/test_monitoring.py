@@ -14,7 +14,7 @@ from deploy.monitoring.prometheus_rule import MONITORING, prometheus_rule
 from loadtest.parse import read_toml
 from tests.deploy.monitoring import DASHBOARD, DEPLOY, compose_flags, panels
 from tests.deploy.prometheus import SUMMARIES, local_config
-from tests.deploy.test_kubernetes import KUBERNETES, NEWEST, find, flags, pod, render, validate
+from tests.deploy.test_kubernetes import KUBERNETES, NEWEST, flags, pod, render, validate
 from tests.deploy.triton_flags import assert_taken
 from tests.tools import require
 
@@ -114,16 +114,17 @@ def test_the_dashboard_is_whole() -> None:
         for query in panel.queries:
             assert "$" not in query, "a variable that is not replaced"
     declared = {variable["name"] for variable in json.loads(DASHBOARD.read_text())["templating"]["list"]}
-    assert declared == {"datasource", "job", "instance"}
+    assert declared == {"datasource", "job", "instance", "caller"}
 
 
 def test_the_dashboard_shows_one_deployment() -> None:
-    """Objectives are the same for all, and an alert about nothing that answers has no job."""
-    for query in (query for panel in panels(job="a") for query in panel.queries):
+    """Objectives are the same for all, an alert about nothing that answers has no job, and callers have their own."""
+    for query in (query for panel in panels(job="a", caller="b") for query in panel.queries):
         selectors = re.findall(r"\{([^}]*)\}", query)
         assert selectors or query.startswith("tag_recommender:objective:"), query
         for selector in selectors:
-            assert ('job=~"a|"' if query.count("ALERTS") else 'job="a"') in selector, query
+            expected = 'job=~"a|"' if "ALERTS" in query else 'job=~"b"' if "altreco_" in query else 'job="a"'
+            assert expected in selector, query
 
 
 def test_what_is_drawn_from_recorded_rules_is_recorded() -> None:
@@ -187,16 +188,22 @@ def test_the_kubernetes_component(folder: str, tmp_path: Path) -> None:
     }
     (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
     documents = render(str(tmp_path.resolve()))
-    monitor = find(documents, "PodMonitor")
+    monitors = [document for document in documents if document["kind"] == "PodMonitor"]
+    monitor, of_gateway = sorted(monitors, key=lambda one: one["metadata"]["name"])
     # The operator's own schemas are not at hand: its object is looked at here.
     assert monitor["apiVersion"] == "monitoring.coreos.com/v1"
     assert f"{monitor['metadata']['namespace']}/{monitor['metadata']['name']}" == "altreco/tag-recommender"
-    validate([document for document in documents if document is not monitor], NEWEST)
+    validate([document for document in documents if document not in monitors], NEWEST)
     running = pod(documents)
     assert monitor["spec"]["selector"]["matchLabels"].items() <= running["metadata"]["labels"].items()
     (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
     (container,) = running["spec"]["containers"]
     assert {"name": endpoint["port"], "containerPort": 8002} in container["ports"]
+    # Without a gateway there is nothing of it to scrape; with one, it is no replica of Triton to the rules.
+    assert not {one["port"] for one in of_gateway["spec"]["podMetricsEndpoints"]} & {
+        one["name"] for one in container["ports"]
+    }
+    assert not re.fullmatch(".+/tag-recommender", f"altreco/{of_gateway['metadata']['name']}")
     # Scraped once.
     assert not any(key.startswith("prometheus.io") for key in running["metadata"].get("annotations") or {})
     assert SUMMARIES in flags(documents)

@@ -9,7 +9,18 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from altreco_client import AsyncTagRecommender, CallReport, InvalidRequest, PreparedImage, TagRecommender
+from altreco_client import (
+    AsyncTagRecommender,
+    CallReport,
+    InvalidHistory,
+    InvalidRequest,
+    PreparedImage,
+    Recommendation,
+    Tag,
+    TagRecommender,
+    Unavailable,
+    accepted,
+)
 from opentelemetry import metrics, trace
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -64,6 +75,35 @@ def test_a_call_is_a_client_span_with_a_duration(
     measured = {metric.name: metric for metric in data.resource_metrics[0].scope_metrics[0].metrics}
     durations = measured["altreco.client.call.duration"].data.data_points
     assert sum(point.count for point in durations) == 2  # type: ignore[union-attr]
+
+
+def counted(reader: InMemoryMetricReader, name: str, release: str) -> list[float]:
+    """The counter's values for a release, by rank from 1."""
+    data = reader.get_metrics_data()
+    assert data is not None
+    (metric,) = (metric for metric in data.resource_metrics[0].scope_metrics[0].metrics if metric.name == name)
+    by_rank = {
+        point.attributes["rank"]: point.value
+        for point in metric.data.data_points
+        if point.attributes["release"] == release
+    }
+    return [by_rank[rank] for rank in range(1, len(by_rank) + 1)]
+
+
+def test_suggested_and_accepted_tags_are_counted_by_release_and_rank(reader: InMemoryMetricReader) -> None:
+    answer = Recommendation(tuple(Tag(name, 0.5) for name in ("sea", "caf\u00e9", "sky")), "7")
+    accepted(answer, ["cafe\u0301", "of their own"])
+    accepted(answer, ["sea", "sea", "caf\u00e9"])
+    assert counted(reader, "altreco.suggested", "7") == [2, 2, 2]
+    assert counted(reader, "altreco.accepted", "7") == [1, 2, 0]
+    accepted(Recommendation((Tag("sea", 1.0),), None, fallback=Unavailable("away")), [])
+    assert counted(reader, "altreco.accepted", "fallback") == [0]
+    accepted(Recommendation(tuple(Tag(f"tag-{rank}", 0.5) for rank in range(25)), "8"), [])
+    assert counted(reader, "altreco.suggested", "8") == [1] * 19 + [6]
+    for wrong in ("sea", [3], ["two\nlines"], None):
+        with pytest.raises(InvalidHistory):
+            accepted(answer, wrong)  # type: ignore[arg-type]
+    assert counted(reader, "altreco.suggested", "7") == [2, 2, 2]
 
 
 class Instrumentation(grpc.UnaryUnaryClientInterceptor):

@@ -24,8 +24,10 @@ DOCUMENTS = sorted(
 PYTHON = ".venv/bin/python -m "
 ELSEWHERE = (
     ".ci/install-system-tools",  # .ci/run
-    "pip install ./client ",  # test_installation.py
+    "pip install './client[histories]' ",  # the environment of all tests
     "uvicorn app:app ",  # test_upload_service.py
+    ".venv/bin/altreco gateway",  # test_gateway.py, with what asks it
+    "curl ",
     "SECURITY=",  # test_secured_tools.py, as what ends in $SECURITY
 )
 LONG = (

@@ -20,8 +20,8 @@ ENVIRONMENTS = [
     ("3.11", "2"),
     *(pytest.param(*pair, marks=pytest.mark.slow) for pair in (("3.12", "1.26"), ("3.13", "2"))),
 ]
-UNWANTED = ("gevent", "geventhttpclient", "aiohttp", "opentelemetry")
-"""What tritonclient's HTTP part and our extra bring."""
+UNWANTED = ("gevent", "geventhttpclient", "aiohttp", "opentelemetry", "sqlalchemy", "psycopg", "pyarrow")
+"""What tritonclient's HTTP part and our extras bring."""
 
 PROGRAM = """
 import asyncio, json, sys
@@ -29,7 +29,7 @@ import altreco_client
 from altreco_client import AsyncTagRecommender, TagRecommender
 
 url, photo = sys.argv[1:]
-unwanted = ("gevent", "opentelemetry", "aiohttp", "tritonclient.http")
+unwanted = ("gevent", "opentelemetry", "aiohttp", "tritonclient.http", "sqlalchemy", "pyarrow")
 loaded = [name for name in sys.modules if name.startswith(unwanted)]
 
 

@@ -1,12 +1,15 @@
 """The committed rules and dashboard over two real servers under load: every query has an answer."""
 
+import json
 import math
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,7 @@ from measure.waiting import wait_until
 from tests.deploy.monitoring import compose_flags, panels
 from tests.deploy.prometheus import SUMMARIES, Prometheus, prometheus
 from tests.end_to_end.conftest import Served
+from tests.end_to_end.http_service import Answer, ask, http_service
 from tests.servers import serving
 from tests.tiny import TAGS
 from tests.tools import require
@@ -31,6 +35,7 @@ from tests.tools import require
 pytestmark = pytest.mark.slow
 
 JOB, ALONE = "altreco/tag-recommender", "alone/tag-recommender"
+GATEWAY = "altreco/tag-recommender-gateway"
 WAIT_S = 120.0
 """After which a condition that does not come true fails a test."""
 POLL_S = 0.5
@@ -68,6 +73,15 @@ def asking(url: str) -> Iterator[Calls[None]]:
         callers = [Caller(ask, mixed(new_requests(TAGS), again, 0.5)) for _ in range(2)]
         with calling(callers, failures=(InferenceServerException,)) as calls:
             yield calls
+
+
+def accepting(gateway: str) -> AbstractContextManager[Calls[Answer]]:
+    """A caller that reports, again and again, that the second tag of two was taken."""
+    taken = json.dumps({"release": "1", "suggested": ["sea", "sky"], "accepted": ["sky"]}).encode()
+    report = Caller(
+        lambda body: ask(gateway, "/v1/accepted", body, {"Content-Type": "application/json"}), repeat(taken)
+    )
+    return calling([report], every_s=0.2)
 
 
 def burst(url: str, requests: int) -> Counter[str]:
@@ -109,12 +123,14 @@ def watched(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     more: dict[str, Any] = {"extra_args": (SUMMARIES,)}
     first = shutil.copytree(served.repository, folder / "queue-timeout")  # which refuses what waits too long
     add_queue_timeout(first)
-    with serving(first, **more) as one, serving(second, **more) as two:
+    command = [sys.executable, "-m", "altreco_client", "gateway", "--port", "0"]
+    with serving(first, **more) as one, serving(second, **more) as two, http_service(command) as gateway:
         targets = [server.metrics_url.removeprefix("http://").removesuffix("/metrics") for server in (one, two)]
-        with prometheus(folder, {JOB: targets, ALONE: targets[:1]}) as running:
+        jobs = {JOB: targets, ALONE: targets[:1], GATEWAY: [gateway.removeprefix("http://")]}
+        with prometheus(folder, jobs) as running:
             # A rate needs a sample from before.
-            wait_until(lambda: len(running.query("up == 1")) == 3, "three targets", seconds=WAIT_S)
-            with asking(one.grpc_url) as calm, asking(two.grpc_url) as other:
+            wait_until(lambda: len(running.query("up == 1")) == 4, "four targets", seconds=WAIT_S)
+            with asking(one.grpc_url) as calm, asking(two.grpc_url) as other, accepting(gateway):
                 yield Watched(running, burst(one.grpc_url, BURST))
             for calls in (calm, other):
                 assert calls.answered
@@ -135,6 +151,20 @@ def test_every_query_of_the_dashboard_has_an_answer_but_those_on_gpus(watched: W
     assert len(expressions) > len(on_gpus) > 0
     comes_true(lambda: unanswered() == on_gpus)
     assert unanswered() == on_gpus
+
+
+def test_the_dashboard_shows_what_users_take_by_release_and_rank(watched: Watched) -> None:
+    by_release, by_rank = (
+        query for panel in panels(job=JOB) for query in panel.queries if "altreco_accepted_total" in query
+    )
+
+    def shares(query: str) -> dict[str, float]:
+        samples = watched.prometheus.query(query)
+        return {"".join(one["metric"].values()): float(one["value"][1]) for one in samples}
+
+    comes_true(lambda: shares(by_rank) == {"1": 0.0, "2": 1.0})
+    assert shares(by_rank) == {"1": 0.0, "2": 1.0}
+    assert shares(by_release) == {"1": 0.5}
 
 
 def test_every_recorded_rule_has_a_value_and_every_rule_is_healthy(watched: Watched) -> None:

@@ -1,12 +1,12 @@
 import base64
-import http.client
 import io
 import json
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from urllib.parse import urlsplit
+from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
 import numpy as np
@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, ConsoleMessage, FilePayload, Locator, Page, expect
 
+from tests.end_to_end import http_service
 from tests.end_to_end.conftest import Served
 from tests.end_to_end.peak import peak_mib
 from tests.end_to_end.upload_service import APP, chromium, upload_service
@@ -22,7 +23,7 @@ from tests.end_to_end.upload_service import APP, chromium, upload_service
 SUGGESTIONS = 6
 MAX_PICTURES = 48
 NOBODY = "127.0.0.1:9"
-TIMEOUT_S = 30
+TIMEOUT_S = http_service.TIMEOUT_S
 
 
 @pytest.fixture(scope="module")
@@ -335,14 +336,8 @@ def ask(
     address: str, path: str, body: object = b"", headers: dict[str, str] | None = None, *, chunked: bool = False
 ) -> tuple[int, object]:
     """POST; the status, and the JSON if some comes back."""
-    connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=TIMEOUT_S)
-    try:
-        connection.request("POST", path, body, headers or {}, encode_chunked=chunked)  # type: ignore[arg-type]
-        answer = connection.getresponse()
-        body = answer.read()
-        return answer.status, json.loads(body) if answer.getheader("Content-Type") == "application/json" else None
-    finally:
-        connection.close()
+    answer = http_service.ask(address, path, body, headers, chunked=chunked)
+    return answer.status, answer.json if answer.headers.get("content-type") == "application/json" else None
 
 
 @pytest.mark.parametrize("headers", [{"Content-Length": str(16 * 1024**2 + 1)}, {"Transfer-Encoding": "chunked"}])
@@ -362,6 +357,54 @@ def test_pictures_are_bounded_and_saved_once(address: str) -> None:
     assert ask(address, f"/api/pictures/{ids[1]}/save", choice, headers) == (200, {"sea": 1})
     # The answer may have been lost, and the question sent again.
     assert ask(address, f"/api/pictures/{ids[1]}/save", choice, headers) == (200, {"sea": 1})
+
+
+def test_a_save_counts_which_of_the_first_suggestions_were_taken(address: str) -> None:
+    headers = {"Content-Type": "application/json"}
+
+    def post(action: str, *tags: str) -> Any:
+        choice = json.dumps({"user": "Ana", "tags": tags}).encode()
+        return ask(address, f"/api/pictures/{name}/{action}", choice, headers)[1]
+
+    name = ask(address, "/api/pictures", jpeg())[1]
+    first = [tag["name"] for tag in post("suggestions")["tags"]]
+    later = [tag["name"] for tag in post("suggestions", first[0])["tags"]]
+    for _ in range(2):  # the second one changes nothing
+        post("save", first[0], first[2], *later[-1:], "grandma")
+    taken = {1, 3} | ({first.index(later[-1]) + 1} if later[-1] in first else set())
+    with urlopen(f"{address}/metrics") as answer:
+        lines = answer.read().decode().splitlines()
+    counted = {
+        (found[1], int(found[2])): float(found[3])
+        for line in lines
+        if (found := re.match(r'altreco_(\w+)_total{.*rank="(\d+)",release="1"} (\S+)', line))
+    }
+    ranks = range(1, SUGGESTIONS + 1)
+    assert counted == {("suggested", rank): 1 for rank in ranks} | {
+        ("accepted", rank): float(rank in taken) for rank in ranks
+    }
+
+
+def test_histories_survive_a_restart(tmp_path: Path) -> None:
+    choice = json.dumps({"user": "Ana", "tags": ["sea"]}).encode()
+    for count in (1, 2):
+        with upload_service(NOBODY, f"sqlite:///{tmp_path}/histories.db") as address:
+            name = ask(address, "/api/pictures", jpeg())[1]
+            headers = {"Content-Type": "application/json"}
+            assert ask(address, f"/api/pictures/{name}/save", choice, headers) == (200, {"sea": count})
+            with urlopen(f"{address}/api/users") as answer:
+                assert json.load(answer) == {"Ana": {"sea": count}, "Ben": {}, "Chloe": {}}
+
+
+def test_without_a_database_there_are_suggestions_and_nothing_is_half_saved(served: Served) -> None:
+    choice, headers = json.dumps({"user": "Ana", "tags": ["sea"]}).encode(), {"Content-Type": "application/json"}
+    with upload_service(served.server.grpc_url, f"postgresql://ana:s3cret@{NOBODY}/photos") as address:
+        name = ask(address, "/api/pictures", jpeg())[1]
+        for _ in range(2):  # the picture is still there to be saved
+            status, answer = ask(address, f"/api/pictures/{name}/suggestions", choice, headers)
+            assert (status, answer["fallback"], len(answer["tags"])) == (200, False, SUGGESTIONS)  # type: ignore[index]
+            status, answer = ask(address, f"/api/pictures/{name}/save", choice, headers)
+            assert (status, answer) == (503, {"detail": "Histories cannot be read or saved at the moment."})
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,13 @@
 """
 
 from .aio import AsyncTagRecommender
-from .call.observe import CallReport
+from .call.observe import CallReport, accepted
 from .channel import TLS, Channel
 from .errors import (
     AltrecoError,
     ContractMismatch,
     DeadlineExceeded,
+    HistoriesUnavailable,
     InvalidHistory,
     InvalidImage,
     InvalidRequest,
@@ -43,6 +44,7 @@ __all__ = [
     "ClientSettings",
     "ContractMismatch",
     "DeadlineExceeded",
+    "HistoriesUnavailable",
     "InvalidHistory",
     "InvalidImage",
     "InvalidRequest",
@@ -61,6 +63,7 @@ __all__ = [
     "Unavailable",
     "UnknownTag",
     "Vocabulary",
+    "accepted",
     "explain",
     "prepare",
     "tag_counts",

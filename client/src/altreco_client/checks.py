@@ -17,6 +17,9 @@ from .text import shown
 MAX_TAG_LENGTH = 1_000
 """Most characters in one tag."""
 
+MAX_ID_BYTES = 1_000
+"""Most bytes of the id of a user or a picture in UTF-8."""
+
 MAX_SECONDS = 1_000_000
 """Longest deadline or wait, more than eleven days: clocks and gRPC's timers overflow at some larger number."""
 
@@ -57,6 +60,16 @@ def checked_count(tag: object, count: object) -> float:
         return float(count)
     raise InvalidHistory(
         f"count of {shown(tag)} is {shown(count)}: expected a finite number of zero or more, at most 3.4e38"
+    )
+
+
+def checked_id(name: str, value: object) -> str:
+    """Return the id of a user or a picture, which is kept as it is; raises InvalidRequest for an impossible one."""
+    if isinstance(value, str) and not _UNFIT.search(value) and 0 < len(value.encode()) <= MAX_ID_BYTES:
+        return value
+    raise InvalidRequest(
+        f"{name} {shown(value)}: expected a str of 1 to {MAX_ID_BYTES:,} bytes in UTF-8 on one line, without control "
+        "characters"
     )
 
 

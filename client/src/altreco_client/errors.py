@@ -7,6 +7,7 @@ Catch `InvalidRequest` for mistakes of the caller, and `ServerError` for a serve
     |  |- InvalidImage                  not an image, truncated, too large
     |  `- InvalidHistory                not a history, or a count that is negative, not finite or beyond float32
     |     `- UnknownTag                 a tag outside the server's vocabulary
+    |- HistoriesUnavailable (ConnectionError)  the database of `altreco_client.histories` is away
     `- ServerError                      the server could not answer
        |- Unavailable (ConnectionError) no server, or it is shutting down: try again later
        |  `- TLSFailed                  the TLS handshake failed: look at the certificates
@@ -63,6 +64,13 @@ class UnknownTag(InvalidHistory):
         """Keep the tags beside the message; pickle passes the message alone, and sets them afterwards."""
         super().__init__(text)
         self.tags = tags
+
+
+class HistoriesUnavailable(AltrecoError, ConnectionError):
+    """The database of the histories is away, locked, or refuses.
+
+    It is no ServerError, because Triton may answer: without a history, it suggests tags for the picture alone.
+    """
 
 
 class ServerError(AltrecoError):

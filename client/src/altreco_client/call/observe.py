@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
+from ..checks import checked_tag, iterate
 from ..errors import AltrecoError, InvalidRequest
 from ..results import Recommendation
 
@@ -16,6 +18,15 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
 LOGGER = logging.getLogger("altreco_client")
+
+BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""Bounds of a histogram of durations, seconds; OpenTelemetry's own are for milliseconds."""
+
+LAST_RANK = 20
+"""Rank that `accepted` counts all later ones under, so that the number of series is bounded."""
+
+FALLBACK = "fallback"
+"""Release under which `accepted` counts the answers of a fallback, which no release has given."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,24 +61,61 @@ class Observation:
     in_flight_limit: int | None = None
 
 
+def accepted(answer: Recommendation, tags: Iterable[str]) -> None:
+    """Count the tags of an answer, and those of them that the user took, in OpenTelemetry's metrics.
+
+    Call it once for an answer that a user has seen, with all tags that they saved; others than the suggested ones do
+    not count. The counters `altreco.suggested` and `altreco.accepted` have the attributes `release`, which is the
+    answer's `model_version` or "fallback", and `rank`, from 1 for the best tag to 20 for the twentieth and all after
+    it. It needs `pip install 'altreco-client[opentelemetry]'`. Raises InvalidRequest without it, and InvalidHistory for
+    what is no list of tags.
+    """
+    taken = {checked_tag(tag) for tag in iterate(tags, "tags", "the tags that the user saved")}
+    suggested, of_them_accepted = _acceptance()
+    for rank, tag in enumerate(answer.tags, start=1):
+        attributes = {"release": answer.model_version or FALLBACK, "rank": min(rank, LAST_RANK)}
+        suggested.add(1, attributes)
+        of_them_accepted.add(int(tag.name in taken), attributes)  # a rank that nobody takes is 0, and not missing
+
+
+@cache
+def _acceptance() -> tuple[Any, Any]:
+    metrics, _, _ = _opentelemetry("accepted(...)")
+    meter = metrics.get_meter("altreco_client")
+    return (
+        meter.create_counter("altreco.suggested", unit="{tag}", description="Tags suggested to users"),
+        meter.create_counter("altreco.accepted", unit="{tag}", description="Suggested tags that users took"),
+    )
+
+
+def _opentelemetry(user: str) -> tuple[Any, Any, Any]:
+    """Import OpenTelemetry's metrics, propagate and trace; raises InvalidRequest, which says who needs them."""
+    try:
+        from opentelemetry import metrics, propagate, trace  # noqa: PLC0415 - optional
+    except ImportError as error:
+        raise InvalidRequest(f"{user} needs OpenTelemetry: pip install 'altreco-client[opentelemetry]'") from error
+    return metrics, propagate, trace
+
+
 class Telemetry:
     """OpenTelemetry's tracer and meter, from the global providers."""
 
     def __init__(self, url: str) -> None:
         """Raise InvalidRequest if opentelemetry-api is not installed."""
-        try:
-            from opentelemetry import metrics, propagate, trace  # noqa: PLC0415 - optional
-        except ImportError as error:
-            raise InvalidRequest(
-                "opentelemetry=True needs OpenTelemetry: pip install 'altreco-client[opentelemetry]'"
-            ) from error
+        metrics, propagate, trace = _opentelemetry("opentelemetry=True")
         self._trace, self._propagate, self._url = trace, propagate, url
         self._tracer = trace.get_tracer("altreco_client")
         self._duration = metrics.get_meter("altreco_client").create_histogram(
-            "altreco.client.call.duration", unit="s", description="Duration of the client's calls"
+            "altreco.client.call.duration",
+            unit="s",
+            description="Duration of the client's calls",
+            explicit_bucket_boundaries_advisory=BUCKETS_S,
         )
         self._waited = metrics.get_meter("altreco_client").create_histogram(
-            "altreco.client.call.waited", unit="s", description="Wait for the client's limit of requests in flight"
+            "altreco.client.call.waited",
+            unit="s",
+            description="Wait for the client's limit of requests in flight",
+            explicit_bucket_boundaries_advisory=BUCKETS_S,
         )
         self._limit = metrics.get_meter("altreco_client").create_gauge(
             "altreco.client.in_flight.limit", unit="{request}", description="Most requests in flight"
@@ -75,7 +123,7 @@ class Telemetry:
 
     def start(self, method: str, request_id: str, headers: dict[str, str]) -> Span:
         """Start a client span and add its context to the headers."""
-        span = self._tracer.start_span(
+        span: Span = self._tracer.start_span(
             f"altreco.{method}",
             kind=self._trace.SpanKind.CLIENT,
             attributes={"server.address": self._url, "altreco.request_id": request_id},
@@ -85,7 +133,10 @@ class Telemetry:
 
     def current(self, span: Span) -> AbstractContextManager[object]:
         """Make the span the current one, for other instrumentation and for the log: a flow stays in one context."""
-        return self._trace.use_span(span, end_on_exit=False, record_exception=False, set_status_on_exception=False)
+        scope: AbstractContextManager[object] = self._trace.use_span(
+            span, end_on_exit=False, record_exception=False, set_status_on_exception=False
+        )
+        return scope
 
     def end(self, span: Span, report: CallReport) -> None:
         """Set the span's attributes and status, end it, and record the duration."""

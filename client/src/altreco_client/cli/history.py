@@ -1,8 +1,9 @@
-"""Show and change a user's history in a JSON file, without a server.
+"""Show and change a user's history in a JSON file, or move all users' counts between a database and a Parquet file.
 
     altreco history add user.json sea beach
+    altreco history export --store sqlite:///histories.db histories.parquet
 
-If two commands change a file at the same time, the later one wins.
+No server is asked. If two commands change a file at the same time, the later one wins.
 """
 
 from __future__ import annotations
@@ -13,19 +14,27 @@ import csv
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ..checks import checked_count, checked_tag
-from ..errors import InvalidHistory, InvalidRequest
+from ..errors import AltrecoError, InvalidHistory, InvalidRequest
 from ..history import TagHistory
 from ..text import printable, shown
+
+if TYPE_CHECKING:
+    from ..histories import Histories
 
 HISTORY_HELP = (
     "past tags: TAG:COUNT,... such as sea:3,beach, or FILE.json or @FILE written by `altreco history`; a tag with a "
     "colon needs its count, as in 16:9:1, and a tag with a comma needs double quotes"
 )
 """Help text of an argument for `load_history`."""
+
+COLUMNS = ("user", "tag", "count")
+"""Columns of a Parquet file of histories: two texts and a number."""
 
 
 def load_history(argument: str) -> Mapping[str, float]:
@@ -76,27 +85,36 @@ def read_history(path: Path) -> TagHistory:
 
 def write_history(path: Path, history: TagHistory) -> None:
     """Write a new file, then rename it, so that an error leaves the old one. Raises InvalidRequest."""
+    with _replacing(path) as partial, partial.open("w", encoding="ascii") as file:
+        file.write(history.to_json() + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A new file to write, which replaces the old one unless there is an error. Raises InvalidRequest."""
     path = Path(os.path.realpath(path))  # a link stays, and the file that it points to changes
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
-        with partial.open("w", encoding="ascii") as file:
-            file.write(history.to_json() + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        yield partial
         if path.exists():
             shutil.copymode(path, partial)
         partial.replace(path)
+    except AltrecoError:  # some of them are an OSError too
+        raise
     except OSError as error:
+        raise InvalidRequest(f"cannot write the history {path}: {error.strerror or error}; it is unchanged") from error
+    finally:
         with contextlib.suppress(OSError):
             partial.unlink()
-        raise InvalidRequest(f"cannot write the history {path}: {error.strerror}; it is unchanged") from error
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the `history` command."""
     parser = commands.add_parser(
         "history",
-        help="show and change a user's history in a JSON file",
+        help="show and change a user's history in a JSON file, import and export a database",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -127,6 +145,14 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     prune.add_argument("--keep", type=int, metavar="N", help="keep the N most frequent tags")
     prune.add_argument("--min-count", type=float, metavar="C", help="keep tags with a count of C or more")
     prune.set_defaults(run_history=_prune)
+
+    database = argparse.ArgumentParser(add_help=False)
+    database.add_argument("--store", required=True, metavar="URL", help="sqlite:///FILE or postgresql://USER@HOST/NAME")
+    database.add_argument("file", type=Path, metavar="FILE.parquet", help=f"columns {', '.join(COLUMNS)}")
+    imports = actions.add_parser("import", parents=[database], help="set users' counts in a database from a file")
+    imports.set_defaults(run_history=_import)
+    exports = actions.add_parser("export", parents=[database], help="write all users' counts in a database to a file")
+    exports.set_defaults(run_history=_export)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -163,6 +189,60 @@ def _subtract(arguments: argparse.Namespace) -> None:
 
 def _prune(arguments: argparse.Namespace) -> None:
     _write(arguments.file, read_history(arguments.file).prune(keep=arguments.keep, min_count=arguments.min_count))
+
+
+def _import(arguments: argparse.Namespace) -> None:
+    with _histories(arguments.store) as store:
+        try:
+            number = store.set_counts(_read_parquet(arguments.file))
+        except InvalidRequest as error:
+            raise InvalidHistory(f"{arguments.file}: {error}; correct it, and import the file again") from error
+    print(f"{printable(str(arguments.file))}: {number} counts")
+
+
+def _export(arguments: argparse.Namespace) -> None:
+    with _histories(arguments.store) as store:
+        number = _write_parquet(arguments.file, store.counts())
+    print(f"{printable(str(arguments.file))}: {number} counts")
+
+
+def _histories(url: str) -> Histories:
+    """Open a database; raises InvalidRequest if a package is missing."""
+    try:
+        import pyarrow.parquet  # noqa: F401, PLC0415 - optional
+
+        from ..histories import Histories  # noqa: PLC0415 - optional
+    except ImportError as error:
+        raise InvalidRequest("--store needs: pip install 'altreco-client[histories]'") from error
+    return Histories(url)
+
+
+def _read_parquet(path: Path) -> Iterator[tuple[Any, Any, Any]]:
+    """Read user, tag and count of each row; raises InvalidHistory for another file."""
+    import pyarrow as pa  # noqa: PLC0415
+    from pyarrow import parquet  # noqa: PLC0415
+
+    try:
+        with parquet.ParquetFile(path) as file:
+            if missing := [name for name in COLUMNS if name not in file.schema_arrow.names]:
+                raise InvalidHistory(f"no column {', '.join(missing)}: expected {', '.join(COLUMNS)}")
+            for batch in file.iter_batches(columns=COLUMNS):
+                yield from zip(*(batch.column(name).to_pylist() for name in COLUMNS), strict=True)
+    except (OSError, pa.ArrowException) as error:
+        raise InvalidHistory(f"cannot be read as Parquet: {error}") from error
+
+
+def _write_parquet(path: Path, rows: Iterator[tuple[str, str, float]]) -> int:
+    import pyarrow as pa  # noqa: PLC0415
+    from pyarrow import parquet  # noqa: PLC0415
+
+    schema, number = pa.schema(zip(COLUMNS, (pa.string(), pa.string(), pa.float64()), strict=True)), 0
+    with _replacing(path) as partial, parquet.ParquetWriter(partial, schema) as writer:
+        while batch := list(islice(rows, 65_536)):
+            columns = zip(*batch, strict=True)
+            writer.write_batch(pa.record_batch([*map(pa.array, columns, schema.types)], schema=schema))
+            number += len(batch)
+    return number
 
 
 def _write(path: Path, history: TagHistory) -> None:

@@ -8,31 +8,37 @@ import logging
 import sys
 from collections.abc import Sequence
 from importlib import metadata
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..channel import Channel
 from ..errors import AltrecoError, InvalidImage
 from ..results import Recommendation
 from ..sync import TagRecommender
 from ..text import printable
-from . import connection
+from . import connection, gateway
 from .doctor import Check, examine
 from .history import HISTORY_HELP, add_parser, load_history
 from .history import run as run_history
 from .pipe import quiet_pipe
 from .wording import in_options
 
+if TYPE_CHECKING:
+    from ..settings import ClientSettings
+
 
 @quiet_pipe()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Return 0, or 1 with the error on stderr."""
-    arguments = _parser().parse_args(argv)
+    arguments = parser().parse_args(argv)
     logging.getLogger("altreco_client").addHandler(logging.NullHandler())  # the command says itself what is logged
     try:
         if arguments.command == "history":
             run_history(arguments)
             return 0
-        with _recommender(arguments) as recommender:
+        if arguments.command == "gateway":
+            gateway.run(arguments, _settings(arguments))
+            return 0
+        with TagRecommender(arguments.url, **_settings(arguments)) as recommender:
             return int(arguments.run(recommender, arguments))
     except AltrecoError as error:
         print(f"error: {in_options(error)}", file=sys.stderr)
@@ -41,13 +47,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _recommender(arguments: argparse.Namespace) -> TagRecommender:
-    return TagRecommender(
-        arguments.url,
-        deadline_s=arguments.deadline_s,
-        channel=Channel(tls=connection.tls(arguments), use_proxy=arguments.use_proxy),
-        headers=connection.headers(arguments),
-    )
+def _settings(arguments: argparse.Namespace) -> ClientSettings:
+    return {
+        "deadline_s": arguments.deadline_s,
+        "channel": Channel(tls=connection.tls(arguments), use_proxy=arguments.use_proxy),
+        "headers": connection.headers(arguments),
+    }
 
 
 def _recommend(recommender: TagRecommender, arguments: argparse.Namespace) -> int:
@@ -116,11 +121,14 @@ def _check_line(check: Check) -> str:
     return f"{'ok' if check.ok else 'FAIL':<4}  {check.name:<18}  {ms:>10}  {check.detail}"
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="altreco", description=__doc__)
-    parser.add_argument("--version", action="version", version=f"altreco-client {_version()}")
-    commands = parser.add_subparsers(dest="command", required=True)
-    server = _server_options()
+def parser() -> argparse.ArgumentParser:
+    """Make the parser of all commands."""
+    altreco = argparse.ArgumentParser(prog="altreco", description=__doc__)
+    altreco.add_argument("--version", action="version", version=f"altreco-client {_version()}")
+    commands = altreco.add_subparsers(dest="command", required=True)
+    connected = _server_options()
+    server = argparse.ArgumentParser(add_help=False, parents=[connected])
+    server.add_argument("--json", action="store_true", help="print JSON, one object per line")
 
     recommend = commands.add_parser("recommend", parents=[server], help="print tags for images, best first")
     recommend.add_argument("images", nargs="+", metavar="IMAGE", help="an image file")
@@ -150,8 +158,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     doctor.set_defaults(run=_doctor)
 
+    gateway.add_parser(commands, connected)
     add_parser(commands)
-    return parser
+    return altreco
 
 
 def _version() -> str:
@@ -167,7 +176,6 @@ def _server_options() -> argparse.ArgumentParser:
     shared.add_argument(
         "--deadline-s", type=float, default=5.0, help="deadline of each call in seconds (default: %(default)s)"
     )
-    shared.add_argument("--json", action="store_true", help="print JSON, one object per line")
     shared.add_argument(
         "--use-proxy",
         action="store_true",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 OPTIONS = {
     'pass unknown_tags="ignore"': "pass --unknown-tags ignore",
     "deadline_s": "--deadline-s",
@@ -22,9 +24,9 @@ OPTIONS = {
 """Phrases of the client's messages with names from Python, and what the command line has in their place."""
 
 
-def in_options(message: object) -> str:
-    """An error's message, with options of the command line in place of Python's names."""
+def in_options(message: object, phrases: Mapping[str, str] = OPTIONS) -> str:
+    """An error's message, with options of the command line, or other `phrases`, in place of Python's names."""
     text = str(message)
-    for phrase, option in OPTIONS.items():
+    for phrase, option in phrases.items():
         text = text.replace(phrase, option)
     return text
