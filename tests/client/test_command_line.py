@@ -63,7 +63,7 @@ def test_each_phrase_is_one_of_the_clients(phrase: str) -> None:
 def test_help_keeps_the_example_apart(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
         main(["history", "--help"])
-    assert "\n\n    altreco history add user.json sea beach\n\n" in capsys.readouterr().out
+    assert "\n\n    altreco history add user.json sea beach\n    altreco history export " in capsys.readouterr().out
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

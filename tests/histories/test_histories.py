@@ -218,18 +218,21 @@ def test_a_file_that_cannot_be_a_database_is_named(tmp_path: Path) -> None:
             store.save("ana", "1", ["sea"])
 
 
-def test_a_locked_file_is_waited_for(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_new", [True, False])
+def test_a_locked_file_is_waited_for(is_new: bool, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/histories.db"
     with Histories(url) as store, ThreadPoolExecutor(1) as pool, engine(url).connect() as other:
-        store.save("ana", "1", ["sea"])
+        if not is_new:
+            store.save("ana", "1", ["sea"])
         other.exec_driver_sql("BEGIN IMMEDIATE")
-        assert store["ana"] == {"sea": 1}, "a writer does not stop readers"
+        if not is_new:
+            assert store["ana"] == {"sea": 1}, "a writer does not stop readers"
         saved = pool.submit(store.save, "ana", "2", ["sea"])
         with pytest.raises(TimeoutError):
             saved.result(0.1)
         other.rollback()
         saved.result(30)
-        assert store["ana"] == {"sea": 2}
+        assert store["ana"] == {"sea": 1 if is_new else 2}
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ with Histories("postgresql+psycopg://host/photos") as store, TagRecommender("loc
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
@@ -81,7 +80,6 @@ class Histories:
         """Check the URL; the first use connects. Raises InvalidRequest."""
         self._engine, self._place = _engine(url)
         self._is_sqlite = self._engine.dialect.name == "sqlite"
-        self._creating = threading.Lock()
         self._created = self._closed = False
 
     def save(self, user: str, picture: str, tags: Iterable[str]) -> None:
@@ -196,15 +194,14 @@ class Histories:
             connection.execute(_LOCK, [{"key": key} for key in sorted(map(_lock_key, users))])
 
     def _create_tables(self) -> None:
-        with self._creating:
-            if self._created:
-                return
-            with self._engine.begin() as connection:
-                if self._is_sqlite:
-                    _use_wal(connection)
-                self._lock(connection, ["altreco"])  # other processes may create them at the same time
-                METADATA.create_all(connection)
-            self._created = True
+        if self._created:
+            return
+        with self._engine.begin() as connection:
+            if self._is_sqlite:
+                _use_wal(connection)
+            self._lock(connection, ["altreco"])  # others may create them at the same time
+            METADATA.create_all(connection)
+        self._created = True
 
     def _upsert(self, table: sa.Table, column: str, *, add: bool = False) -> Any:
         """An INSERT that sets, or adds to, one column of the rows that exist."""

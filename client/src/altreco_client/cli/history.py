@@ -227,7 +227,8 @@ def _read_parquet(path: Path) -> Iterator[tuple[Any, Any, Any]]:
             if missing := [name for name in COLUMNS if name not in file.schema_arrow.names]:
                 raise InvalidHistory(f"no column {', '.join(missing)}: expected {', '.join(COLUMNS)}")
             for batch in file.iter_batches(columns=COLUMNS):
-                yield from zip(*(batch.column(name).to_pylist() for name in COLUMNS), strict=True)
+                users, tags, counts = (batch.column(name).to_pylist() for name in COLUMNS)
+                yield from zip(users, tags, counts, strict=True)
     except (OSError, pa.ArrowException) as error:
         raise InvalidHistory(f"cannot be read as Parquet: {error}") from error
 
