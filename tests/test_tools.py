@@ -48,6 +48,9 @@ def test_where_nothing_can_be_installed_each_missing_program_is_named(tmp_path: 
         "  promtool: apt-get install prometheus",
         "  openssl: apt-get install openssl",
         "  nginx: apt-get install nginx-light",
+        "  node: apt-get install nodejs",
+        "  npm: apt-get install npm",
+        "  protoc: apt-get install protobuf-compiler",
     ]
 
 
