@@ -3,7 +3,7 @@
 # The newest supported Python that runs: a version manager's shim may be on the PATH without one.
 PYTHON ?= $(shell for version in 3.13 3.12 3.11; do python$$version --version >/dev/null 2>&1 && echo python$$version && break; done)
 BIN := .venv/bin
-CHECKED := client measure training export benchmark deploy loadtest reliability demo tests
+CHECKED := client measure backfill training export benchmark deploy loadtest reliability demo tests
 
 # Settings of `make loadtest`. The default repository has the paper's size with random weights, which take as long as trained ones.
 REPOSITORY ?= build/full_size
@@ -86,7 +86,7 @@ docs: .venv/.installed ## the client's API reference, from its docstrings, into 
 lint: .venv/.installed ## ruff and mypy, as CI runs them
 	$(BIN)/ruff check $(CHECKED)
 	$(BIN)/ruff format --check $(CHECKED)
-	$(BIN)/mypy client/src client/examples/upload_service/app.py measure training export benchmark deploy loadtest reliability demo
+	$(BIN)/mypy client/src client/examples/upload_service/app.py measure backfill training export benchmark deploy loadtest reliability demo
 
 format: .venv/.installed ## let ruff fix what it can
 	$(BIN)/ruff check --fix $(CHECKED)

@@ -15,9 +15,11 @@ from typing import Any
 
 from altreco_client.cli.pipe import quiet_pipe
 
+from backfill.errors import BackfillError
 from benchmark.peers.errors import PeerError
 from benchmark.report import read_results, write_report, write_results
 from benchmark.sections.arrivals import measure_arrivals
+from benchmark.sections.backfill import measure_backfill
 from benchmark.sections.cache import measure_cache
 from benchmark.sections.client import measure_client
 from benchmark.sections.gateway import measure_gateway
@@ -49,7 +51,7 @@ def main(given: Sequence[str] | None = None) -> int:
     try:
         with quiet_pipe():
             _run(given)
-    except (ExportError, ResultsError, TrainingError, ServerError, PeerError, OSError) as error:
+    except (ExportError, ResultsError, TrainingError, ServerError, PeerError, BackfillError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -109,6 +111,7 @@ def _section(section: str, settings: Settings, arguments: argparse.Namespace, fo
         "cache": measure_cache,
         "client": measure_client,
         "gateway": measure_gateway,
+        "backfill": measure_backfill,
     }[section]
     return measure(settings, arguments.repository, folder)
 

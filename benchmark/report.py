@@ -12,6 +12,7 @@ from matplotlib.patches import Patch
 from benchmark.gpu import report as gpu
 from benchmark.peers.contestants import ENSEMBLE
 from benchmark.sections.arrivals import render_arrivals
+from benchmark.sections.backfill import render_backfill
 from benchmark.sections.cache import render_cache
 from benchmark.sections.client import render_client
 from benchmark.sections.gateway import render_gateway
@@ -88,6 +89,7 @@ RENDERERS: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {
     "shards": render_shards,
     "client": render_client,
     "gateway": render_gateway,
+    "backfill": render_backfill,
     "arrivals": render_arrivals,
     "peers": render_peers,
     "overhead": render_overhead,

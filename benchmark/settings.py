@@ -18,6 +18,7 @@ SECTIONS = {
     "shards": "Pictures in tar shards against files",
     "client": "The client against bare tritonclient",
     "gateway": "The HTTP gateway against the client",
+    "backfill": "A backfill against the client in threads",
     "arrivals": "Short bursts, and random arrivals",
     "peers": "The ensemble against raw ONNX Runtime and other servers",
     "overhead": "Where the lead of raw ONNX Runtime comes from",
@@ -56,6 +57,8 @@ class Settings:
     quality_pictures: int = 1000
     client_calls: int = 400
     """Calls per contestant and round."""
+    backfill_pictures: int = 512
+    """Stored pictures in each turn of the section `backfill`."""
     images: ImageSettings = field(default_factory=ImageSettings)
     arrivals: ArrivalSettings = field(default_factory=ArrivalSettings)
     peers: PeerSettings = field(default_factory=PeerSettings)
@@ -79,6 +82,7 @@ QUICK = Settings(
     calibration_pictures=16,
     quality_pictures=40,
     client_calls=20,
+    backfill_pictures=64,
     arrivals=ArrivalSettings(rounds=1, bursts=(2, 3), repeats=1, idle_s=0.1, open_s=1.0, saturating=3, warmup_s=0.1),
     peers=PeerSettings(rounds=1, warmup_s=0.1, window_s=0.3, tuning_s=0.2, clients=(1, 3), ways=1, compared_pictures=2),
     images=ImageSettings(rounds=2, photo=(2000, 1500), enlarged_side=1000, enlarged_pictures=8),

@@ -16,17 +16,21 @@ MAY_IMPORT: Mapping[str, frozenset[str]] = {
     "altreco_client": frozenset(),
     "examples": frozenset({"altreco_client"}),
     "measure": frozenset({"altreco_client"}),
+    "backfill": frozenset({"altreco_client", "measure"}),
     "training": frozenset({"altreco_client", "measure"}),
     "deploy": frozenset({"altreco_client", "measure"}),
     "export": frozenset({"altreco_client", "measure", "training", "deploy"}),
     "loadtest": frozenset({"altreco_client", "measure", "deploy"}),
-    "benchmark": frozenset({"altreco_client", "measure", "training", "export", "deploy"}),
+    "benchmark": frozenset({"altreco_client", "measure", "training", "export", "deploy", "backfill"}),
     "reliability": frozenset({"altreco_client", "measure", "training", "export", "deploy", "loadtest"}),
     "demo": frozenset(
         {"altreco_client", "measure", "training", "export", "deploy", "loadtest", "benchmark", "reliability"}
     ),
     "tests": frozenset(
-        {"altreco_client", "measure", "training", "export", "deploy", "loadtest", "benchmark", "reliability", "demo"}
+        {
+            *("altreco_client", "measure", "training", "export", "deploy"),
+            *("backfill", "loadtest", "benchmark", "reliability", "demo"),
+        }
     ),
 }
 """Each top-level package and the other ones that it may import."""

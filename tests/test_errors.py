@@ -7,6 +7,7 @@ import pickle
 import pytest
 
 MODULES = (
+    "backfill.errors",
     "benchmark.peers.errors",
     "deploy.local.errors",
     "deploy.local.process",

@@ -150,6 +150,15 @@ def test_the_gateway_and_the_client_have_a_figure_a_round(results: dict[str, Any
         assert min(min(values) for values in figures.values()) > 0
 
 
+def test_a_backfill_and_what_live_callers_notice_have_a_figure_a_round(results: dict[str, Any]) -> None:
+    section = results["backfill"]
+    assert len(section["per_s"]) == 2
+    assert len(section["live_p99_ms"]) == 3
+    for figures in (section["per_s"], section["live_p99_ms"]):
+        assert {len(values) for values in figures.values()} == {QUICK.rounds}
+        assert min(min(values) for values in figures.values()) > 0
+
+
 def test_all_requests_in_flight_are_answered(results: dict[str, Any]) -> None:
     assert results["client"]["in_flight"]["requests"] == IN_FLIGHT
     assert results["client"]["in_flight"]["seconds"] > 0

@@ -1,4 +1,7 @@
-"""The three methods of both clients, as flows: prepare the images, rank in batches, report the call, fall back."""
+"""The three methods of both clients, as flows: prepare the images, rank in batches, report the call, fall back.
+
+Two more are for a backfill, which keeps visual encodings.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ from ..text import message
 from .context import ClientState, Context, wait_for_room
 from .flow import Compute, Deadline, Flow
 from .observe import observed
-from .ranking import Histories, History, placed, rank_pairs, rank_users
+from .ranking import Histories, History, placed, rank_and_encode, rank_encoded, rank_pairs, rank_users
 
 T = TypeVar("T")
 LOGGER = logging.getLogger("altreco_client")
@@ -64,6 +67,35 @@ def recommend_for_users(
 ) -> Flow[tuple[Recommendation, ...]]:
     """Rank the tags for one image and each of the histories."""
     return _call("recommend_for_users", client, [image], _sequence("histories", histories), k, options, rank_users)
+
+
+def recommend_and_encode(
+    client: ClientState, images: Images, histories: Sequence[History], k: int
+) -> Flow[tuple[tuple[Recommendation, ...], NDArray[np.float32]]]:
+    """Rank the tags for images and their histories, and return the visual encodings, float32 [batch, 64, 7, 7].
+
+    A batch has at most `max_batch_size` images.
+    """
+    kept: list[NDArray[np.float32]] = []
+
+    def rank(context: Context, tensors: NDArray[np.uint8], histories: Histories) -> Flow[list[Recommendation]]:
+        answers, encodings = yield from rank_and_encode(context, tensors, histories)
+        kept.append(encodings)
+        return answers
+
+    answers = yield from _call("recommend_and_encode", client, images, histories, k, {}, rank)
+    return answers, kept[-1]
+
+
+def recommend_encoded(
+    client: ClientState, encodings: NDArray[np.float32], histories: Sequence[History], k: int
+) -> Flow[tuple[Recommendation, ...]]:
+    """Rank the tags for visual encodings [batch, 64, 7, 7] and their histories, at most `max_batch_size`."""
+
+    def rank(context: Context, _: NDArray[np.uint8], histories: Histories) -> Flow[list[Recommendation]]:
+        return rank_encoded(context, encodings, histories)
+
+    return _call("recommend_encoded", client, (), histories, k, {}, rank)
 
 
 def _call(

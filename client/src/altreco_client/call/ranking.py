@@ -51,29 +51,66 @@ def rank_users(context: Context, image: NDArray[np.uint8], histories: Histories)
     """
 
     def send(counts: NDArray[np.float32], k: int) -> Flow[Answer]:
-        metadata = yield from ask(context, "get_model_metadata", model_name=context.settings.model_name)
-        release = served_release(context.settings.model_name, metadata)
-        result = yield from infer(
-            context, contract.VISUAL_ENCODER.name, inputs((contract.IMAGE, image)), version=release
-        )
-        encoding = read_tensor(result, contract.VISUAL_ENCODING, 1, counts.shape[1])
+        release = yield from _release(context)
+        encoding = yield from _encode(context, image, counts.shape[1], release)
         rows: list[Row] = []
         for start in range(0, len(counts), context.settings.max_batch_size):
             batch = counts[start : start + context.settings.max_batch_size]
-            rows += yield from _classify(context, encoding, batch, k, release)
+            rows += yield from _classify(context, encoding.repeat(len(batch), 0), batch, k, release)
         return Answer(tuple(rows), release)
 
     return _aligned(context, histories, send)
 
 
+def rank_and_encode(
+    context: Context, images: NDArray[np.uint8], histories: Histories
+) -> Flow[tuple[list[Recommendation], NDArray[np.float32]]]:
+    """Do what `rank_pairs` does, with the ensemble's models one by one, and return the visual encodings as well.
+
+    They are float32 [batch, 64, 7, 7]; a backfill keeps them.
+    """
+    encodings = np.empty(0, dtype=np.float32)
+
+    def send(counts: NDArray[np.float32], k: int) -> Flow[Answer]:
+        nonlocal encodings
+        release = yield from _release(context)
+        encodings = yield from _encode(context, images, counts.shape[1], release)
+        return Answer(tuple((yield from _classify(context, encodings, counts, k, release))), release)
+
+    answers = yield from _aligned(context, histories, send)
+    return answers, encodings
+
+
+def rank_encoded(context: Context, encodings: NDArray[np.float32], histories: Histories) -> Flow[list[Recommendation]]:
+    """Rank for pairs of a visual encoding [64, 7, 7] and a history."""
+
+    def send(counts: NDArray[np.float32], k: int) -> Flow[Answer]:
+        release = yield from _release(context)
+        return Answer(tuple((yield from _classify(context, encodings, counts, k, release))), release)
+
+    return _aligned(context, histories, send)
+
+
+def _release(context: Context) -> Flow[str]:
+    """The release that the ensemble is pinned to."""
+    metadata = yield from ask(context, "get_model_metadata", model_name=context.settings.model_name)
+    return served_release(context.settings.model_name, metadata)
+
+
+def _encode(context: Context, images: NDArray[np.uint8], n: int, release: str) -> Flow[NDArray[np.float32]]:
+    """The visual encodings [batch, 64, 7, 7] of images [batch, 224, 224, 3]."""
+    result = yield from infer(context, contract.VISUAL_ENCODER.name, inputs((contract.IMAGE, images)), version=release)
+    return read_tensor(result, contract.VISUAL_ENCODING, len(images), n)
+
+
 def _classify(
-    context: Context, encoding: NDArray[np.float32], counts: NDArray[np.float32], k: int, release: str
+    context: Context, encodings: NDArray[np.float32], counts: NDArray[np.float32], k: int, release: str
 ) -> Flow[list[Row]]:
-    """Rank one encoded image [1, 64, 7, 7] for a batch of users, with their counts [batch, N]."""
+    """Rank encoded images [batch, 64, 7, 7] for users, one each, with their counts [batch, N]."""
     history = inputs((contract.USER_TAG_COUNTS, counts))
     result = yield from infer(context, contract.PREFERENCE_ENCODER.name, history, version=release)
     tensors = inputs(
-        (contract.VISUAL_ENCODING, encoding.repeat(len(counts), 0)),
+        (contract.VISUAL_ENCODING, encodings),
         *((tensor, read_tensor(result, tensor, *counts.shape)) for tensor in contract.PREFERENCE_ENCODER.outputs),
     )
     result = yield from infer(context, contract.CLASSIFIER.name, tensors, outputs=ranked(k), version=release)
