@@ -15,6 +15,7 @@ from loadtest.commands import capacity as capacity_command
 from loadtest.commands import report as report_command
 from loadtest.commands import run as run_command
 from loadtest.commands import sweep as sweep_command
+from loadtest.commands import worker as worker_command
 from loadtest.errors import LoadtestError
 
 
@@ -26,6 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m loadtest", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     run_command.add_parser(commands).set_defaults(run=run_command.run)
+    worker_command.add_parser(commands).set_defaults(run=worker_command.run)
     capacity_command.add_parser(commands).set_defaults(run=capacity_command.run_on_target)
     sweep_command.add_parser(commands).set_defaults(run=sweep_command.run)
     report_command.add_report_parser(commands).set_defaults(run=report_command.report)

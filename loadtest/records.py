@@ -110,6 +110,39 @@ def load_records(path: Path) -> Records:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Worker:
+    """A worker on another machine, as the master of the run saw it."""
+
+    number: int
+    host: str
+    process: int
+    planned: int | None
+    """Requests that it had to send; None for a closed load."""
+    recorded: int = 0
+    """Requests whose records have come."""
+    missing_blocks: int = 0
+    """Blocks of records that have not come, though later ones have."""
+    ended: bool = False
+    """Whether its last block has come."""
+    began_late_ms: float = 0.0
+    pause_ms: float = 0.0
+    """Longest time for which it was stopped or hung, by its own clock."""
+    round_trip_ms: float = 0.0
+    """Shortest time of a message to it and back. Half of it bounds the error of `clock_s`."""
+    clock_s: float = 0.0
+    """Its monotonic clock less the master's."""
+    cpu_share: float = 0.0
+    """Share of a core that it used in its busiest ten seconds."""
+    machine_share: float = 0.0
+    """Share of all cores of its machine that were busy in their busiest ten seconds."""
+
+    @property
+    def name(self) -> str:
+        """Name such as `worker 0 (node-a, process 17)`."""
+        return f"worker {self.number} ({self.host}, process {self.process})"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Generator:
     """State of the load generator during a run."""
 
@@ -122,6 +155,8 @@ class Generator:
     """Pairs of a time in seconds and the share of a core that the busiest process used."""
     bound_reached: bool = False
     """Whether requests waited because too many were in flight."""
+    remote: tuple[Worker, ...] = ()
+    """Workers on other machines."""
 
 
 @dataclass(frozen=True, kw_only=True)

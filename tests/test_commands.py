@@ -17,6 +17,8 @@ CHILDREN = {
     "benchmark.peers.raw",
     "deploy.local.tied",
     "loadtest.run.canned",
+    "loadtest.run.master",
+    "loadtest.run.worker",
     "reliability.asking",
     "training.ablation.study",
 }

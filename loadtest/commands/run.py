@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from deploy.access import PLAIN
-from loadtest.commands.target import add_load_options, generator_limit, target_of
+from loadtest.commands.target import add_load_options, generator_limit, host_and_port, target_of
 from loadtest.errors import LoadtestError
 from loadtest.judge.slo import LATE_MS, PERCENTILES, SLOs, load_slos, requests_needed
 from loadtest.judge.verdict import GENERATOR, METRICS, Outcome, check
+from loadtest.load.plan import Plan
 from loadtest.load.profiles import PROFILES, Profile, load_profile
 from loadtest.load.workload import load_workload
 from loadtest.records import Records, Run, load_run
@@ -57,6 +58,14 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     option("--slos", type=Path, metavar="FILE", help="judge the run against these objectives (SLOs) and write a report")
     option("--out", type=Path, metavar="FOLDER", help=f"output folder (default: {FOLDER}/PROFILE-TIME)")
     add_load_options(parser)
+    option = parser.add_argument_group("workers on other machines").add_argument
+    option(
+        "--bind",
+        type=host_and_port,
+        metavar="HOST:PORT",
+        help="address of this machine, on a private network, for --workers of `python -m loadtest worker`",
+    )
+    option("--wait", type=float, default=Plan.wait_s, metavar="S", help="time for them to come, seconds (%(default)g)")
     return parser
 
 
@@ -69,16 +78,28 @@ def run(arguments: argparse.Namespace) -> int:
     folder: Path = arguments.out or FOLDER / f"{profile.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     if arguments.second_opinion:
         check_load(profile, arguments.url)
+    if arguments.bind is not None and arguments.url is None:
+        raise LoadtestError("--bind needs the --url of a running server, which the workers' machines can reach")
     with target_of(arguments) as target:
         if arguments.second_opinion:
             if target.access != PLAIN:
                 raise LoadtestError("perf_analyzer gets no TLS, headers or keys: leave out --second-opinion")
             fetch()
-        limit = generator_limit(arguments, target, workload)
+        limit = generator_limit(arguments, target, workload) if arguments.bind is None else None
         print(f"{_load(profile)} against {target.url}{_of_limit(profile, limit)}", flush=True)
         progress = Progress()
         try:
-            made = run_load(target, profile, workload, folder, workers=arguments.workers, limit=limit, say=progress.say)
+            made = run_load(
+                target,
+                profile,
+                workload,
+                folder,
+                workers=arguments.workers,
+                bind=arguments.bind,
+                wait_s=arguments.wait,
+                limit=limit,
+                say=progress.say,
+            )
         except KeyboardInterrupt:
             progress.end()
             print(summary(load_run(folder)))
@@ -174,9 +195,9 @@ def print_verdict(run: Run, slos: SLOs | None, opinion: SecondOpinion | None) ->
     limits = [of for of in verdict.objectives if of.group == GENERATOR and of.outcome is Outcome.MISSED]
     advice = f". {BOTTLENECK}" if limits else ""
     if slos is None:
-        if limits:
-            print(f"NOT VALID: {'; '.join(of.sentence for of in limits)}{advice}")
-        failed = bool(run.settings.ended_early or limits or (run.records.error >= 0).any())
+        if not verdict.valid:
+            print(f"NOT VALID: {'; '.join([*verdict.worker_faults, *(of.sentence for of in limits)])}{advice}")
+        failed = bool(run.settings.ended_early or not verdict.valid or (run.records.error >= 0).any())
         return int(failed or not len(run.records))
     print(f"{verdict.word}: {verdict.reason}{advice}\nwrote {write_report(run, verdict, opinion=opinion)}")
     return verdict.exit_code

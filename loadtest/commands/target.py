@@ -41,6 +41,14 @@ def add_load_options(parser: argparse.ArgumentParser) -> None:
     add_access_options(parser)
 
 
+def host_and_port(text: str) -> str:
+    """Check the value of an option, HOST:PORT; raises ArgumentTypeError."""
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT, such as 10.0.0.1:5557")
+    return text
+
+
 @contextmanager
 def target_of(arguments: argparse.Namespace) -> Iterator[Target]:
     """Give the server that the options name, started if there is no --url; raises LoadtestError."""

@@ -68,12 +68,23 @@ class GeneratorLimits:
     """Rate as a share of the highest rate that the generator can send, if that was measured."""
     late_share: float = 0.5
     """Share of requests sent more than LATE_MS late."""
+    machine_share: float = 0.9
+    """Share of the cores of a worker's machine, averaged like `cpu_share`. This and the next are for other machines."""
+    began_late_ms: float = 50.0
+    """Time by which a worker begins after the others."""
+    pause_ms: float = 1000.0
+    """Time for which a worker is stopped or hangs."""
+    round_trip_ms: float = 20.0
+    """Time of a message to a worker and back, half of which bounds the error of its clock."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a share outside 0 to 1."""
+        """Raise ValueError for a share outside 0 to 1, or a time that is not above 0."""
         for key, limit in given(self).items():
-            if not 0 < limit <= 1:
-                raise ValueError(f"{key} is {limit:g}, expected a share above 0, at most 1")
+            if key.endswith("_share") or key == "share_of_limit":
+                if not 0 < limit <= 1:
+                    raise ValueError(f"{key} is {limit:g}, expected a share above 0, at most 1")
+            elif not 0 < limit < math.inf:
+                raise ValueError(f"{key} is {limit:g}, expected milliseconds above 0")
 
 
 @dataclass(frozen=True, kw_only=True)

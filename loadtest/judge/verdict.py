@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from loadtest.judge.slo import BUSY_S, GROUPS, LATE_MS, PERCENTILES, GeneratorLimits, SLOs, given, requests_needed
+from loadtest.judge.workers import worker_faults
 from loadtest.records import Records, Run
 from measure.callers import percentile
 from measure.markdown import number
@@ -84,16 +85,20 @@ class Verdict:
     objectives: tuple[Objective, ...]
     ended_early: str | None = None
     """Why the run ended early, in which case it does not pass; None if it did not."""
+    worker_faults: tuple[str, ...] = ()
+    """What went wrong with workers on other machines, which makes the run invalid."""
 
     @property
     def ok(self) -> bool:
         """Whether every objective was shown to hold over the whole run."""
-        return self.ended_early is None and all(objective.ok for objective in self.objectives)
+        held = all(objective.ok for objective in self.objectives)
+        return held and self.ended_early is None and not self.worker_faults
 
     @property
     def valid(self) -> bool:
         """Whether the generator kept to its limits; otherwise the run says nothing about the server."""
-        return all(objective.ok for objective in self.objectives if objective.group == GENERATOR)
+        kept = all(objective.ok for objective in self.objectives if objective.group == GENERATOR)
+        return kept and not self.worker_faults
 
     @property
     def exit_code(self) -> int:
@@ -118,7 +123,7 @@ class Verdict:
         failed = [objective for objective in self.objectives if not objective.ok]
         failed.sort(key=lambda objective: (objective.group != GENERATOR, objective.outcome is not Outcome.MISSED))
         ended = [] if self.ended_early is None else [f"the run ended early: {self.ended_early}"]
-        return "; ".join([*ended, *(objective.sentence for objective in failed)])
+        return "; ".join([*ended, *self.worker_faults, *(objective.sentence for objective in failed)])
 
 
 def check(run: Run, slos: SLOs) -> Verdict:
@@ -132,7 +137,8 @@ def check(run: Run, slos: SLOs) -> Verdict:
             _objective(group, metric, limit, measured.get(metric), answered if metric in PERCENTILES else len(records))
             for metric, limit in limits.items()
         ]
-    return Verdict(slos, tuple(objectives), run.settings.ended_early)
+    faults = worker_faults(run.settings, slos.generator)
+    return Verdict(slos, tuple(objectives), run.settings.ended_early, faults)
 
 
 def grouped(records: Records) -> dict[str, Records]:
@@ -175,6 +181,7 @@ def to_json(verdict: Verdict) -> dict[str, Any]:
         "verdict": verdict.word,
         "reason": verdict.reason,
         "ended_early": verdict.ended_early,
+        "worker_faults": list(verdict.worker_faults),
         "objectives": [
             {
                 "group": objective.group,

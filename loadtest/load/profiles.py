@@ -109,18 +109,17 @@ class Profile:
         begins = [begin_s for begin_s, _ in self.begins()]
         return (np.searchsorted(begins, t_s, side="right") - 1).clip(0).astype(np.int16)
 
-    def arrivals(self, rng: np.random.Generator, *, share: float = 1.0) -> NDArray[np.float64]:
+    def arrivals(self, rng: np.random.Generator) -> NDArray[np.float64]:
         """Draw the times, in seconds and in order, at which requests of an open load are due: a Poisson process.
 
-        `share` is the share of this generator, if several send the load together. The number of requests in a stage has
-        a Poisson distribution. Given the number, their times are independent, with a density proportional to the rate,
-        so they are drawn by inverting its integral.
+        The number of requests in a stage has a Poisson distribution. Given the number, their times are independent,
+        with a density proportional to the rate, so they are drawn by inverting its integral.
         """
         assert self.rate is not None
         times = [np.empty(0)]
         for begin_s, stage in self.begins():
             low, high = stage.level, stage.end
-            u = np.sort(rng.random(rng.poisson(self.rate * share * stage.duration_s * stage.mean)))
+            u = np.sort(rng.random(rng.poisson(self.rate * stage.duration_s * stage.mean)))
             x = u if low == high else (np.sqrt(low**2 + (high**2 - low**2) * u) - low) / (high - low)
             times.append(begin_s + stage.duration_s * x)
         return np.concatenate(times)

@@ -123,8 +123,9 @@ def settings_of(run: Run) -> dict[str, list[tuple[str, str]]]:
     """List the settings by section, as pairs of name and value."""
     settings = run.settings.plain()
     named = {name: settings[name] for name in ("environment", "profile", "workload", "server_config")}
-    generator = {key: value for key, value in settings["generator"].items() if key != "cpu_share"}
+    generator = {key: value for key, value in settings["generator"].items() if key not in ("cpu_share", "remote")}
     named["generator"] = generator | {"url": settings["url"], "started": settings["started"]}
+    named["workers"] = {str(worker["number"]): worker for worker in settings["generator"]["remote"]}
     return {name.replace("_", " "): settings_lines(values) for name, values in named.items() if values}
 
 

@@ -1,4 +1,7 @@
-"""Locust's processes, one or a master and its workers: started, watched, and ended together with this process."""
+"""Locust's processes, one or a master and its workers: started, watched, and ended together with this process.
+
+Workers on other machines are not among them.
+"""
 
 import math
 import re
@@ -6,11 +9,12 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
 
+from deploy.access import PLAIN
 from deploy.local.process import Running, free_port, running
 from loadtest.errors import LoadtestError
 from loadtest.load.plan import Plan
@@ -61,33 +65,41 @@ class Generators:
 @contextmanager
 def generating(plan: Plan, folder: Path, parts: Path) -> Iterator[Generators]:
     """Run the processes of a plan, with records in `parts`, and Locust's log and CSV in `folder`."""
-    patience_s = plan.workload.deadline_s + 3
-    master = ["--headless", "--csv", str(folder / "locust"), "--exit-code-on-error", "0"]
-    master += ["--stop-timeout", f"{math.ceil(patience_s)}s"]  # Locust takes whole seconds alone
-    commands = [(plan.for_worker(0, parts), master)]
-    if plan.workers > 1:
-        port = str(free_port())
-        address = ["--master-bind-host", "127.0.0.1", "--master-bind-port", port]
-        workers = ["--expect-workers", str(plan.workers), "--expect-workers-max-wait", "60"]
-        worker = ["--worker", "--master-host", "127.0.0.1", "--master-port", port]
-        commands = [(plan, ["--master", *address, *workers, *master])]
-        commands += [(plan.for_worker(number, parts), worker) for number in range(plan.workers)]
     log = folder / LOCUST_LOG
     log.write_bytes(b"")
     with ExitStack() as stack:
         processes = tuple(
             stack.enter_context(
                 running(
-                    [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), *arguments],
+                    [sys.executable, "-m", *arguments],
                     log_path=log,
                     stop_timeout_s=0,
                     env=of.environment(),
                     append=True,
                 )
             )
-            for of, arguments in commands
+            for of, arguments in _commands(plan, folder, parts)
         )
-        yield Generators(processes, patience_s, log)
+        yield Generators(processes, plan.patience_s, log)
+
+
+def _commands(plan: Plan, folder: Path, parts: Path) -> list[tuple[Plan, list[str]]]:
+    """List the plan and the module with arguments of each process, the one that ends the run first."""
+    if plan.bind is not None:
+        return [(replace(plan, access=PLAIN), ["loadtest.run.master", str(parts)])]
+    locust = ["locust", "-f", str(LOCUSTFILE)]
+    master = ["--headless", "--csv", str(folder / "locust"), "--exit-code-on-error", "0"]
+    master += ["--stop-timeout", f"{math.ceil(plan.patience_s)}s"]  # Locust takes whole seconds alone
+    if plan.workers == 1:
+        return [(plan.for_worker(0, parts), [*locust, *master])]
+    port = str(free_port())
+    address = ["--master-bind-host", "127.0.0.1", "--master-bind-port", port]
+    workers = ["--expect-workers", str(plan.workers), "--expect-workers-max-wait", "60"]
+    worker = ["--worker", "--master-host", "127.0.0.1", "--master-port", port]
+    return [
+        (plan, [*locust, "--master", *address, *workers, *master]),
+        *((plan.for_worker(number, parts), [*locust, *worker]) for number in range(plan.workers)),
+    ]
 
 
 class Usage:

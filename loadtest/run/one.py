@@ -69,10 +69,14 @@ def run_load(
     folder: Path,
     *,
     workers: int = 1,
+    bind: str | None = None,
+    wait_s: float = Plan.wait_s,
     limit: float | None = None,
     say: Say = lambda _: None,
 ) -> Run:
     """Make a run and read its folder. `limit` comes from `measure_limit`; `say` gets a line of progress each second.
+
+    With `bind`, HOST:PORT, the workers are those on other machines that come to it within `wait_s` seconds.
 
     Raises LoadtestError if the run was not possible, and KeyboardInterrupt if it was stopped. The folder then has what
     was recorded so far.
@@ -86,6 +90,8 @@ def run_load(
         model=target.model,
         nonce=new_nonce(),
         workers=workers,
+        bind=bind,
+        wait_s=wait_s,
     )
     started = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     settings = RunSettings(
@@ -153,7 +159,7 @@ class Watch:
         """Run the plan to its end; raises LoadtestError, and KeyboardInterrupt after stopping the generators."""
         with generating(plan, folder, self.folder) as generators:
             try:
-                self._watch(generators)
+                self._watch(generators, plan)
             except KeyboardInterrupt:
                 self.ended_early = "interrupted"
                 print("\nstopping once the requests in flight have ended", file=sys.stderr, flush=True)
@@ -163,14 +169,18 @@ class Watch:
                 self.ended_early = str(error).partition("\n")[0]
                 raise
 
-    def _watch(self, generators: Generators) -> None:
-        begun = time.monotonic()
-        usage, latest = Usage(generators), begun + START_S + self.profile.duration_s + generators.patience_s
+    def _watch(self, generators: Generators, plan: Plan) -> None:
+        begun, usage = time.monotonic(), Usage(generators)
+        latest = begun + START_S + self.profile.duration_s + generators.patience_s
+        waiting = "preparing pictures and histories"
+        if plan.bind is not None:
+            latest += plan.wait_s + START_S
+            waiting = f"waiting at {plan.bind} for {plan.workers} workers, which then prepare"
         while not generators.wait(EVERY_S):
-            share = usage.busiest()
+            share = max(usage.busiest(), parts.workers_cpu_share(self.folder))
             if self.started is None:
                 self._answered = time.monotonic()
-                self._say(f"preparing pictures and histories: {self._answered - begun:.0f} s")
+                self._say(f"{waiting}: {self._answered - begun:.0f} s")
             else:
                 self._look(time.monotonic() - self.started, share)
             if time.monotonic() - self._answered > DEAD_S and self._errors:
@@ -188,8 +198,9 @@ class Watch:
             self._answered = time.monotonic()
         if EVERY_S < t_s <= self.profile.duration_s:  # not the CPU use before the load
             self.cpu_share.append((t_s, share))
+        now_s, whole_s = min(max(t_s, 0.0), self.profile.duration_s), self.profile.duration_s
         self._say(
-            f"{min(t_s, self.profile.duration_s):.0f} of {self.profile.duration_s:.0f} s: {self._requests:,} requests, "
+            f"{now_s:.0f} of {whole_s:.0f} s: {self._requests:,} requests, "
             f"{self._errors:,} failed, {len(new) / EVERY_S:,.0f} per second"
         )
 
@@ -207,7 +218,8 @@ def _write(folder: Path, settings: RunSettings, samples: Sequence[Sample]) -> No
     records, duration_s = parts.collect(folder / PARTS, settings.profile), settings.duration_s
     if settings.ended_early and len(records):
         duration_s = min(duration_s, float(records.ended_s.max()))
-    generator = replace(settings.generator, bound_reached=parts.bound_reached(folder / PARTS))
+    bound, remote = parts.bound_reached(folder / PARTS), parts.workers(folder / PARTS)
+    generator = replace(settings.generator, bound_reached=bound, remote=remote)
     try:
         save_samples(folder / SERVER_FILE, samples)
         save_records(folder / RECORDS_FILE, records)

@@ -5,14 +5,16 @@ Every request is written at once with one system call, so a process that is kill
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from loadtest.load.profiles import Profile
-from loadtest.records import Records, merge
+from loadtest.parse import parse
+from loadtest.records import Records, Worker, merge
 from measure.files import write_text
 
 ENTRY = np.dtype(
@@ -23,22 +25,45 @@ ENTRY = np.dtype(
 START, REQUESTS, PICTURES, ERRORS, BOUND = ".start", ".requests", ".pictures", ".errors", ".bound"
 """Suffixes: start time, one ENTRY per request, numbers of the pictures, one line per error, marker of waiting."""
 
+WORKER = ".worker"
+"""Suffix of what the master knows about a worker on another machine."""
+
+MOST_BYTES = 2**20
+"""Largest block of records sent to another machine: a larger one would keep a worker from its load for too long."""
+
 NO_RECORDS = 3
 """Exit code of a process that could not write its records."""
 
 
-class Recorder:
-    """Writer of the files of one process."""
+Append = Callable[[str, bytes], None]
+"""Appends bytes to the file with a suffix; raises OSError."""
+
+
+class Part:
+    """Files of one process, in a folder of this machine."""
 
     def __init__(self, part: Path, started: float) -> None:
         """Create the files; `started` is on the machine's monotonic clock, which all processes share."""
-        self._part, self._errors = part, dict[str, int]()
-        # File descriptors, open until the process ends.
-        self._requests, self._pictures = (
-            os.open(part.with_suffix(suffix), os.O_WRONLY | os.O_CREAT | os.O_APPEND) for suffix in (REQUESTS, PICTURES)
-        )
-        part.with_suffix(ERRORS).touch()
+        self._part, self._files = part, dict[str, int]()
+        for suffix in (REQUESTS, PICTURES, ERRORS):
+            self.append(suffix, b"")
         write_text(part.with_suffix(START), json.dumps(started))
+
+    def append(self, suffix: str, content: bytes) -> None:
+        """Write all of it: a disk that becomes full takes a part, and refuses the rest. Raises OSError."""
+        if suffix not in self._files:  # open until the process ends
+            path = self._part.with_suffix(suffix)
+            self._files[suffix] = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        while content:
+            content = content[os.write(self._files[suffix], content) :]
+
+
+class Recorder:
+    """Records of one process, as bytes for its files."""
+
+    def __init__(self, append: Append) -> None:
+        """Pass them to `append`: of a Part, or on the way to the machine that has it."""
+        self._append, self._errors = append, dict[str, int]()
 
     def add(
         self,
@@ -52,26 +77,58 @@ class Recorder:
     ) -> None:
         """Write a request that has ended; `error` is None if it was answered. Raises OSError."""
         number = -1 if error is None else self._number(error)
-        _write(self._pictures, np.array(pictures, dtype=np.int64).tobytes())
+        self._append(PICTURES, np.array(pictures, dtype=np.int64).tobytes())
         entry = (intended_s, started_s, ended_s, len(pictures), cold, number)
-        _write(self._requests, np.array(entry, dtype=ENTRY).tobytes())
+        self._append(REQUESTS, np.array(entry, dtype=ENTRY).tobytes())
 
     def note_bound(self) -> None:
         """Note that a request waited because too many were in flight."""
-        self._part.with_suffix(BOUND).touch()
+        self._append(BOUND, b"")
 
     def _number(self, error: str) -> int:
         if error not in self._errors:
             self._errors[error] = len(self._errors)
-            with self._part.with_suffix(ERRORS).open("a", encoding="utf-8") as file:
-                file.write(error.replace("\n", " ") + "\n")
+            self._append(ERRORS, (error.replace("\n", " ") + "\n").encode())
         return self._errors[error]
 
 
-def _write(file: int, content: bytes) -> None:
-    """Write all of it: a disk that becomes full takes a part, and refuses the rest."""
-    while content:
-        content = content[os.write(file, content) :]
+class Outbox:
+    """Records on their way to the master, by the suffix of their file, in blocks of at most MOST_BYTES."""
+
+    def __init__(self) -> None:
+        """Begin with an empty block."""
+        self._blocks: list[dict[str, bytearray]] = [{}]
+        self._bytes = 0
+
+    def append(self, suffix: str, content: bytes) -> None:
+        """Add to the file with this suffix."""
+        if self._bytes + len(content) > MOST_BYTES:
+            self._blocks.append({})
+            self._bytes = 0
+        self._blocks[-1].setdefault(suffix, bytearray()).extend(content)
+        self._bytes += len(content)
+
+    def take(self) -> list[dict[str, bytearray]]:
+        """Return the blocks since the last call, at least one, which may be empty."""
+        taken, self._blocks, self._bytes = self._blocks, [{}], 0
+        return taken
+
+
+def save_worker(part: Path, worker: Worker, *, cpu_share: float) -> None:
+    """Write what is known about a worker on another machine, and the share of a core that it uses now."""
+    write_text(part.with_suffix(WORKER), json.dumps({"now": cpu_share, **asdict(worker)}))
+
+
+def workers(folder: Path) -> tuple[Worker, ...]:
+    """Read what is known about the workers on other machines, by number; empty if there are none."""
+    states = [(file, json.loads(file.read_text())) for file in folder.glob(f"*{WORKER}")]
+    found = (parse(Worker, {k: v for k, v in state.items() if k != "now"}, file=str(file)) for file, state in states)
+    return tuple(sorted(found, key=lambda worker: worker.number))
+
+
+def workers_cpu_share(folder: Path) -> float:
+    """Read the share of a core that the busiest worker on another machine uses now; 0 if there are none."""
+    return max((json.loads(file.read_text())["now"] for file in folder.glob(f"*{WORKER}")), default=0.0)
 
 
 def started(folder: Path) -> float | None:

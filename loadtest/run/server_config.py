@@ -1,5 +1,7 @@
 """Conditions of a measurement: machine, versions, git revision, and the server's configs."""
 
+import hashlib
+from pathlib import Path
 from typing import Any
 
 from altreco_client import contract
@@ -25,6 +27,13 @@ DEADLINE_S = 10.0
 def environment() -> dict[str, Any]:
     """Describe the machine that generates the load, the package versions, and the git revision."""
     return {"machine": describe_machine(), "versions": versions(PACKAGES), "git": revision()}
+
+
+def same_everywhere() -> dict[str, str]:
+    """Describe the code that draws and sends requests: with another version, a worker would send other ones."""
+    folder = Path(__file__).parents[1]
+    code = hashlib.sha256(b"".join(file.read_bytes() for file in sorted(folder.rglob("*.py"))))
+    return {"loadtest": code.hexdigest()[:12], **versions(("altreco-client", "locust", "numpy"))}
 
 
 def server_config(url: str, model: str, access: Access = PLAIN) -> dict[str, Any] | None:

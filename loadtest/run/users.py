@@ -21,24 +21,20 @@ from locust.env import Environment
 from locust.user.users import LOCUST_STATE_STOPPING
 
 from loadtest.load.payloads import Payloads, Planned
-from loadtest.load.plan import Plan
+from loadtest.load.plan import SLACK_S, Plan
 from loadtest.load.profiles import Profile
-from loadtest.run.parts import NO_RECORDS, Recorder
+from loadtest.run.parts import NO_RECORDS, Append, Part, Recorder
 
 UNDER_WAY = 1000
 """Requests of an open load in flight per process, about 0.5 MB each. More have to wait, and the wait counts."""
 MESSAGE = 200
 """Characters kept of an error."""
 IDLE_S = 3600.0
-STREAMS = 2**16
-"""Streams of requests per process."""
 KILL_S = 5.0
 SET_UP_S = 60.0
 """Deadline of what comes before the load; a request's own is the workload's."""
 HOST = "localhost:8001"
 """Host for Locust started by hand, unless it is given another."""
-SLACK_S = 1.0
-"""Delay by which a worker may begin after the master."""
 
 
 class NotSent(Exception):
@@ -61,7 +57,7 @@ class Sender:
         self.plan = plan
         self.client = plan.access.recommender(plan.url, model_name=plan.model, deadline_s=SET_UP_S)
         self.payloads = Payloads(plan.workload, self.client.vocabulary.tags, plan.nonce)
-        self._numbers = itertools.count(plan.number * STREAMS)
+        self._numbers = itertools.count(plan.number, plan.workers)
         self._recorder: Recorder | None = None
         self._started = time.monotonic()
 
@@ -70,16 +66,25 @@ class Sender:
         self._started = time.monotonic()
         if self.plan.part:
             with _or_exit():
-                self._recorder = Recorder(Path(self.plan.part), self._started)
+                self._recorder = Recorder(Part(Path(self.plan.part), self._started).append)
+
+    def begin_at(self, started: float, append: Append) -> None:
+        """Begin at a time of this machine's monotonic clock, which may be to come, with records for `append`."""
+        self._started, self._recorder = started, Recorder(append)
 
     def now_s(self) -> float:
-        """Time since the load began."""
+        """Time since the load began, negative before it."""
         return time.monotonic() - self._started
 
     def requests(self) -> tuple[Iterator[Planned], np.random.Generator]:
-        """Make a stream of requests that no other user has, and a random generator for their times."""
+        """Make a stream of requests that no other user has, and a random generator for the user's think times."""
         number = next(self._numbers)
         return self.payloads.stream(number), np.random.default_rng([self.plan.workload.seed, number, 1])
+
+    def due(self) -> tuple[list[float], Iterator[Planned]]:
+        """Return the times at which this process's requests of an open load are due, and the requests."""
+        plan = self.plan
+        return plan.arrivals().tolist(), itertools.islice(self.payloads.stream(0), plan.number, None, plan.workers)
 
     def send(self, environment: Environment, planned: Planned, intended_s: float | None = None) -> None:
         """Send a request and record the result; `intended_s` None means that it is due now."""
@@ -159,8 +164,9 @@ class ClosedUser(User):
     think_time_s: ClassVar[float] = 0.0
 
     def on_start(self) -> None:
-        """Get a stream of requests."""
+        """Get a stream of requests, and wait for the begin."""
         self._requests, self._rng = self.sender.requests()
+        gevent.sleep(max(0.0, -self.sender.now_s()))
 
     def wait_time(self) -> float:
         """Draw the think time, seconds."""
@@ -180,10 +186,7 @@ class OpenUser(User):
 
     def on_start(self) -> None:
         """Draw the times at which requests are due."""
-        plan = self.sender.plan
-        assert plan.profile is not None
-        self._requests, rng = self.sender.requests()
-        self._times = plan.profile.arrivals(rng, share=1 / plan.workers).tolist()
+        self._times, self._requests = self.sender.due()
         self._next = 0
         self._under_way = Pool(UNDER_WAY)
 

@@ -33,7 +33,7 @@ def compose() -> dict[str, Any]:
     return yaml.safe_load((CONTAINER / "compose.yaml").read_text())
 
 
-@pytest.mark.parametrize("name", ["Dockerfile", "backfill.Dockerfile"])
+@pytest.mark.parametrize("name", ["Dockerfile", "backfill.Dockerfile", "tools.Dockerfile"])
 def test_hadolint_and_its_shellcheck_find_nothing(name: str) -> None:
     assert lint(CONTAINER / name) == ""
 

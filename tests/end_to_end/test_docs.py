@@ -31,7 +31,7 @@ ELSEWHERE = (
     "SECURITY=",  # test_secured_tools.py, as what ends in $SECURITY
 )
 LONG = (
-    *(f"{PYTHON}loadtest{command}" for command in (" capacity", " sweep", ".scale")),
+    *(f"{PYTHON}loadtest{command}" for command in (" capacity", " sweep", " worker", " run --workers", ".scale")),
     *(f"{PYTHON}training.data.importers {source}" for source in ("nus-wide", "parallel-text", "yfcc100m")),
     f"{PYTHON}benchmark.importing",
     f"{PYTHON}training.train --data DIR",

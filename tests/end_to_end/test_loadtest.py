@@ -233,6 +233,8 @@ def test_a_model_that_is_not_there(served: Served) -> None:
         (["--profile", "stedy"], "error: there is no profile 'stedy'"),
         (["--workload", "nowhere.toml"], r"error: cannot read the workload nowhere\.toml"),
         (["--rate", "5", "--users", "5"], "not allowed with argument"),
+        (["--bind", "10.0.0.1:5557"], "error: --bind needs the --url of a running server"),
+        (["--bind", "10.0.0.1"], r"'10\.0\.0\.1' is not HOST:PORT"),
         (["--metrics-url", "http://localhost:1/metrics"], "error: --metrics-url is for a running server"),
         (["--rate", "5", "--duration", "5", "--second-opinion"], "error: --second-opinion needs a load of 50 requests"),
     ],

@@ -42,12 +42,11 @@ def test_arrivals_follow_a_ramp() -> None:
     assert np.mean(down < 50) == pytest.approx(0.75, abs=0.02)
 
 
-def test_arrivals_are_shared_by_the_workers_and_drawn_by_the_seed() -> None:
+def test_arrivals_are_drawn_by_the_seed_and_none_in_a_pause() -> None:
     steady = profile(Stage(name="pause", duration_s=5, level=0), Stage(name="steady", duration_s=50))
-    times = steady.arrivals(np.random.default_rng(0), share=0.25)
-    assert len(times) == pytest.approx(1250, rel=0.1)
+    times = steady.arrivals(np.random.default_rng(0))
     assert times.min() > 5
-    np.testing.assert_array_equal(times, steady.arrivals(np.random.default_rng(0), share=0.25))
+    np.testing.assert_array_equal(times, steady.arrivals(np.random.default_rng(0)))
 
 
 def test_another_load_or_duration() -> None:

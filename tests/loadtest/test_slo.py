@@ -20,7 +20,8 @@ def test_what_is_not_given_is_not_limited(tmp_path: Path) -> None:
     assert given(slos.all) == {"p99_ms": 100}
     assert given(slos.new) == {"error_share": 0}
     assert given(slos.cold) == {}
-    assert given(slos.generator) == {"cpu_share": 0.9, "share_of_limit": 0.9, "late_share": 0.5}
+    shares = {"cpu_share": 0.9, "share_of_limit": 0.9, "late_share": 0.5, "machine_share": 0.9}
+    assert given(slos.generator) == shares | {"began_late_ms": 50, "pause_ms": 1000, "round_trip_ms": 20}
 
 
 @pytest.mark.parametrize(
@@ -36,6 +37,7 @@ def test_what_is_not_given_is_not_limited(tmp_path: Path) -> None:
         ("[all]\nerror_share = 1", ["error_share", "below 1"]),
         ("[all]\np50_ms = 200\np99_ms = 100", ["p99_ms", "p50_ms of 200 or more"]),
         ("[generator]\ncpu_share = 90\n[all]\np99_ms = 1", ["cpu_share", "90", "share"]),
+        ("[generator]\npause_ms = 0\n[all]\np99_ms = 1", ["pause_ms is 0", "milliseconds above 0"]),
         ("all = 3", ["all", "table"]),
         ("[all]\n", ["limits nothing"]),
         ("[all", ["not TOML"]),
