@@ -10,7 +10,7 @@ MEASURED = {
     "began_late_ms": "began {} ms late",
     "pause_ms": "was stopped or hung for {} ms",
     "cpu_share": f"used {{}} of a core over {BUSY_S} s",
-    "machine_share": f"ran on a machine that used {{}} of its cores over {BUSY_S} s",
+    "machine_share": f"ran on a machine with a share of {{}} of busy cores over {BUSY_S} s",
     "round_trip_ms": "answered after {} ms, so its clock is not known well enough",
 }
 """What a worker did, by the name of its limit."""
