@@ -30,6 +30,7 @@ from PIL import Image
 
 from measure.waiting import wait_until
 from reliability.servers import kill
+from tests import golden
 from tests.client import odd_server
 from tests.end_to_end.conftest import Served
 from tests.end_to_end.faults import WAIT_S, closed_port, stopped
@@ -98,6 +99,17 @@ def failed(answer: Answer, status: int, error: str) -> str:
 
 def as_json(**more: Any) -> bytes:
     return json.dumps({"image": base64.b64encode(PHOTO).decode(), **more}).encode()
+
+
+def test_the_gateway_sends_the_golden_bytes() -> None:
+    """The server of the golden vectors answers nothing else."""
+    vectors = golden.read()
+    with golden.replaying(vectors) as url, running(over(url, deadline_s=30)) as address:
+        query = f"?k={golden.K}&history={quote(json.dumps(golden.HISTORY))}"
+        for case in vectors.cases:
+            answer = tags(address, query, {"X-Request-Id": golden.ID}, case.file.read_bytes())
+            assert [(tag["name"], tag["score"]) for tag in answer.json["tags"]] == list(case.tags), answer.text
+            assert answer.json["unknown"] == ["zeppelin"]
 
 
 def test_all_ways_to_ask_get_the_clients_tags_and_scores(gateway: str, recommender: TagRecommender) -> None:
