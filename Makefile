@@ -27,7 +27,7 @@ define python
 endef
 
 # Three tests at a time on two cores, as most of them wait for a server; the files with long tests come first.
-TOGETHER := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+TOGETHER := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 # Tests of a tier: those that may share the machine, then those with a clock, alone. Both parts run; either fails it.
 # What takes long to make and is the same for all is in ALTRECO_KEPT.

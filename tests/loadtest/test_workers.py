@@ -8,7 +8,7 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import pytest
 
-from loadtest.commands.run import _judge
+from loadtest.commands.run import print_verdict
 from loadtest.judge.slo import GeneratorLimits, SLOs
 from loadtest.judge.verdict import Verdict, check
 from loadtest.load.plan import Plan
@@ -137,7 +137,7 @@ def test_the_report_names_the_worker(tmp_path: Path, capsys: pytest.CaptureFixtu
     run = make_run(tmp_path, lognormal(600))
     generator = replace(run.settings.generator, remote=(replace(HEALTHY, pause_ms=8010.0),))
     run = replace(run, settings=replace(run.settings, generator=generator))
-    assert _judge(run, None, None) == 1
+    assert print_verdict(run, None, None) == 1
     fault = "worker 1 (node-b, process 17) was stopped or hung for 8,010 ms, expected at most 1,000"
     assert f"NOT VALID: {fault}\n" in capsys.readouterr().out
     verdict = check(run, SLOs())
