@@ -45,13 +45,16 @@ def measure_gateway(settings: Settings, configs: Path, folder: Path) -> dict[str
         connections = [http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE_S) for _ in range(CALLERS)]
         for connection in connections:
             stack.enter_context(closing(connection))
-        turns: dict[str, list[Ask]] = {
-            CLIENT: [partial(recommender.recommend, history=counts)] * CALLERS,
-            GATEWAY: [partial(_ask, connection, f"/v1/tags?{query}") for connection in connections],
-        }
-        taken = by_turns(
-            {name: partial(_load, asks, settings) for name, asks in turns.items()}, settings.rounds, title="gateway"
-        )
+        by_client: list[Ask] = [partial(recommender.recommend, history=counts)] * CALLERS
+        by_http: list[Ask] = [partial(_ask, connection, f"/v1/tags?{query}") for connection in connections]
+
+        def over_http() -> dict[str, float]:
+            for connection in connections:
+                connection.close()  # the gateway closes those that are idle for as long as the client's turn
+            return _load(by_http, settings)
+
+        turns = {CLIENT: partial(_load, by_client, settings), GATEWAY: over_http}
+        taken = by_turns(turns, settings.rounds, title="gateway")
     return {"turns": {name: {key: [turn[key] for turn in of] for key in of[0]} for name, of in taken.items()}}
 
 
