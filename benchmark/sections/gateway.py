@@ -53,7 +53,10 @@ def measure_gateway(settings: Settings, configs: Path, folder: Path) -> dict[str
                 connection.close()  # the gateway closes those that are idle for as long as the client's turn
             return _load(by_http, settings)
 
-        turns = {CLIENT: partial(_load, by_client, settings), GATEWAY: over_http}
+        turns: dict[str, Callable[[], dict[str, float]]] = {
+            CLIENT: partial(_load, by_client, settings),
+            GATEWAY: over_http,
+        }
         taken = by_turns(turns, settings.rounds, title="gateway")
     return {"turns": {name: {key: [turn[key] for turn in of] for key in of[0]} for name, of in taken.items()}}
 
