@@ -42,7 +42,7 @@ class Manifest:
     groups: tuple[tuple[int, ...], ...]
     """Rows of each row group of each file."""
     schema: pa.Schema
-    """Of the first file; the others have the same names."""
+    """Schema of the first file; the others have the same names."""
 
     @property
     def rows(self) -> int:

@@ -27,7 +27,7 @@ from measure.turns import by_turns
 
 DEADLINE_S = 120.0
 SHARE = 0.5
-"""Of the rate without a limit, the one that live callers are compared at."""
+"""Share of the rate without a limit at which live callers are compared."""
 LIVE_EVERY_S = 0.25
 ALONE_WINDOWS = 4
 """How long the live caller is measured alone, in windows."""

@@ -8,7 +8,7 @@
 FROM python:3.11-slim-bookworm
 WORKDIR /app
 COPY . .
-# Of this checkout, whose pyproject.toml has the bounds.
+# The packages are this checkout's, and its pyproject.toml has the bounds of theirs.
 # hadolint ignore=DL3013
 RUN pip install --no-cache-dir ./client '.[loadtest]'
 USER 10001:10001

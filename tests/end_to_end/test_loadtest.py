@@ -172,7 +172,7 @@ def test_ctrl_c_keeps_what_was_recorded(served: Served, tmp_path: Path) -> None:
         wait_until(lambda: answered(tmp_path) > 10)
         with frozen(psutil.Process(process.pid)):  # so that the end finds requests that are due
             os.kill(process.pid, signal.SIGINT)
-            time.sleep(4 / RATE)
+            time.sleep(4 / RATE)  # requests become due by the clock alone
         run, output = finished(process, tmp_path, 130)
     assert len(run.records) > 10
     assert (run.records.error == -1).all()

@@ -147,7 +147,7 @@ def test_workers_that_die_or_stop_are_named(served: Served, tmp_path: Path) -> N
         wait_until(lambda: len(list((out / PARTS).glob("*.start"))) == 4)
         for process in (stopped_2, stopped_8):
             os.kill(process.pid, signal.SIGSTOP)
-        time.sleep(2)
+        time.sleep(2)  # the length of a stop is what the verdict names
         os.kill(stopped_2.pid, signal.SIGCONT)
         killed.kill()
         time.sleep(6)
