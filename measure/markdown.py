@@ -35,8 +35,9 @@ def ratios(one: Sequence[float], other: Sequence[float]) -> list[float]:
 
 
 def compared(label: str, values: Mapping[str, Sequence[float]], one: str, other: str) -> list[str]:
-    """Format a row: the values of two contestants, and their ratio per round."""
-    return [label, cell(values[one]), cell(values[other]), cell(ratios(values[one], values[other]))]
+    """Format a row: the medians of two contestants, and the median and range of their ratio per round."""
+    of_one, of_other = values[one], values[other]
+    return [label, number(median(of_one)), number(median(of_other)), cell(ratios(of_one, of_other))]
 
 
 def seconds(value: float) -> str:

@@ -48,10 +48,14 @@ def _lines(results: Mapping[str, Any], *, full: bool) -> Iterator[str]:
     machines = {_machine(of["conditions"]) for of in results.values()}
     if len(machines) == 1:
         yield from (*machines, "")
-    yield from table(
-        ["fault", "scenario", "what held"],
-        [[of["title"], f"`{name}`", _verdict(of["checks"])] for name, of in results.items()],
-    )
+    held = {name: len(of["checks"]) for name, of in results.items() if not _missed(of)}
+    for name, of in results.items():
+        if missed := _missed(of):
+            met = f"{len(of['checks']) - len(missed)} of {len(of['checks'])} checks held"
+            yield f"- **{of['title']}** (`{name}`): {met}. **Not: {'; '.join(missed)}.**"
+    if held:
+        names = ", ".join(f"`{name}` {checks}" for name, checks in held.items())
+        yield f"- Every check held in these scenarios, with their number of checks: {names}."
     yield ""
     if not full and results:
         yield from (_measured(results, alike=len(machines) == 1), "")
@@ -76,10 +80,8 @@ def _section(name: str, of: Mapping[str, Any], *, with_machine: bool) -> Iterato
     yield ""
 
 
-def _verdict(checks: Sequence[Sequence[Any]]) -> str:
-    missed = [what for what, held in checks if not held]
-    held = f"{len(checks) - len(missed)} of {len(checks)}"
-    return f"{held}; **not: {'; '.join(missed)}**" if missed else f"all {len(checks)}"
+def _missed(of: Mapping[str, Any]) -> list[str]:
+    return [what for what, held in of["checks"] if not held]
 
 
 def _machine(conditions: Mapping[str, Any]) -> str:

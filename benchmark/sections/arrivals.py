@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmark.peers.answers import Answer
 from benchmark.peers.clients import Ask, Connect
-from benchmark.peers.contestants import ENSEMBLE, QUEUE_TIMEOUT, Files, Serve, arriving, make_files
+from benchmark.peers.contestants import ENSEMBLE, Files, Serve, arriving, make_files
 from benchmark.peers.settings import ArrivalSettings
 from measure.callers import Caller, closed_load, percentile, scheduled_load
 from measure.markdown import number, table
@@ -109,8 +109,8 @@ def render_arrivals(section: Mapping[str, Any]) -> list[str]:
     sizes = list(next(iter(bursts.values())))
     most = max(row["requests"] for row in open_load.values())
     return [
-        f"New pictures, in {of['rounds']} rounds, with the same moments of arrival for all. First, bursts on an idle "
-        f"server, with {of['spacing_ms']:g} ms between requests: the latency of a burst's slowest request.",
+        f"New pictures, in {of['rounds']} rounds, arriving at the same moments for all. Bursts on an idle server, with "
+        f"{of['spacing_ms']:g} ms between requests:",
         "",
         *table(
             ["slowest request, ms: median (largest)", *(f"{size} requests" for size in sizes)],
@@ -120,8 +120,8 @@ def render_arrivals(section: Mapping[str, Any]) -> list[str]:
             ],
         ),
         "",
-        f"Then {most:,} random arrivals (Poisson), {number(section['rate_per_s'])} per second, which is "
-        f"{of['share']:.0%} of the ensemble's highest rate.",
+        f"{most:,} random arrivals (Poisson), {number(section['rate_per_s'])} per second, {of['share']:.0%} of the "
+        "ensemble's highest rate:",
         "",
         *table(
             ["ms", "mean", "p50", "p95", "p99"],
@@ -131,7 +131,7 @@ def render_arrivals(section: Mapping[str, Any]) -> list[str]:
             ],
         ),
         "",
-        f"`{QUEUE_TIMEOUT}` is the former configuration. Its queue policy turns off Triton's prefetching: then the "
-        "batcher notices an idle instance only at the next arrival, or after 500 ms.",
+        "A queue timeout turns off Triton's prefetching: then the batcher notices an idle instance only at the next "
+        "arrival, or after 500 ms.",
         "",
     ]

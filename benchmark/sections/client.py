@@ -163,9 +163,8 @@ def render_client(section: Mapping[str, Any]) -> list[str]:
     over = [100 * (ratio - 1) for ratio in ratios(bare, ours)]
     imports = {name: f"{number(1000 * statistics.median(seconds))} ms" for name, seconds in section["import_s"].items()}
     return [
-        f"Both clients ask for {K} tags for a cached picture and a history of {TAGS_IN_HISTORY} tags, in turn, with "
-        f"{section['calls']} calls in each of {of['rounds']} rounds. The bare call has ready-made counts. Ours takes "
-        f"{cell(over)} % longer.",
+        f"Both ask for {K} tags for a cached picture and a history of {TAGS_IN_HISTORY} tags: {section['calls']} calls "
+        f"in each of {of['rounds']} rounds. The bare call has ready-made counts. Ours takes {cell(over)} % longer.",
         "",
         *table(
             ["", "ms"],

@@ -17,7 +17,7 @@ from benchmark.peers.servers import ROOT
 from benchmark.peers.settings import PeerSettings
 from benchmark.peers.tuning import Tuning
 from deploy.local.process import piped
-from measure.markdown import cell, number, ratios, table
+from measure.markdown import cell, number, ratios
 from measure.server import cpu_seconds
 from measure.turns import by_turns
 
@@ -78,17 +78,12 @@ def render_overhead(section: Mapping[str, Any]) -> list[str]:
     rates = {name: turn["requests_per_s"] for name, turn in turns.items()}
     clients, server = (median(turns[ENSEMBLE][key]) for key in ("clients_cores", "server_cores"))
     return [
-        f"Why raw ONNX Runtime is faster than the ensemble under {of['clients']} clients, in {of['rounds']} rounds of "
-        f"{of['window_s']:g} s. The clients use {number(clients)} cores, and the server {number(server)} outside the "
-        f"visual encoder. In a trial before, the sum was {number(section['busy_cores'])}. So raw ONNX Runtime also "
-        "runs beside a process that uses as much.",
+        f"With {of['clients']} clients, in {of['rounds']} rounds of {of['window_s']:g} s, the clients use "
+        f"{number(clients)} cores, and the server {number(server)} outside the visual encoder. So raw ONNX Runtime "
+        f"also runs beside a process that uses {number(section['busy_cores'])}, their sum in a trial before.",
         "",
-        *table(
-            ["", "requests per second", f"of `{RAW}`"],
-            [[f"`{name}`", cell(rate), cell(ratios(rates[RAW], rate))] for name, rate in rates.items()],
-        ),
-        "",
-        f"The ensemble reaches {cell(ratios(rates[BESIDE], rates[ENSEMBLE]))} of the last row. The loss is larger than "
-        "the process's share of the cores, because both threads of the encoder wait for the one that was interrupted.",
+        f"Requests per second: {', '.join(f'{number(median(rate))} `{name}`' for name, rate in rates.items())}. The "
+        f"ensemble reaches {cell(ratios(rates[BESIDE], rates[ENSEMBLE]))} of the last. The loss exceeds the process's "
+        "share of the cores, because both threads of the encoder wait for the interrupted one.",
         "",
     ]

@@ -104,9 +104,6 @@ def render_peers(section: Mapping[str, Any]) -> list[str]:
     phases = list(load[RAW])
     ends = [phases[0], phases[-1]]
     one, many = (phase.partition(", ")[2] for phase in ends)
-    against = [name for name in load if name not in (RAW, ENSEMBLE)]
-    rate = {name: load[name][phases[-1]]["requests_per_s"] for name in load}
-    share = {name: cell(ratios(rate[name], rate[ENSEMBLE])) for name in load}
     repeated = " to ".join(
         f"{number(median(repeat[phase]['requests_per_s']))} ({phase.partition(', ')[2]})"
         for phase in (next(iter(repeat)), next(reversed(repeat)))
@@ -115,22 +112,18 @@ def render_peers(section: Mapping[str, Any]) -> list[str]:
     return [
         "All serve the same model on the same cores, and give the same five tags and scores for the same new pictures"
         f"{f' (within {difference:.0e})' if difference else ''}. Each runs alone with the best tuning that was found, "
-        f"in {of['rounds']} rounds of {of['window_s']:g} s for each number of clients. Percentiles are over all "
-        "rounds. Memory is the proportional set size of all processes after the load.",
-        "",
-        f"Saturated ({many}), the ensemble reaches {share[RAW]} of the rate of raw ONNX Runtime, "
-        f"{', '.join(f'{share[name]} of {name}' for name in against)}.",
+        f"in {of['rounds']} rounds of {of['window_s']:g} s for each number of clients. Memory is the proportional set "
+        "size of all processes after the load.",
         "",
         *table(
-            ["", f"p50, ms, {one}", f"requests per second, {many}", f"p99, ms, {many}", "memory, MB"],
+            ["", f"p50, ms, {one}", f"requests per second, {many}", "ensemble / it", f"p99, ms, {many}", "memory, MB"],
             [_line(section, name, *ends) for name in load],
         ),
         "",
-        f"`{RAW}` has neither server nor queue: it computes batches of the fastest size, and its latency is that of "
-        "one batch. `three calls` uses the ensemble's server, but its client calls the three models in turn. "
-        "LitServe and BentoML run the same ONNX files, FastAPI runs PyTorch with the same weights "
-        f"({_versions(section['versions'])}). Only the ensemble has a cache: it answers {repeated} repeat pictures per "
-        "second.",
+        f"`{RAW}` computes batches of the fastest size, without server or queue; its latency is that of one batch. In "
+        "`three calls`, the client calls the ensemble's three models in turn. LitServe and BentoML run the same ONNX "
+        f"files, FastAPI PyTorch with the same weights ({_versions(section['versions'])}). Only the ensemble has a "
+        f"cache: it answers {repeated} repeat pictures per second.",
         "",
     ]
 
@@ -145,7 +138,8 @@ def _line(section: Mapping[str, Any], name: str, first: str, last: str) -> list[
     return [
         name,
         number(one["all_p50_ms"]),
-        cell(many["requests_per_s"]),
+        number(median(many["requests_per_s"])),
+        cell(ratios(many["requests_per_s"], section["load"][ENSEMBLE][last]["requests_per_s"])),
         number(many["all_p99_ms"]),
         f"{median(section['memory'][name]['pss']) / 1e6:,.0f}",
     ]

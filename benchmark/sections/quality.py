@@ -122,11 +122,10 @@ def render_quality(section: Mapping[str, Any]) -> list[str]:
     pictures = " and ".join(f"{of['pictures']:,} of {title}" for title, of in users.items())
     return [
         f"A model trained on generated pictures (preset `{section['preset']}`), on test pictures: {pictures}. The "
-        "columns after precision@5 compare with the checkpoint; the order of the five best tags does not count.",
+        "columns after precision@5 compare with the checkpoint, whatever the order of the five tags.",
         "",
         *table([*heads, "largest difference of a probability"], lines),
         "",
-        "A CPU computes fp16 models in fp32, and rounds to fp16 only between layers: a GPU's answers may differ a "
-        "little more.",
+        "A CPU rounds to fp16 only between layers: a GPU's answers may differ a little more.",
         "",
     ]

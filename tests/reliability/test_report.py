@@ -49,13 +49,13 @@ def test_what_held_and_what_did_not(options: list[str], tmp_path: Path, capsys: 
     assert main(["bad", "good", "--full", *options], ALL) == 1
     assert "NO  it recovers" in capsys.readouterr().out
     text = report(tmp_path).read_text()
-    assert "| Good | `good` | all 1 |" in text
-    assert "| Bad | `bad` | 1 of 2; **not: it recovers** |" in text
+    assert "\n- **Bad** (`bad`): 1 of 2 checks held. **Not: it recovers.**\n" in text
+    assert "\n- Every check held in these scenarios, with their number of checks: `good` 1.\n" in text
     assert '## <a id="bad"></a>Bad\n\nIt was Bad.\n' in text
     assert "| calls \\| failed | 3 of 7 |" in text
     assert "| it holds | yes |\n| it recovers | **NO** |" in text
     assert f".venv/bin/python -m reliability bad --repository {tmp_path / 'models'}" in text
-    assert text.index("`good`") < text.index("`bad`"), "the order is the scenarios', not the command's"
+    assert text.index('## <a id="good"></a>') < text.index('## <a id="bad"></a>'), "the scenarios' order"
 
 
 def test_one_is_measured_again_and_the_rest_is_kept(options: list[str], tmp_path: Path) -> None:
@@ -66,8 +66,7 @@ def test_one_is_measured_again_and_the_rest_is_kept(options: list[str], tmp_path
     text = path.read_text()
     assert text.startswith("# By hand\n")
     assert text.count(mark(COMMAND)) == 1
-    assert "| Better | `bad` | all 1 |" in text
-    assert "| Good | `good` | all 1 |" in text
+    assert "checks: `good` 1, `bad` 1.\n" in text, "the order is the scenarios', not the command's"
 
 
 def test_an_end_keeps_what_was_finished(options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
