@@ -21,7 +21,7 @@ from locust.env import Environment  # noqa: E402
 from locust.exception import StopTest  # noqa: E402
 from locust.runners import LocalRunner, MasterRunner  # noqa: E402
 
-from loadtest.errors import LoadtestError  # noqa: E402
+from loadtest.errors import LoadtestError, fail  # noqa: E402
 from loadtest.load.plan import Plan, default_plan, read_plan  # noqa: E402
 from loadtest.run import users  # noqa: E402
 
@@ -43,8 +43,7 @@ def sender_of(plan: Plan, environment: Environment | None = None) -> users.Sende
     except (AltrecoError, LoadtestError) as error:
         if environment is not None and environment.web_ui is not None:
             raise StopTest(error) from error
-        print(f"error: {error}", file=sys.stderr)
-        end(2)
+        fail(str(error))
 
 
 given = read_plan(os.environ)

@@ -29,7 +29,10 @@ from gevent.event import AsyncResult  # isort: skip
 from locust.exception import RPCError
 from locust.runners import STATE_MISSING
 
+from altreco_client.text import message
+
 from deploy.access import PLAIN
+from loadtest.errors import fail
 from loadtest.load.plan import Plan, read_plan
 from loadtest.records import Worker
 from loadtest.run.members import Exchange, Member, clock_of
@@ -62,7 +65,7 @@ class Master:
         try:
             self._runner = Environment().create_master_runner(host, int(port))
         except (RPCError, SystemExit):
-            _fail(f"cannot listen for workers on {plan.bind}: is it an address of this machine, and unused?")
+            fail(f"cannot listen for workers on {plan.bind}: is it an address of this machine, and unused?")
         for name in ("plan", "prepared", "clock", "records"):
             self._runner.register_message(name, getattr(self, f"_on_{name}"))
         gevent.signal_handler(signal.SIGINT, self._interrupt)
@@ -129,7 +132,7 @@ class Master:
     def _on_plan(self, msg: Any, **_: Any) -> None:
         host, process = re.sub(r"[^\w.-]", "_", str(msg.data["host"]))[:64], int(msg.data["process"])
         if reason := self._reason_against(msg.data["versions"]):
-            self._refused.append(f"{host}, process {process}: {reason}")
+            self._refused.append(message(f"{host}, process {process}: {reason}"))
             print(f"refused {self._refused[-1]}", flush=True)
             self._runner.send_message("plan", {"refused": reason}, msg.node_id)
             return
@@ -169,12 +172,7 @@ class Master:
 
     def _give_up(self, reason: str) -> NoReturn:
         self._runner.quit()
-        _fail(reason)
-
-
-def _fail(reason: str) -> NoReturn:
-    print(f"error: {reason}", file=sys.stderr, flush=True)
-    os._exit(2)
+        fail(reason)
 
 
 def main() -> NoReturn:

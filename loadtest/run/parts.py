@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+from altreco_client.text import message
 from numpy.typing import NDArray
 
 from loadtest.load.profiles import Profile
@@ -175,11 +176,17 @@ def collect(folder: Path, profile: Profile) -> Records:
                 cold=entries["cold"],
                 phase=profile.phases(times["intended_s"]),
                 error=entries["error"],
-                errors=tuple(part.with_suffix(ERRORS).read_text(encoding="utf-8").splitlines()),
+                errors=_errors(part),
             )
         )
     _mark_repeats(parts, pictures)
     return merge(parts)
+
+
+def _errors(part: Path) -> tuple[str, ...]:
+    """Read the error texts, which a worker on another machine may have sent, fit for reports and terminals."""
+    text = part.with_suffix(ERRORS).read_bytes().decode("utf-8", errors="replace")
+    return tuple(map(message, text.removesuffix("\n").split("\n"))) if text else ()
 
 
 def _mark_repeats(parts: Sequence[Records], pictures: Sequence[NDArray[np.int64]]) -> None:

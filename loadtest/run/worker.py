@@ -24,7 +24,7 @@ import psutil  # noqa: E402
 from altreco_client import AltrecoError  # noqa: E402
 from locust.runners import MASTER_HEARTBEAT_TIMEOUT, STATE_CLEANUP, STATE_STOPPED  # noqa: E402
 
-from loadtest.errors import LoadtestError  # noqa: E402
+from loadtest.errors import LoadtestError, fail  # noqa: E402
 from loadtest.load.plan import JOINING, Joining, Plan  # noqa: E402
 from loadtest.parse import parse  # noqa: E402
 from loadtest.run.parts import Outbox  # noqa: E402
@@ -73,7 +73,7 @@ class Worker:
 
     def _on_plan(self, msg: Any, **_: Any) -> None:
         if reason := msg.data.get("refused"):
-            _fail(f"the master refuses this worker: {reason}")
+            fail(f"the master refuses this worker: {reason}")
         try:
             given = parse(Plan, json.loads(msg.data["plan"]), file="the master's plan")
             self._sender = Sender(replace(given, access=self._access))
@@ -96,7 +96,7 @@ class Worker:
         sender.begin_at(msg.data["at_s"], self._outbox.append)
         self._began_late_ms = max(0.0, sender.now_s() * 1000)
         self._reporting = gevent.spawn(self._report)
-        self._reporting.link_exception(lambda _: _fail("the records cannot be sent to the master"))
+        self._reporting.link_exception(lambda _: fail("the records cannot be sent to the master"))
         while self.runner.state not in (STATE_CLEANUP, STATE_STOPPED):
             if (count := sender.plan.users(sender.now_s())) is None:
                 self.runner.stop()
@@ -132,11 +132,6 @@ class Worker:
             self._sent += 1
 
 
-def _fail(reason: str) -> NoReturn:
-    print(f"error: {reason}", file=sys.stderr, flush=True)
-    os._exit(2)
-
-
 def main() -> NoReturn:
     """Take part in one run, and end without a return: gRPC's gevent threads would keep the process alive."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a container's first process would not get it
@@ -145,15 +140,15 @@ def main() -> NoReturn:
         worker = Worker(joining)
         worker.runner.greenlet.join()
     except ConnectionError:
-        _fail(f"there is no master at {joining.master}: is `python -m loadtest run --bind` running, and its port open?")
+        fail(f"there is no master at {joining.master}: is `python -m loadtest run --bind` running, and its port open?")
     except KeyboardInterrupt:
         os._exit(130)
     if worker.problem is not None:
-        _fail(worker.problem)
+        fail(worker.problem)
     if worker.lost:
-        _fail(f"the master at {joining.master} has not answered for {MASTER_HEARTBEAT_TIMEOUT} s")
+        fail(f"the master at {joining.master} has not answered for {MASTER_HEARTBEAT_TIMEOUT} s")
     if not worker.ended:
-        _fail(f"the master at {joining.master} ended the run before its begin")
+        fail(f"the master at {joining.master} ended the run before its begin")
     worker.close()
     os._exit(0)
 

@@ -1,6 +1,8 @@
 """Workers on other machines, without a network: their shares, clocks, blocks of records, and faults."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -17,7 +19,7 @@ from loadtest.load.workload import DEFAULT, load_workload
 from loadtest.records import Worker
 from loadtest.report.write import write_report
 from loadtest.run.members import Busiest, Member, clock_of
-from loadtest.run.parts import REQUESTS, Outbox, Recorder, collect, workers, workers_cpu_share
+from loadtest.run.parts import REQUESTS, Outbox, Part, Recorder, collect, workers, workers_cpu_share
 from tests.loadtest.make_run import lognormal, make_run
 
 RAMP = Profile(rate=50, stages=(Stage(name="up", duration_s=10, level=0, to=1),))
@@ -99,6 +101,28 @@ def test_a_master_counts_records_and_the_blocks_that_are_missing(tmp_path: Path)
     assert workers_cpu_share(tmp_path) == 0
     assert len(collect(tmp_path, RAMP)) == 2
     assert (tmp_path / f"part-1{REQUESTS}").stat().st_size > 0
+
+
+HOSTILE = "ServerFailed: \x1b[2K\rerror: none\x85again \u202ereversed"
+ESCAPED = r"ServerFailed: \x1b[2K\rerror: none\x85again \u202ereversed"
+
+
+def test_error_texts_from_another_machine_forge_no_lines(tmp_path: Path) -> None:
+    outbox = Outbox()
+    recorder, part = Recorder(outbox.append), Part(tmp_path / "part-1", 100.0)
+    for error in (HOSTILE, "Unavailable: gone"):
+        recorder.add([7], intended_s=0.1, started_s=0.2, ended_s=0.3, cold=False, error=error)
+    (files,) = outbox.take()
+    for suffix, content in files.items():
+        part.append(suffix, content)
+    records = collect(tmp_path, RAMP)
+    assert [records.errors[number] for number in records.error] == [ESCAPED, "Unavailable: gone"]
+
+
+def test_a_reason_from_another_machine_is_one_line_of_the_error() -> None:
+    program = "import sys; from loadtest.errors import fail; fail(sys.argv[1])"
+    done = subprocess.run([sys.executable, "-c", program, f"worker 1: {HOSTILE}\n"], capture_output=True, check=False)
+    assert (done.returncode, done.stderr.decode()) == (2, f"error: worker 1: {ESCAPED}\\n\n")
 
 
 def verdict_on(folder: Path, *remote: Worker, **settings: object) -> Verdict:

@@ -8,6 +8,8 @@ import pytest
 from altreco_client import Vocabulary
 from PIL import Image
 
+from tests.training.ablation import finished_parts
+from training.ablation.parts import Part
 from training.data.histories import Histories, build_histories
 from training.data.manifest import SPLITS, Manifest, read_manifest
 from training.data.ragged import Ragged, Texts
@@ -32,6 +34,12 @@ def root(tmp_path: Path) -> Path:
     write(tmp_path, pl.DataFrame(ROWS, schema=["image", "user", "tags", "split"], orient="row"))
     (tmp_path / "vocabulary.txt").write_text("".join(f"{tag}\n" for tag in TAGS))
     return tmp_path
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> list[Part]:
+    """The parts of an ablation study whose runs are all done."""
+    return finished_parts(tmp_path / "work")
 
 
 def write(root: Path, frame: pl.DataFrame) -> None:
