@@ -26,10 +26,9 @@ from locust.env import Environment  # first: Locust patches the standard library
 
 import gevent  # isort: skip
 from gevent.event import AsyncResult  # isort: skip
+from altreco_client.text import message
 from locust.exception import RPCError
 from locust.runners import STATE_MISSING
-
-from altreco_client.text import message
 
 from deploy.access import PLAIN
 from loadtest.errors import fail

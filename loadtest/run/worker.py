@@ -8,7 +8,6 @@ import json
 import os
 import signal
 import socket
-import sys
 import time
 from dataclasses import replace
 from typing import Any, NoReturn

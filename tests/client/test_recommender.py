@@ -224,3 +224,13 @@ def test_a_bad_history_among_several_is_named_and_has_its_place(bad: Any, kind: 
             assert raised.value.index == 3
         with pytest.raises(kind, match=r"^(?!history \d of)"):
             recommender.recommend(PICTURE, bad, 2)
+
+
+@pytest.mark.parametrize("bad", [{"sea": -1}, {3: 1}, "sea", ["sea"]])
+def test_a_bad_history_of_a_fallback_is_named_and_has_its_place(bad: Any) -> None:
+    with TagRecommender(closed_port(), deadline_s=0.5) as recommender:
+        with pytest.raises(InvalidHistory, match=r"^history 2 of 2: ") as raised:
+            recommender.recommend_batch([PICTURE] * 2, [{"sea": 1}, bad], 2, fallback="history")
+        assert raised.value.index == 1
+        with pytest.raises(InvalidHistory, match=r"^(?!history \d of)"):
+            recommender.recommend(PICTURE, bad, 2, fallback="history")

@@ -6,7 +6,7 @@ import math
 import operator
 import re
 import unicodedata
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,13 @@ def checked_tag(tag: object) -> str:
             "without control characters, byte order marks or lone surrogates"
         )
     return text
+
+
+def checked_mapping(history: object) -> Mapping[Any, Any]:
+    """Return the history, whose tags and counts may be anything; raises InvalidHistory if it is no mapping."""
+    if not isinstance(history, Mapping):
+        raise InvalidHistory(f"history is {shown(history)}: expected a TagHistory, or a mapping of tags to counts")
+    return history
 
 
 def checked_count(tag: object, count: object) -> float:

@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from .checks import MAX_TAG_LENGTH, checked_count, checked_tag
+from .checks import MAX_TAG_LENGTH, checked_count, checked_mapping, checked_tag
 from .errors import InvalidHistory, UnknownTag
 from .history import TagHistory
 from .text import shown
@@ -68,11 +68,9 @@ def fill_tag_counts(
     if history is None:
         return ()
     kept = type(history) is TagHistory  # its tags and counts were checked when it was made
-    if not isinstance(history, Mapping):
-        raise InvalidHistory(f"history is {shown(history)}: expected a TagHistory, or a mapping of tags to counts")
     find = vocabulary.index.get
     missing = []
-    for tag, count in history.items():
+    for tag, count in checked_mapping(history).items():
         number = count if kept else checked_count(tag, count)
         if (place := find(tag)) is None:
             missing.append((tag, number))

@@ -6,13 +6,14 @@ Two more are for a backfill, which keeps visual encodings.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..checks import check_keywords, checked_count
+from ..checks import check_keywords, checked_count, checked_mapping
 from ..errors import (
     DeadlineExceeded,
     InvalidHistory,
@@ -117,11 +118,11 @@ def _call(
             if request.fallback is None:
                 raise
             LOGGER.warning("answering with the users' own most frequent tags: %s", error)
-            answers = [_own_tags(history, request, error) for history in histories]
-        except InvalidHistory as error:
-            if len(histories) > 1 and error.index is not None:
-                error.args = (message(f"history {error.index + 1} of {len(histories)}: {error}"),)
-            raise
+            with _numbered(len(histories)):
+                answers = [_own_tags(place, history, request, error) for place, history in enumerate(histories)]
+        except InvalidHistory:
+            with _numbered(len(histories)):
+                raise
         observation.answers = tuple(answers)
     return observation.answers
 
@@ -157,9 +158,22 @@ def _rank_in_batches(context: Context, images: NDArray[np.uint8], histories: His
     return answers
 
 
-def _own_tags(history: History, request: Request, error: ServerError) -> Recommendation:
+@contextmanager
+def _numbered(histories: int) -> Iterator[None]:
+    """Say which of several histories is refused inside."""
+    try:
+        yield
+    except InvalidHistory as error:
+        if histories > 1 and error.index is not None:
+            error.args = (message(f"history {error.index + 1} of {histories}: {error}"),)
+        raise
+
+
+def _own_tags(place: int, history: History, request: Request, error: ServerError) -> Recommendation:
     """The fallback: the user's own most frequent tags, none for a user without history."""
-    own = {tag: count for tag, value in (history or {}).items() if (count := checked_count(tag, value))}
+    with placed(place):
+        counts = {} if history is None else checked_mapping(history)
+        own = {tag: count for tag, value in counts.items() if (count := checked_count(tag, value))}
     best = most_frequent(own, request.k)
     tags = tuple(Tag(tag, own[tag] / own[best[0]]) for tag in best)
     return Recommendation(tags, model_version=None, request_id=request.id, fallback=error)
