@@ -82,20 +82,9 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     option("--concurrency", type=int, default=Options.concurrency, metavar="N", help="batches under way (%(default)s)")
     option("--rate", type=float, metavar="N", help="most pictures a second, of all shards together (default: no limit)")
     option("--shard", type=_shard, default=Options.shard, metavar="I/N", help="do part I, I+N, ..., from 0 (all)")
-    option(
-        "--keep-going",
-        type=float,
-        default=Options.keep_going,
-        metavar="SHARE",
-        help="stop at a larger share of pictures with an error (%(default)s)",
-    )
+    option("--keep-going", type=float, default=Options.keep_going, help="share of errors that stops it (%(default)s)")
     option("--same-release", action="store_true", help="stop when another release answers")
-    option(
-        "--repository",
-        default="model_repository",
-        metavar="FOLDER",
-        help="the server's model repository, whose records say which visual encoder is kept (%(default)s)",
-    )
+    option("--repository", default="model_repository", help="the server's; it names the encoder (%(default)s)")
     connection.add_options(parser)
 
 

@@ -138,25 +138,14 @@ def _conditions(section: str, settings: Settings, arguments: argparse.Namespace,
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmark", description=__doc__)
     option = parser.add_argument
-    option(
-        "--only", action="append", choices=tuple(SECTIONS), help="section to measure; may be repeated (default: all)"
-    )
+    option("--only", action="append", choices=tuple(SECTIONS), help="section, may be repeated (default: all)")
     option("--render", action="store_true", help="do not measure; write the report from existing results")
     option("--quick", action="store_true", help="a short trial with a small model, written to build/benchmark-quick")
     option("--preset", choices=tuple(SIZES), help="size of the served model (default: paper)")
     option("--cache-size", type=int, metavar="BYTES", help="size of Triton's cache under load (default: 64 MiB)")
-    option(
-        "--checkpoint",
-        type=Path,
-        help="trained checkpoint for quality and images (default: train one in --work)",
-    )
+    option("--checkpoint", type=Path, help="for quality and images (default: train one in --work)")
     option("--data", type=Path, help="data set that the checkpoint was trained on")
-    option(
-        "--repository",
-        type=Path,
-        default=Path("model_repository"),
-        help="repository to copy the configs from (%(default)s)",
-    )
+    option("--repository", type=Path, default=Path("model_repository"), help="to copy configs from (%(default)s)")
     option("--work", type=Path, help="folder for the trained model and its data (default: build/benchmark)")
     option("--out", type=Path, help="folder for results and report (default: docs)")
     return parser

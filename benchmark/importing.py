@@ -86,9 +86,7 @@ def main() -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--lines", type=int, default=5_000_000, help="number of lines to generate (default: %(default)s)"
-    )
+    parser.add_argument("--lines", type=int, default=5_000_000, help="lines to generate (%(default)s)")
     parser.add_argument("--bz2", action="store_true", help="compress the lines before the import, as YFCC100M is")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="altreco-import-") as name:

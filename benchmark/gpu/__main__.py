@@ -121,12 +121,7 @@ def _parser() -> argparse.ArgumentParser:
     option("--only", action="append", choices=tuple(STAGES), help="stage to run; may be repeated (default: all)")
     option("--again", action="store_true", help="measure stages again that have results")
     option("--cpu", action="store_true", help="run all stages at tiny size on a CPU, into build/")
-    option(
-        "--repository",
-        type=Path,
-        default=Path("model_repository"),
-        help="repository to copy the configs from (%(default)s)",
-    )
+    option("--repository", type=Path, default=Path("model_repository"), help="to copy configs from (%(default)s)")
     option("--work", type=Path, help="folder for models, engines and pictures (default: build/gpu)")
     option("--out", type=Path, help="folder for results and report (default: docs)")
     return parser

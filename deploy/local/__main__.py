@@ -71,22 +71,10 @@ def _settings(arguments: list[str] | None) -> ServerSettings:
     option("--http-port", type=int, default=DEFAULTS.http_port, metavar="PORT", help="port for HTTP")
     option("--metrics-port", type=int, default=DEFAULTS.metrics_port, metavar="PORT", help="port for the metrics")
     option("--free-ports", action="store_true", help="use unused ports for all three; for one, set its port to 0")
-    option(
-        "--cache-size",
-        type=int,
-        default=DEFAULTS.cache_size_bytes,
-        metavar="BYTES",
-        help="size of the response cache; 0 turns it off",
-    )
+    option("--cache-size", type=int, default=DEFAULTS.cache_size_bytes, metavar="BYTES", help="cache; 0 turns it off")
     option("--model-control", choices=("none", "explicit", "poll"), default="none", help="Triton's model control mode")
     option("--strict", action="store_true", help="refuse incomplete config.pbtxt files")
-    option(
-        "--start-timeout",
-        type=float,
-        default=DEFAULTS.start_timeout_s,
-        metavar="S",
-        help="seconds to wait for readiness",
-    )
+    option("--start-timeout", type=float, default=DEFAULTS.start_timeout_s, metavar="S", help="wait for readiness")
     stop_help = "seconds that requests in flight have to end; 0 kills the server at once"
     option("--stop-timeout", type=float, default=DEFAULTS.stop_timeout_s, metavar="S", help=stop_help)
     option("--log-file", type=Path, metavar="FILE", help="write Triton's log to this file")

@@ -41,27 +41,13 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     option = parser.add_argument
     option("--slos", type=Path, required=True, metavar="FILE", help="objectives (SLOs), TOML; throughput is ignored")
     option("--out", type=Path, default=FOLDER, metavar="FOLDER", help="output folder (%(default)s)")
-    option(
-        "--start", type=float, default=DEFAULTS.start_per_s, metavar="RATE", help="first rate, requests/s (%(default)g)"
-    )
+    option("--start", type=float, default=DEFAULTS.start_per_s, metavar="RATE", help="first requests/s (%(default)g)")
     option("--most", type=float, default=DEFAULTS.most_per_s, metavar="RATE", help="highest rate to try (%(default)g)")
     option("--growth", type=float, default=DEFAULTS.growth, metavar="X", help="factor between rates (%(default)g)")
+    option("--precision", type=float, default=DEFAULTS.precision, help="last gap, share of the rate (%(default)g)")
+    option("--repeats", type=int, default=DEFAULTS.repeats, help="most runs per rate at the border, odd (%(default)s)")
     option(
-        "--precision",
-        type=float,
-        default=DEFAULTS.precision,
-        metavar="X",
-        help="gap that ends the search, as a share of the rate (%(default)g)",
-    )
-    option(
-        "--repeats",
-        type=int,
-        default=DEFAULTS.repeats,
-        metavar="N",
-        help="most runs per rate at the border, odd: the majority decides (%(default)s)",
-    )
-    option(
-        "--step-seconds", type=float, default=15, metavar="S", help="shortest run; a p99 may need longer (%(default)g)"
+        "--step-seconds", type=float, default=15, metavar="S", help="shortest run; a p99 may take more (%(default)g)"
     )
     add_load_options(parser)
     return parser

@@ -59,12 +59,8 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     option("--out", type=Path, metavar="FOLDER", help=f"output folder (default: {FOLDER}/PROFILE-TIME)")
     add_load_options(parser)
     option = parser.add_argument_group("workers on other machines").add_argument
-    option(
-        "--bind",
-        type=host_and_port,
-        metavar="HOST:PORT",
-        help="address of this machine, on a private network, for --workers of `python -m loadtest worker`",
-    )
+    bind = "address of this machine, on a private network, for --workers of `python -m loadtest worker`"
+    option("--bind", type=host_and_port, metavar="HOST:PORT", help=bind)
     option("--wait", type=float, default=Plan.wait_s, metavar="S", help="time for them to come, seconds (%(default)g)")
     return parser
 

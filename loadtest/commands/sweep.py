@@ -28,23 +28,11 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         "sweep", help="find the config settings that serve a workload best", description=__doc__
     )
     option = parser.add_argument
-    option(
-        "--repository",
-        type=Path,
-        default=Path("model_repository"),
-        metavar="FOLDER",
-        help="model repository with the settings to improve (%(default)s)",
-    )
+    option("--repository", type=Path, default=Path("model_repository"), help="whose settings to improve (%(default)s)")
     option("--plan", type=Path, default=PLANS / "cpu.toml", metavar="FILE", help="settings to try, TOML (cpu.toml)")
     option("--workload", type=Path, default=DEFAULT, metavar="FILE", help=f"requests to send, TOML ({DEFAULT.name})")
     option("--out", type=Path, default=FOLDER, metavar="FOLDER", help="output folder (%(default)s)")
-    option(
-        "--rounds",
-        type=int,
-        default=5,
-        metavar="N",
-        help="rounds, in each of which every value is measured (%(default)s)",
-    )
+    option("--rounds", type=int, default=5, metavar="N", help="measurements of every value, in turn (%(default)s)")
     option("--requests", type=int, default=80, metavar="N", help="requests per measurement (%(default)s)")
     option("--clients", type=int, default=8, metavar="N", help="concurrent clients (%(default)s)")
     return parser

@@ -20,20 +20,9 @@ def add_load_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of every command that sends load: server, workload, generators."""
     option = parser.add_argument_group("the load").add_argument
     option("--url", help="gRPC of a running server, host:port, or several as ipv4:H:P,H:P (default: starts one)")
-    option(
-        "--metrics-url",
-        action="append",
-        default=[],
-        metavar="URL",
-        help="metrics of that server, such as http://localhost:8002/metrics; repeat for each replica",
-    )
-    option(
-        "--repository",
-        type=Path,
-        default=Path("model_repository"),
-        metavar="FOLDER",
-        help="model repository to serve if there is no --url (%(default)s)",
-    )
+    metrics = "metrics of that server, such as http://localhost:8002/metrics; repeat for each replica"
+    option("--metrics-url", action="append", default=[], metavar="URL", help=metrics)
+    option("--repository", type=Path, default=Path("model_repository"), help="to serve without a --url (%(default)s)")
     option("--model", default=contract.TAG_RECOMMENDER.name, help="name of the ensemble (%(default)s)")
     option("--workload", type=Path, default=DEFAULT, metavar="FILE", help=f"requests to send, TOML ({DEFAULT.name})")
     option("--workers", type=int, default=1, metavar="N", help="processes that send the load (%(default)s)")
