@@ -122,15 +122,10 @@ def render_peers(section: Mapping[str, Any]) -> list[str]:
         "",
         f"`{RAW}` computes batches of the fastest size, without server or queue; its latency is that of one batch. In "
         "`three calls`, the client calls the ensemble's three models in turn. LitServe and BentoML run the same ONNX "
-        f"files, FastAPI PyTorch with the same weights ({_versions(section['versions'])}). Only the ensemble has a "
+        "files, FastAPI PyTorch with the same weights. Only the ensemble has a "
         f"cache: it answers {repeated} repeat pictures per second.",
         "",
     ]
-
-
-def _versions(of: Mapping[str, dict[str, str]]) -> str:
-    servers = of["here"] | {name: of[name][name] for name in ("litserve", "bentoml")}
-    return ", ".join(f"{name} {found}" for name, found in servers.items())
 
 
 def _line(section: Mapping[str, Any], name: str, first: str, last: str) -> list[str]:
