@@ -50,8 +50,6 @@ class Settings:
     cache_size_bytes: int = 64 * 1024**2
     capacity_encodings: int = 100
     """Capacity of the cache that the section `split` fills, in visual encodings."""
-    capacity_sizes: tuple[int, ...] = (1024**2, 4 * 1024**2)
-    """Sizes in bytes of the caches that the section `cache` fills."""
     compared_pictures: int = 16
     calibration_pictures: int = 64
     quality_pictures: int = 1000
@@ -77,7 +75,6 @@ QUICK = Settings(
     window_s=0.3,
     hit_rates=(0.0, 0.5, 1.0),
     capacity_encodings=20,
-    capacity_sizes=(256 * 1024,),
     compared_pictures=4,
     calibration_pictures=16,
     quality_pictures=40,

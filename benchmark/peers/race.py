@@ -1,4 +1,4 @@
-"""One turn of a contestant: start it, check its answers, load it, measure memory and bytes, and end it."""
+"""One turn of a contestant: start it, check its answers, load it, measure its memory, and end it."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -14,7 +14,6 @@ from benchmark.peers.errors import PeerError
 from benchmark.peers.onnx_tags import OnnxTags
 from benchmark.peers.settings import PeerSettings
 from benchmark.peers.tuning import Tuning
-from benchmark.peers.weight import wire_bytes
 from measure.callers import Caller, Load, closed_load
 from measure.requests import Arrays, known, new_arrays
 from measure.server import footprint
@@ -31,7 +30,6 @@ class Turn:
     new: dict[int, Load]
     repeat: dict[int, Load]
     memory: dict[str, int]
-    wire: dict[str, float]
     difference: float
 
 
@@ -62,7 +60,7 @@ def take_turn(
             for clients in settings.clients
             if contestant.name == ENSEMBLE
         }
-        return Turn(new, repeat, memory, wire_bytes(contestant.connect, server.address, files.tags), difference)
+        return Turn(new, repeat, memory, difference)
 
 
 def take_raw_turn(alone: Tuning, saturated: Tuning, files: Files, settings: PeerSettings) -> Turn:
@@ -73,7 +71,7 @@ def take_raw_turn(alone: Tuning, saturated: Tuning, files: Files, settings: Peer
             tuning = alone if clients == 1 else saturated
             process.load(tuning, settings.warmup_s)
             new[clients] = process.load(tuning, settings.window_s)
-        return Turn(new, {}, _memory(process.pid), {"request": 0, "answer": 0}, 0.0)
+        return Turn(new, {}, _memory(process.pid), 0.0)
 
 
 def try_way(contestant: Contestant, serve: Serve, files: Files, settings: PeerSettings) -> float:

@@ -1,23 +1,18 @@
-"""The cache of visual encodings: time saved by repeat pictures, and number of pictures that fit."""
+"""The cache of visual encodings: time saved by repeat pictures."""
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from altreco_client import contract
-
-from benchmark.loads import held_pictures, phases, served, take_turns
+from benchmark.loads import phases, served, take_turns
 from benchmark.settings import Settings
 from export.config import vocabulary_size
 from export.full_size import folded
 from measure.markdown import cell, table
 
-ENCODING_BYTES = 4 * math.prod(contract.ENCODING_SHAPE)
-
 
 def measure_cache(settings: Settings, configs: Path, folder: Path) -> dict[str, Any]:
-    """Measure loads by share of repeat pictures, and how many pictures fit. Raises ExportError, ServerError."""
+    """Measure loads by share of repeat pictures. Raises ExportError, ServerError."""
     tags = vocabulary_size(configs)
     repository = folded(settings.preset, configs, folder)
     loads = [
@@ -25,11 +20,7 @@ def measure_cache(settings: Settings, configs: Path, folder: Path) -> dict[str, 
     ]
     with served({"folded": repository}, settings.cache_size_bytes) as servers:
         load = take_turns(servers, loads, tags, settings, "cache")
-    held = {
-        str(size): held_pictures(repository, tags, cache_size_bytes=size, encoding_bytes=ENCODING_BYTES)
-        for size in settings.capacity_sizes
-    }
-    return {"load": load, "pictures_by_size": held}
+    return {"load": load}
 
 
 def render_cache(section: Mapping[str, Any]) -> list[str]:

@@ -51,7 +51,6 @@ def measure_peers(
         "load": {name: _figures([turn.new for turn in of], "new picture") for name, of in taken.items()},
         "repeat": {ENSEMBLE: _figures([turn.repeat for turn in taken[ENSEMBLE]], "repeat picture")},
         "memory": {name: _each([turn.memory for turn in of]) for name, of in taken.items()},
-        "wire": {name: of[-1].wire for name, of in taken.items()},
         "max_abs_difference": max(turn.difference for turn in chain(*taken.values())),
     }
 
@@ -90,7 +89,6 @@ def _of_loads(loads: Sequence[Load]) -> dict[str, Any]:
         "requests": len(together),
         "all_p50_ms": percentile(together, 50),
         "all_p99_ms": percentile(together, 99),
-        "client_cores": [load.cpu_s / load.seconds for load in loads],
     }
 
 

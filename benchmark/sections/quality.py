@@ -38,7 +38,7 @@ def measure_quality(settings: Settings, checkpoint_path: Path, data: Path, folde
     """Measure on the test pictures, with their users' histories. Raises ExportError, TrainingError."""
     checkpoint, manifest, histories = load_with_data(checkpoint_path, data)
     calibration = calibration_pictures(manifest, histories)
-    recommenders, kept = {CHECKPOINT: torch_recommender(checkpoint.model)}, {}
+    recommenders = {CHECKPOINT: torch_recommender(checkpoint.model)}
     exported = folder / "quality"
     exported.mkdir()
     modules = split(checkpoint.model)
@@ -47,11 +47,10 @@ def measure_quality(settings: Settings, checkpoint_path: Path, data: Path, folde
     for precision in PRECISIONS:
         shutil.copytree(exported, folder / f"quality-{precision}")
         files = {model.name: folder / f"quality-{precision}" / f"{model.name}.onnx" for model in contract.COMPONENTS}
-        kept[precision] = apply_precision(files, precision, lambda: calibration)
+        apply_precision(files, precision, lambda: calibration)
         recommenders[precision] = onnx_recommender(files)
     return {
         "preset": checkpoint.settings.preset,
-        "kept_in_float": kept["int8"],
         "users": compare(recommenders, manifest, histories, settings.quality_pictures),
     }
 

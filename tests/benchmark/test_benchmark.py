@@ -31,12 +31,6 @@ def test_every_load_has_a_figure_a_round(cache: dict[str, Any]) -> None:
     assert_a_figure_a_round(cache["load"])
 
 
-def test_a_cache_holds_as_many_encodings_as_it_has_room_for(cache: dict[str, Any]) -> None:
-    for size, pictures in cache["pictures_by_size"].items():
-        room = int(size) / (4 * 64 * 7 * 7)
-        assert 0.8 * room <= pictures <= room
-
-
 def test_the_hit_rate_is_the_one_asked_for(cache: dict[str, Any]) -> None:
     assert_hit_rates(cache["load"]["folded"], {f"{rate:.0%} repeated": rate for rate in QUICK.hit_rates})
 

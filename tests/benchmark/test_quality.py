@@ -51,7 +51,7 @@ def test_five_best_tags_and_differences_of_known_and_new_users(tmp_path: Path) -
         assert of["models"]["reordered"]["max_abs_difference"] == pytest.approx(4 * 0.8 / 59, abs=1e-5)
         shares.append((of["pictures"], of["models"]["wrong"]["same_five"]))
     assert 0 < sum(pictures * share for pictures, share in shares) < 8
-    report = "\n".join(render_quality({"preset": "tiny", "kept_in_float": [], "users": users}))
+    report = "\n".join(render_quality({"preset": "tiny", "users": users}))
     assert "6 of known users and 2 of new users" in report
     known, new = (of["models"]["reordered"]["precision_at_5"] for of in users.values())
     assert f"| reordered | {known:.4f} | {new:.4f} | 100.0% | 100.0% | 0.0542 |" in report
