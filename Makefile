@@ -33,7 +33,7 @@ TOGETHER := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-
 # What takes long to make and is the same for all is in ALTRECO_KEPT.
 define tier
 [ "$$ALTRECO_KEPT" ] || { ALTRECO_KEPT=$$(mktemp -d) && trap 'rm -r "$$ALTRECO_KEPT"' EXIT; }; export ALTRECO_KEPT; \
-	$(TOGETHER) -m "$(1) and not timing"; parallel=$$?; \
+	$(TOGETHER) $(2) -m "$(1) and not timing"; parallel=$$?; \
 	$(BIN)/python -m pytest -m "$(1) and timing" && exit $$parallel
 endef
 
@@ -70,7 +70,7 @@ test: .venv/.installed ## the fast tier: unit tests, and end-to-end tests agains
 	$(call tier,not slow)
 
 test-slow: .venv/.installed ## the tests that install, download or measure for long
-	$(call tier,slow)
+	$(call tier,slow,-n 4)
 
 test-all: test test-slow ## every test
 

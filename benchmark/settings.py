@@ -83,7 +83,7 @@ QUICK = Settings(
     arrivals=ArrivalSettings(rounds=1, bursts=(2, 3), repeats=1, idle_s=0.1, open_s=1.0, saturating=3, warmup_s=0.1),
     peers=PeerSettings(rounds=1, warmup_s=0.1, window_s=0.3, tuning_s=0.2, clients=(1, 3), ways=1, compared_pictures=2),
     images=ImageSettings(rounds=2, photo=(2000, 1500), enlarged_side=1000, enlarged_pictures=8),
-    training=preset("small", epochs=1, second_stage_steps=50),
+    training=preset("ablation/A1+hier", epochs=1, second_stage_steps=50, validation_share=0.0),
     data=SyntheticSettings(pictures=120, users=6, new_users=3),
 )
 """Runs every section, but too briefly for reliable figures."""

@@ -75,12 +75,14 @@ def keep_asking(
 
 
 @contextmanager
-def under_load(url: str, *, callers: int, deadline_s: float, channel: Channel | None = None) -> Iterator[Rights]:
-    """Run callers that share a client and never pause; the healthy server at `url` first gives the right answers."""
+def under_load(
+    url: str, *, callers: int, deadline_s: float, every_s: float = 0.0, channel: Channel | None = None
+) -> Iterator[Rights]:
+    """Run callers as `keep_asking` does; the healthy server at `url` first gives the right answers."""
     asked = questions(url, QUESTIONS)
     with TagRecommender(url, deadline_s=deadline_s, channel=channel or Channel()) as recommender:
         recommender.recommend(asked[0].image, asked[0].history, K, deadline_s=WARM_UP_S)
-        with keep_asking(recommender, asked, callers=callers) as calls:
+        with keep_asking(recommender, asked, callers=callers, every_s=every_s) as calls:
             yield calls
 
 

@@ -8,21 +8,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from altreco_client import contract
 
 from deploy.local.tied import tied
 from export.config import CONFIG_FILE, released_version
-from export.full_size import VARIANT, random_model
 from export.manifest import MANIFEST_FILE
-from export.release import Options, release
 from export.repository import LOCK_FILE, golden_file, labels_file, manifest_file, model_files, sha256
 from measure.markdown import seconds
 from reliability.outcome import Check, Outcome
 from reliability.questions import good_checks, under_load
 from reliability.servers import serving
 from reliability.wording import kinds
-from training.checkpoint import Checkpoint, save_checkpoint
 from training.data.manifest import VOCABULARY_FILE, read_vocabulary
 from training.data.synthetic import SyntheticSettings, generate
 from training.presets import preset
@@ -56,13 +52,21 @@ class Run:
 
 
 def disk_full(
-    folder: Path, *, left_bytes: Sequence[int] = (4096, 100_000, 1_000_000), callers: int = 4, deadline_s: float = 30.0
+    folder: Path,
+    *,
+    left_bytes: Sequence[int] = (4096, 100_000, 1_000_000),
+    callers: int = 4,
+    every_s: float = 0.0,
+    deadline_s: float = 30.0,
 ) -> Outcome:
     """Publish with a limit on the size of every file, and then without one."""
     start = prepared(folder)
     repository = shutil.copytree(start.repository, folder / "disk_full")
     before, runs, same = contents(repository), dict[int, Run](), []
-    with serving(repository) as server, under_load(server.grpc_url, callers=callers, deadline_s=deadline_s) as calls:
+    with (
+        serving(repository) as server,
+        under_load(server.grpc_url, callers=callers, every_s=every_s, deadline_s=deadline_s) as calls,
+    ):
         for left in left_bytes:
             limit = ["sh", "-c", f'ulimit -f {left // 512}; exec "$@"', "sh"]
             runs[left] = _run(repository, "release", str(start.checkpoints[0]), limit=limit)
@@ -89,8 +93,18 @@ def disk_full(
     )
 
 
-def corrupt_file(folder: Path, *, callers: int = 4, deadline_s: float = 30.0) -> Outcome:
-    """Change a byte of each file of release 2 in turn, and try to roll it out; then roll out the intact release."""
+def corrupt_file(
+    folder: Path,
+    *,
+    callers: int = 4,
+    every_s: float = 0.0,
+    deadline_s: float = 30.0,
+    components: Sequence[str] = COMPONENTS,
+) -> Outcome:
+    """Change a byte of each file of release 2 in turn, and try to roll it out; then roll out the intact release.
+
+    `components`: models whose files are among them.
+    """
     start = prepared(folder)
     repository = shutil.copytree(start.repository, folder / "corrupt_file")
     published = _run(repository, "release", str(start.checkpoints[0]))
@@ -99,8 +113,8 @@ def corrupt_file(folder: Path, *, callers: int = 4, deadline_s: float = 30.0) ->
     found, refused, pinned = {}, {}, []
     with serving(repository, model_control="explicit", extra_args=loaded) as server:
         rollout = ("rollout", "--to", "2", "--url", server.grpc_url)
-        with under_load(server.grpc_url, callers=callers, deadline_s=deadline_s) as calls:
-            for file in _files(repository):
+        with under_load(server.grpc_url, callers=callers, every_s=every_s, deadline_s=deadline_s) as calls:
+            for file in _files(repository, components):
                 name, whole = str(file.relative_to(repository)), file.read_bytes()
                 file.write_bytes(_one_byte_changed(file, whole))
                 found[name], refused[name] = _run(repository, "verify", "--version", "2"), _run(repository, *rollout)
@@ -129,7 +143,9 @@ def corrupt_file(folder: Path, *, callers: int = 4, deadline_s: float = 30.0) ->
     )
 
 
-def two_at_once(folder: Path, *, rounds: int = 4, callers: int = 4, deadline_s: float = 30.0) -> Outcome:
+def two_at_once(
+    folder: Path, *, rounds: int = 4, callers: int = 4, every_s: float = 0.0, deadline_s: float = 30.0
+) -> Outcome:
     """Start two `export release` on one repository at once, in the reverse order every other round."""
     start = prepared(folder)
     figures, checks = {}, []
@@ -138,7 +154,7 @@ def two_at_once(folder: Path, *, rounds: int = 4, callers: int = 4, deadline_s: 
         order = start.checkpoints[:: -1 if number % 2 else 1]
         with (
             serving(repository) as server,
-            under_load(server.grpc_url, callers=callers, deadline_s=deadline_s) as calls,
+            under_load(server.grpc_url, callers=callers, every_s=every_s, deadline_s=deadline_s) as calls,
         ):
             started_s = time.monotonic()
             processes = [_started(repository, "release", str(checkpoint)) for checkpoint in order]
@@ -168,6 +184,12 @@ def two_at_once(folder: Path, *, rounds: int = 4, callers: int = 4, deadline_s: 
 
 def prepared(folder: Path) -> Start:
     """Create the start in the folder, unless it is there: models with random weights, and their data set."""
+    import torch  # noqa: PLC0415 - takes seconds, and no other scenario needs it
+
+    from export.full_size import VARIANT, random_model  # noqa: PLC0415
+    from export.release import Options, release  # noqa: PLC0415
+    from training.checkpoint import Checkpoint, save_checkpoint  # noqa: PLC0415
+
     start = Start(folder / "start", (folder / "first.pt", folder / "second.pt"))
     if not start.repository.exists():
         data = generate(folder / "data", SyntheticSettings(pictures=PICTURES, users=USERS), quiet=True)
@@ -195,11 +217,11 @@ def contents(repository: Path) -> dict[str, str]:
     return {str(path.relative_to(repository)): sha256(path) for path in files}
 
 
-def _files(repository: Path) -> list[Path]:
-    configs = (repository / name / CONFIG_FILE for name in COMPONENTS)
+def _files(repository: Path, components: Sequence[str]) -> list[Path]:
+    models = model_files(repository, 2)
     return [
-        *model_files(repository, 2).values(),
-        *configs,
+        *(models[name] for name in components),
+        *(repository / name / CONFIG_FILE for name in components),
         labels_file(repository),
         manifest_file(repository, 2),
         golden_file(repository, 2),

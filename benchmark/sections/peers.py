@@ -59,7 +59,7 @@ def _tuned_raw(
     cores: int, files: Files, settings: PeerSettings, tried: dict[str, dict[str, float]]
 ) -> tuple[str, Tuning, Tuning]:
     """Find the best tunings of raw ONNX Runtime: a label for both, the one for one client, the one for several."""
-    of = {tuning.label(): tuning for tuning in raw_tunings(cores)}
+    of = {tuning.label(): tuning for tuning in raw_tunings(cores)[: settings.ways]}
     rates = {label: try_raw_tuning(tuning, files, settings) for label, tuning in _shown(RAW, of)}
     one = [label for label, tuning in of.items() if tuning.workers == 1 and tuning.batch == 1]
     alone, saturated = max(one, key=rates.__getitem__), max(rates, key=rates.__getitem__)

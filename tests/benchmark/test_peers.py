@@ -1,5 +1,6 @@
 import multiprocessing
 import sys
+from contextlib import nullcontext
 from itertools import islice
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -15,7 +16,7 @@ from benchmark.peers.contestants import Contestant, Files, contestants, make_fil
 from benchmark.peers.environments import peer_python
 from benchmark.peers.errors import PeerError
 from benchmark.peers.race import reference, take_raw_turn, take_turn
-from benchmark.peers.servers import PORT, http_server
+from benchmark.peers.servers import PORT, Served, http_server
 from benchmark.peers.settings import PeerSettings
 from benchmark.peers.tuning import Tuning
 from measure.requests import new_arrays
@@ -29,14 +30,21 @@ BATCHED = [(of, way) for of in contestants(2) for way in of.ways if "batches to"
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
-    return make_files("small", REPOSITORY, SETTINGS.environments, tmp_path_factory.mktemp("peers"), CACHE_BYTES)
+    return make_files("ablation", REPOSITORY, SETTINGS.environments, tmp_path_factory.mktemp("peers"), CACHE_BYTES)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("contestant", "way"), BATCHED, ids=[of.name for of, _ in BATCHED])
-def test_batches_answer_the_same_and_are_measured(contestant: Contestant, way: str, files: Files) -> None:
+def test_batches_answer_the_same_and_all_processes_end_with_the_one_that_started_them(
+    contestant: Contestant, way: str, files: Files
+) -> None:
+    spawn = multiprocessing.get_context("spawn")
+    ours, theirs = spawn.Pipe()
+    starter = spawn.Process(target=serve_until_killed, args=(contestant.name, way, files, theirs))
+    starter.start()
+    served: Served = ours.recv()
     expected = reference(files, SETTINGS.compared_pictures)
-    turn = take_turn(contestant, contestant.ways[way], files, expected, SETTINGS)
+    turn = take_turn(contestant, lambda _: nullcontext(served), files, expected, SETTINGS)
     assert set(turn.new) == {1, 3}
     assert not turn.repeat
     for load in turn.new.values():
@@ -44,15 +52,7 @@ def test_batches_answer_the_same_and_are_measured(contestant: Contestant, way: s
         assert all(0 < latency <= 1000 * load.seconds for latency in load.latencies_ms)
     assert turn.memory["rss"] > turn.memory["pss"] > 50e6
 
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["FastAPI + PyTorch", "LitServe", "BentoML"])
-def test_all_processes_of_a_server_end_with_the_one_that_started_it(name: str, files: Files) -> None:
-    spawn = multiprocessing.get_context("spawn")
-    ours, theirs = spawn.Pipe()
-    starter = spawn.Process(target=serve_until_killed, args=(name, files, theirs))
-    starter.start()
-    server = psutil.Process(ours.recv())
+    server = psutil.Process(served.pid)
     processes = [server, *server.children(recursive=True)]
     assert len(processes) > 1
     starter.kill()
@@ -61,10 +61,10 @@ def test_all_processes_of_a_server_end_with_the_one_that_started_it(name: str, f
     assert not alive
 
 
-def serve_until_killed(name: str, files: Files, connection: Connection) -> None:
+def serve_until_killed(name: str, way: str, files: Files, connection: Connection) -> None:
     (contestant,) = (of for of in contestants(2) if of.name == name)
-    with contestant.ways["2 workers x 1 thread, no batches"](files) as server:
-        connection.send(server.pid)
+    with contestant.ways[way](files) as served:
+        connection.send(served)
         connection.recv()
 
 

@@ -1,15 +1,28 @@
 """Commands as the documentation prints them: lines indented by four spaces."""
 
+import functools
+import io
 import os
 import re
+import runpy
+import shlex
 import subprocess
+import sys
+import warnings
+from contextlib import chdir, redirect_stdout
 from pathlib import Path
+from string import Template
 
+import pytest
+
+from export.__main__ import main as export
 from tests.tools import path_with_environment, require
 
 ROOT = Path(__file__).parents[2]
 NEVER_RUN = "# *"
 """Ends a command that needs a cluster, a container engine or several GPUs."""
+PYTHON = ".venv/bin/python -m "
+EXPORT = f"{PYTHON}export "
 FENCED = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
 
 
@@ -35,3 +48,25 @@ def run(command: str, folder: Path = ROOT, codes: tuple[int, ...] = (0,), **vari
     )
     assert done.returncode in codes, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
     return done.stdout
+
+
+def run_here(command: str, folder: Path = ROOT, **variables: object) -> str:
+    """Run a command of `export` as `run` does, but in this process: one of its own takes seconds to import torch."""
+    words = Template(command.removeprefix(EXPORT)).substitute({name: str(value) for name, value in variables.items()})
+    with chdir(folder), redirect_stdout(io.StringIO()) as said:
+        code = export(shlex.split(words, comments=True))
+    assert code == 0, f"{command}\n{said.getvalue()}"
+    return said.getvalue()
+
+
+@functools.cache
+def help_of(program: str) -> str:
+    """What a `python -m` command prints for --help; in this process, too."""
+    module, *words = program.removeprefix(PYTHON).split()
+    with pytest.MonkeyPatch.context() as patched, warnings.catch_warnings(), redirect_stdout(io.StringIO()) as said:
+        warnings.filterwarnings("ignore", ".*found in sys.modules", RuntimeWarning)
+        patched.setattr(sys, "argv", ["main.py", *words, "--help"])
+        with pytest.raises(SystemExit) as done:
+            runpy.run_module(module, run_name="__main__")
+    assert done.value.code == 0
+    return said.getvalue()

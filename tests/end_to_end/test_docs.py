@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.end_to_end.printed import FENCED, NEVER_RUN, ROOT, commands, run
+from tests.end_to_end.printed import EXPORT, FENCED, NEVER_RUN, PYTHON, ROOT, commands, help_of, run, run_here
 from tests.kept import Kept
 from tests.loadtest.make_run import lognormal, make_run
 from tests.servers import serving
@@ -21,7 +21,6 @@ DOCUMENTS = sorted(
     for path in folder.glob("*.md")
     if path.name not in ("runbook.md", "benchmarks.md")  # the one has its own test, the other's commands take hours
 )
-PYTHON = ".venv/bin/python -m "
 ELSEWHERE = (
     ".ci/install-system-tools",  # .ci/run
     "pip install './client[histories]' ",  # the environment of all tests
@@ -46,7 +45,11 @@ MEANT = {
     "DIR": "build/demo/data",
     "OUT": "build/generated",
 }
-SHORTER = {"--run-time 10s": "--run-time 2s", "loadtest run": "loadtest run --duration 3 --no-calibration"}
+SHORTER = {
+    "--run-time 10s": "--run-time 2s",
+    "loadtest run": "loadtest run --duration 3 --no-calibration",
+    "--preset small": "--preset small --epochs 1 --second-stage-steps 20",
+}
 TAGS = {"tag-0": "sea", "tag-1": "beach", "tag-2": "2009", "tag-3": "spain"}
 
 
@@ -63,6 +66,8 @@ class Checkout:
             command = command.replace(printed, meant)
         if re.match(r"(\.venv/bin/)?altreco (doctor|recommend)", command):
             command += f" --url {self.url}"
+        if command.startswith(EXPORT):
+            return run_here(command, self.folder)
         return run(command, self.folder, codes=(0, 1) if "loadtest r" in command else (0,))
 
 
@@ -153,6 +158,6 @@ def test_options_of_long_commands_are_there(document: str) -> None:
     for command in printed(document):
         for program in LONG:
             if command.startswith(program):
-                known = run(f"{program.partition(' --')[0]} --help")
+                known = help_of(program.partition(" --")[0])
                 options = re.findall(r" (--[a-z-]+)", command)
                 assert not [option for option in options if option not in known], command

@@ -39,6 +39,8 @@ GATEWAY = "altreco/tag-recommender-gateway"
 WAIT_S = 120.0
 """After which a condition that does not come true fails a test."""
 POLL_S = 0.5
+PAUSE_S = 0.1
+"""Between two requests of a caller: enough for a rate in every query, and cores for the other tests."""
 BURST = 60
 BURST_CALLERS = 32
 SHORT_US = 20_000
@@ -63,7 +65,7 @@ def comes_true(condition: Callable[[], bool]) -> bool:
 
 @contextmanager
 def asking(url: str) -> Iterator[Calls[None]]:
-    """Two callers without pause, half of whose requests are for pictures that the cache has."""
+    """Two callers, half of whose requests are for pictures that the cache has."""
 
     def ask(request: Request) -> None:
         client.infer(contract.TAG_RECOMMENDER.name, request)
@@ -71,7 +73,7 @@ def asking(url: str) -> Iterator[Calls[None]]:
     again = known(new_requests(TAGS, seed=0))
     with triton.InferenceServerClient(url) as client:
         callers = [Caller(ask, mixed(new_requests(TAGS), again, 0.5)) for _ in range(2)]
-        with calling(callers, failures=(InferenceServerException,)) as calls:
+        with calling(callers, every_s=PAUSE_S, failures=(InferenceServerException,)) as calls:
             yield calls
 
 

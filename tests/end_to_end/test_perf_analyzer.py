@@ -18,7 +18,7 @@ from tests.end_to_end.conftest import Served
 from tests.loadtest.make_run import make_run, poisson
 from tests.servers import serving
 
-pytestmark = [pytest.mark.slow, pytest.mark.timing]
+pytestmark = pytest.mark.slow
 
 FOLDER = Path(__file__).parents[2] / "build" / "perf_analyzer"
 
@@ -31,6 +31,7 @@ def _executable() -> None:
         pytest.skip(f"perf_analyzer cannot be had here: {error}")
 
 
+@pytest.mark.timing
 def test_it_keeps_the_rate_and_asks_for_the_pictures_that_it_was_given(served: Served) -> None:
     schedule = poisson(20, 6, repeated=0.5, seed=1)
     with sampling(served.server.grpc_url, [], None, every_s=10) as samples:
@@ -50,6 +51,7 @@ def test_other_pictures_each_time(served: Served) -> None:
     assert max(shares) < 0.15  # the few that came round again
 
 
+@pytest.mark.timing
 def test_a_run_is_repeated_and_the_result_kept_beside_it(
     served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from export.config import released_version
 from tests.end_to_end.deployed import KEY, manifest_flags
-from tests.end_to_end.printed import NEVER_RUN, ROOT, commands, run
+from tests.end_to_end.printed import EXPORT, NEVER_RUN, ROOT, commands, run, run_here
 from tests.kept import Kept
 from tests.keys import make_keys
 from tests.servers import serving
@@ -18,6 +18,10 @@ RUNBOOK = (ROOT / "docs" / "runbook.md").read_text()
 SERVER = ".venv/bin/python -m deploy.local --repository $REPOSITORY --model-control explicit -- "
 """The test starts it on free ports, with these flags and with those that ask for the key."""
 COMMANDS = [command for command in commands(RUNBOOK) if not command.endswith(NEVER_RUN)]
+
+
+def obey(command: str, variables: dict[str, object]) -> str:
+    return (run_here if command.startswith(EXPORT) else run)(command, **variables)
 
 
 @pytest.mark.slow
@@ -42,7 +46,7 @@ def test_every_command_does_what_it_says(kept: Kept, tmp_path: Path) -> None:
     }
     first = next(number for number, command in enumerate(COMMANDS) if "$URL" in command)
     for command in COMMANDS[:first]:
-        run(command, **variables)
+        obey(command, variables)
     assert (volume / "1" / "tag_recommender" / "1" / "probe" / "allowed").exists()
     copied = next(command for command in COMMANDS if command.startswith("mkdir"))
     run(copied, codes=(1,), **variables)  # a number that is there is refused
@@ -53,11 +57,11 @@ def test_every_command_does_what_it_says(kept: Kept, tmp_path: Path) -> None:
     flags = (*shlex.split(started.removeprefix(SERVER)), *restricted)
     with serving(repository, strict=False, model_control="explicit", extra_args=flags) as server:
         variables |= {"URL": server.grpc_url, "METRICS_URL": server.metrics_url}
-        said = {command: run(command, **variables) for command in COMMANDS[first:] if command != started}
+        said = {command: obey(command, variables) for command in COMMANDS[first:] if command != started}
     assert any("nv_inference_request_success" in output for output in said.values())
     assert "release 1" in said[".venv/bin/python -m export rollback --repository $REPOSITORY --to $RELEASE"]
     assert released_version(repository) == 1  # rolled back, and not forward again
-    listed = run(".venv/bin/python -m export list --repository $REPOSITORY", **variables)
+    listed = run_here(".venv/bin/python -m export list --repository $REPOSITORY", **variables)
     assert re.findall(r"^\d+", listed, re.MULTILINE) == ["1", "2", "3"]
 
 

@@ -19,7 +19,7 @@ def make(*options: object) -> subprocess.CompletedProcess[str]:
 def test_a_repository_that_can_be_loaded_replaces_the_one_before(kept: Kept, tmp_path: Path) -> None:
     folder = shutil.copytree(kept.releases(1), tmp_path / "build" / "full_size")
     (folder / "stale").touch()
-    done = make(folder, "--preset", "small")
+    done = make(folder, "--preset", "ablation")
     assert (done.returncode, done.stdout) == (0, f"wrote {folder}\n"), done.stderr
     check_repository(folder)
     assert (folder / "visual_encoder" / "1" / "model.onnx").stat().st_size > 100_000
@@ -32,7 +32,7 @@ def test_a_repository_that_can_be_loaded_replaces_the_one_before(kept: Kept, tmp
 def test_without_configs_nothing_is_lost(tmp_path: Path) -> None:
     (tmp_path / "full_size").mkdir()
     (tmp_path / "full_size" / "kept").touch()
-    done = make(tmp_path / "full_size", "--configs", tmp_path / "nowhere", "--preset", "small")
+    done = make(tmp_path / "full_size", "--configs", tmp_path / "nowhere", "--preset", "ablation")
     assert done.returncode == 1
     assert done.stderr.startswith("error: ")
     assert "Traceback" not in done.stderr

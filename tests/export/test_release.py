@@ -25,7 +25,6 @@ from export.manifest import Precision, read_manifest
 from export.quality import golden_inputs, precision_at_5, torch_recommender
 from export.release import Options, release
 from export.repository import locked, manifest_file, model_files, sha256
-from tests.full_disk import on_a_full_disk
 from tests.kept import FEW_TAGS, Kept
 from tests.tiny import REPOSITORY, TAGS, copy_configs, tiny_model
 from training.checkpoint import load_checkpoint, save_checkpoint
@@ -252,10 +251,8 @@ def test_two_at_once_one_is_refused(repository: Path, other: Path) -> None:
         release(other, repository, QUIET)
 
 
-def run(*arguments: str, left_bytes: int | None = None) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "export", *arguments]
-    if left_bytes is not None:
-        command = on_a_full_disk(command, left_bytes=left_bytes)
     path = os.pathsep.join((".", os.environ.get("PYTHONPATH", "")))
     environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
@@ -290,16 +287,6 @@ def test_a_read_only_repository(repository: Path, other: Path) -> None:
             rollback(repository, 1)
     for path in (repository, *repository.rglob("*")):
         path.chmod(0o755)
-    assert tree(repository) == before
-
-
-@pytest.mark.slow
-def test_a_full_disk(repository: Path, other: Path) -> None:
-    before = tree(repository)
-    done = run("release", str(other), "--repository", str(repository), left_bytes=1_000_000)
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith(f"error: cannot write to {repository}: ")
-    assert "Traceback" not in done.stderr
     assert tree(repository) == before
 
 

@@ -12,7 +12,7 @@ from reliability.soak import soak
 @pytest.mark.slow
 @pytest.mark.timing
 def test_steady_load_leaves_memory_flat(repository: Path) -> None:
-    outcome = soak(repository, seconds=10, every_s=0.2, new_every_s=0.1, visit_every_s=0.5, sample_s=0.1)
+    outcome = soak(repository, seconds=6, every_s=0.2, new_every_s=0.1, visit_every_s=0.5, sample_s=0.1)
     assert outcome.missed == []
     assert int(outcome.figures["clients opened and closed"]) > 2
 

@@ -12,9 +12,14 @@ from training.settings import TrainSettings
 CONTEXT = multiprocessing.get_context("forkserver")
 
 
+def preload() -> None:
+    """Have the processes of CONTEXT find everything imported."""
+    CONTEXT.set_forkserver_preload(["training.train", "transformers.models.resnet.modeling_resnet"])
+
+
 def start(settings: TrainSettings, data: Path, out: Path, options: Options, *, said: Path | None = None) -> BaseProcess:
     """Begin; what the run writes to stderr goes into the file `said`."""
-    CONTEXT.set_forkserver_preload(["training.train", "transformers.models.resnet.modeling_resnet"])
+    preload()
     process = CONTEXT.Process(target=_train, args=(settings, data, out, options, said))
     process.start()
     return process

@@ -171,7 +171,7 @@ def test_methods_measure_what_the_report_asks_for(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_runs_measure_what_the_report_asks_for(tmp_path: Path) -> None:
-    """The path and the comparison methods, really trained, on a few pictures."""
+    """A variant and the methods that use it, really trained, on a few pictures."""
     people = SyntheticSettings(
         pictures=60, users=4, new_users=2, validation_users=2, crowd=2, pool=30, tags=200, test_share=0.2
     )
@@ -185,7 +185,7 @@ def test_runs_measure_what_the_report_asks_for(tmp_path: Path) -> None:
         workers=0,
         device="cpu",
     )
-    part = Part(MAIN, (study,), ("A1", "A1+path", METHODS))
+    part = Part(MAIN, (study,), ("A1", METHODS))
     carry_out([part], seeds=1, jobs=2)
     for run in part.runs:
         assert set(methods(run)) <= set(study.metrics(run, 0)) | {fused(WITHOUT), f"{NEW}{fused(WITHOUT)}"}

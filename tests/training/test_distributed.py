@@ -2,8 +2,6 @@ import os
 import re
 import socket
 import subprocess
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -14,6 +12,8 @@ from torch import Tensor, nn
 from tests.end_to_end.printed import NEVER_RUN, ROOT, commands, run
 from tests.tiny import tiny_settings
 from tests.tools import BIN
+from tests.training.members import normalize, together
+from tests.training.members import train as train_member
 from training.checkpoint import load_checkpoint
 from training.data.manifest import hold_out, read_manifest
 from training.data.synthetic import SyntheticSettings, generate
@@ -21,7 +21,6 @@ from training.distributed import processes
 from training.errors import SettingsError
 from training.model import ALTReco, Discriminator
 from training.options import Options
-from training.settings import to_json
 from training.state import Progress, save_state
 from training.train import _fingerprint, train
 
@@ -31,20 +30,12 @@ ADDRESS, SECOND = "10.99.0.1", "10.99.0.2"
 
 # Few and small steps: Adam divides by gradients' sizes, so a last bit more or less in a sum grows from step to step.
 A6 = tiny_settings(optimizer="adamw", learning_rate=1e-4, epochs=1, batch_size=20, patience=3, validation_share=0.1)
+QUIET = Options(workers=0, quiet=True)
 PROCESSES = 3
 """Their parts of 20 pictures are 7, 7 and 6."""
-TINY = "--preset small/A6 --batch-size 15 --epochs 1 --workers 0 --device cpu --patience 1 --validation-share 0.1"
+TINY = "--preset ablation/A6 --batch-size 15 --epochs 1 --workers 0 --device cpu --patience 1 --validation-share 0.1"
 """Options that make a documented command short."""
 
-TRAIN = """
-import os, sys
-from pathlib import Path
-from training.settings import from_json
-from training.options import Options
-from training.train import train
-out = Path(sys.argv[3]) / os.environ["RANK"] / "tiny.pt"
-train(from_json(sys.argv[1]), Path(sys.argv[2]), out, options=Options(workers=0))
-"""
 TWO_MACHINES = """
 hostname $ADDRESS
 ip link set lo up
@@ -64,71 +55,12 @@ second=$!
 GLOO_SOCKET_IFNAME=cable bash -c "$TRAIN"
 wait $second
 """
-DIFFERENT = """
-import os, sys
-from pathlib import Path
-from training.errors import TrainingError
-from training.settings import from_json
-from training.options import Options
-from training.train import train
-try:
-    out = Path(sys.argv[3]) / os.environ["RANK"] / "tiny.pt"
-    train(from_json(sys.argv[1]), Path(sys.argv[2]), out, options=Options(workers=0, quiet=True))
-except TrainingError as error:
-    sys.exit(f"error: {error}")
-"""
-BATCH_NORM = """
-import sys
-import torch
-from torch import nn
-from training.distributed import processes
-given = torch.load(sys.argv[1])
-with processes("cpu") as group:
-    norm = nn.BatchNorm2d(3)
-    norm.load_state_dict(given["norm"])
-    module = group.wrap(group.synchronize_batch_norm(nn.Sequential(norm)))
-    mine = slice(0, 5) if group.rank == 0 else slice(5, 8)
-    inputs = given["inputs"][mine].clone().requires_grad_()
-    outputs = module(inputs)
-    (outputs * given["weights"][mine]).sum().mul(group.count / given["inputs"].numel()).backward()
-    norm = module.module[0]
-    found = {name: value.clone() for name, value in norm.state_dict().items()}
-    found |= {"outputs": outputs.detach(), "inputs.grad": inputs.grad / group.count}
-    found |= {"weight.grad": norm.weight.grad, "bias.grad": norm.bias.grad}
-    found["bf16"] = module(inputs.detach().bfloat16()).detach()
-    found["evaluated"] = module.eval()(inputs).detach()
-    torch.save(found, f"{sys.argv[1]}.{group.rank}")
-"""
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = SyntheticSettings(pictures=120, users=6, tags=200)
     return generate(tmp_path_factory.mktemp("data") / "set", settings, processes=1, quiet=True)
-
-
-def in_processes(count: int, arguments: Sequence[str], logs: Path) -> tuple[int, list[str], list[str]]:
-    """What torchrun returned, and what each process wrote to stdout and to stderr."""
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
-    done = subprocess.run(
-        [*torchrun, "--redirects", "3", "--log-dir", str(logs), *arguments],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        check=False,
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": PYTHONPATH},
-    )
-    out, err = (
-        [next(logs.glob(f"*/attempt_0/{rank}/{stream}.log")).read_text() for rank in range(count)]
-        for stream in ("stdout", "stderr")
-    )
-    return done.returncode, out, err
-
-
-def script(folder: Path, text: str) -> str:
-    path = folder / "worker.py"
-    path.write_text(text)
-    return str(path)
 
 
 def scalars(log: Path) -> dict[str, list[tuple[int, float]]]:
@@ -138,10 +70,9 @@ def scalars(log: Path) -> dict[str, list[tuple[int, float]]]:
 
 @pytest.mark.slow
 def test_processes_with_uneven_parts_train_as_one_does_on_the_same_batches(data: Path, tmp_path: Path) -> None:
-    worker = [script(tmp_path, TRAIN), to_json(A6), str(data), str(tmp_path)]
-    code, out, err = in_processes(PROCESSES, worker, tmp_path / "logs")
-    assert code == 0, err
-    one = train(A6, data, tmp_path / "one" / "tiny.pt", options=Options(workers=0, quiet=True))
+    members = together(PROCESSES, train_member, A6, data, tmp_path, Options(workers=0), logs=tmp_path / "logs")
+    assert [member.code for member in members] == [0] * PROCESSES, members
+    one = train(A6, data, tmp_path / "one" / "tiny.pt", options=QUIET)
 
     expected, found = scalars(tmp_path / "one" / "tiny.log"), scalars(tmp_path / "0" / "tiny.log")
     ((_, validated),) = expected.pop("validation/precision@5")
@@ -163,9 +94,9 @@ def test_processes_with_uneven_parts_train_as_one_does_on_the_same_batches(data:
     trained = torch.cat([apart[name].flatten() for name in set(apart) - running if weights[name].is_floating_point()])
     assert trained.square().mean().sqrt() < 5e-5  # without: 1.4e-4; each of 5 steps is of 1e-4
 
-    assert out == [""] * PROCESSES
-    assert re.search(r"train: (\d+)/\1 ", err[0]), err[0]
-    assert err[1:] == ["", ""], "the first process alone prints"
+    assert [member.out for member in members] == [""] * PROCESSES
+    assert re.search(r"train: (\d+)/\1 ", members[0].err), members[0].err
+    assert [member.err for member in members[1:]] == ["", ""], "the first process alone prints"
     assert not any((tmp_path / str(rank)).exists() for rank in (1, 2)), "the first process alone writes"
     assert sorted(path.name for path in (tmp_path / "0").iterdir()) == ["tiny.curves.png", "tiny.log", "tiny.pt"]
 
@@ -182,9 +113,8 @@ def test_batch_norm_of_uneven_parts_is_that_of_the_whole(tmp_path: Path) -> None
     weights = torch.randn(8, 3, 5, 4)
     given = tmp_path / "given"
     torch.save({"norm": norm.state_dict(), "inputs": inputs, "weights": weights}, given)
-    code, _, err = in_processes(2, [script(tmp_path, BATCH_NORM), str(given)], tmp_path / "logs")
-    assert code == 0, err
-    assert err == ["", ""]
+    members = together(2, normalize, given, logs=tmp_path / "logs")
+    assert [(member.code, member.err) for member in members] == [(0, "")] * 2
     first, second = (torch.load(f"{given}.{rank}") for rank in range(2))
 
     def joined(name: str) -> Tensor:
@@ -214,23 +144,22 @@ def test_processes_with_different_states_stop_in_one_line(data: Path, tmp_path: 
     network, discriminator = ALTReco(A6.model, 200), Discriminator(200)
     weights = {"network": network.state_dict(), "discriminator": discriminator.state_dict()}
     save_state(state, A6, _fingerprint(manifest, None), one, weights)
-    worker = [script(tmp_path, DIFFERENT), to_json(A6), str(data), str(tmp_path)]
-    code, _, err = in_processes(2, worker, tmp_path / "logs")
-    assert code == 1
+    members = together(2, train_member, A6, data, tmp_path, QUIET, logs=tmp_path / "logs")
+    assert 1 in [member.code for member in members]
     host = socket.gethostname()
     expected = (
         f"error: process 1 on {host} has another state than process 0 on {host}: expected the same command and data on "
         "all machines, and a folder of the checkpoint that they share\n"
     )
-    # torchrun ends the other process as soon as one has failed, maybe before it has said anything.
-    assert set(err) | {""} == {expected, ""}
+    # The other process is ended as soon as one has failed, maybe before it has said anything.
+    assert {member.err for member in members} | {""} == {expected, ""}
 
 
 def documented(nodes: int, data: Path, out: Path) -> str:
-    """The documented command for so many machines, with the options of a tiny run."""
+    """The documented command for so many machines, with two processes and the options of a tiny run."""
     lines = [line for line in commands((ROOT / "docs/training.md").read_text()) if "torchrun" in line]
     (line,) = [line for line in lines if ("--nnodes" in line) == (nodes > 1)]
-    each = {"8": str(PROCESSES // nodes), "...": f"--data {data} --out {out}", "DIR": str(data), "runs/a6.pt": str(out)}
+    each = {"8": str(2 // nodes), "...": f"--data {data} --out {out}", "DIR": str(data), "runs/a6.pt": str(out)}
     command = " ".join(each.get(word, word) for word in line.removesuffix(NEVER_RUN).split())
     return f"{command.replace('.venv/bin/', f'{BIN}/').replace('HOST', ADDRESS)} {TINY}"
 

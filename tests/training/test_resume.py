@@ -17,7 +17,7 @@ from training.train import train
 # Adam divides by gradients' sizes, so a last bit more or less in a sum, which differs from process to process, grows.
 CLOSE = {"rtol": 1e-3, "atol": 1e-4}
 SETTINGS = replace(
-    tiny_settings(optimizer="adamw", learning_rate=1e-3, schedule="one_cycle", epochs=3, batch_size=20),
+    tiny_settings(optimizer="adamw", learning_rate=1e-3, schedule="one_cycle", epochs=3, batch_size=10),
     joint=False,
     autoencoder_epochs=2,
     patience=5,
@@ -28,7 +28,7 @@ OPTIONS = Options(workers=0, save_every=1, quiet=True)
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    settings = SyntheticSettings(pictures=120, users=6, tags=200)
+    settings = SyntheticSettings(pictures=60, users=6, tags=200)
     return generate(tmp_path_factory.mktemp("data") / "set", settings, processes=1, quiet=True)
 
 
@@ -48,6 +48,7 @@ def wait_for_states(process: BaseProcess, state: Path, count: int) -> bool:
 
 @pytest.mark.slow
 def test_killed_again_and_again_it_ends_as_an_unbroken_run(data: Path, tmp_path: Path) -> None:
+    """And refuses other settings meanwhile."""
     unbroken, killed = tmp_path / "unbroken.pt", tmp_path / "killed.pt"
     assert ended(start(SETTINGS, data, unbroken, OPTIONS)) == 0
 
@@ -61,22 +62,13 @@ def test_killed_again_and_again_it_ends_as_an_unbroken_run(data: Path, tmp_path:
         process.join()
         assert not killed.exists()
     assert kills == 3
+    before = state.read_bytes()
+    with pytest.raises(CheckpointError, match=r"unfinished run of other settings \(seed 0, now 1\)"):
+        train(replace(SETTINGS, seed=1), data, killed, options=OPTIONS)
+    assert state.read_bytes() == before
     assert ended(start(SETTINGS, data, killed, OPTIONS)) == 0
 
     one, other = load_checkpoint(unbroken), load_checkpoint(killed)
     for name, weight in one.model.state_dict().items():
         torch.testing.assert_close(other.model.state_dict()[name], weight, **CLOSE, msg=name)
     assert not state.exists()
-
-
-@pytest.mark.slow
-def test_a_state_of_other_settings_is_refused_and_kept(data: Path, tmp_path: Path) -> None:
-    out = tmp_path / "tiny.pt"
-    process = start(SETTINGS, data, out, OPTIONS)
-    assert wait_for_states(process, out.with_suffix(".state"), 2)
-    process.kill()
-    process.join()
-    before = out.with_suffix(".state").read_bytes()
-    with pytest.raises(CheckpointError, match=r"unfinished run of other settings \(seed 0, now 1\)"):
-        train(replace(SETTINGS, seed=1), data, out, options=Options(workers=0, quiet=True))
-    assert out.with_suffix(".state").read_bytes() == before

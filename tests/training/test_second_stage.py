@@ -150,14 +150,14 @@ def one_user(pictures: int) -> Manifest:
 
 @pytest.mark.slow
 def test_a_run_that_is_killed_in_the_second_stage_does_it_again(data: Path, tmp_path: Path) -> None:
-    settings = tiny_settings(model=HIER, optimizer="adamw", learning_rate=1e-3, epochs=1, second_stage_steps=300)
+    settings = tiny_settings(model=HIER, optimizer="adamw", learning_rate=1e-3, epochs=1, second_stage_steps=100)
     unbroken, killed, said = (tmp_path / name for name in ("unbroken.pt", "killed.pt", "said"))
     quiet = Options(workers=0, quiet=True)
     said.touch()
     assert ended(start(settings, data, unbroken, quiet)) == 0
 
     process = start(settings, data, killed, Options(workers=0), said=said)
-    begun = f"{NAME}: 0/300 "  # the line at its start; the next one is 30 s later
+    begun = f"{NAME}: 0/100 "  # the line at its start; the next one is 30 s later
     wait_until(lambda: begun in said.read_text() or not process.is_alive())
     process.kill()
     assert ended(process) == -SIGKILL, said.read_text()

@@ -35,6 +35,13 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return generate(tmp_path_factory.mktemp("data") / "set", settings, processes=1, quiet=True)
 
 
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Enough to train on."""
+    settings = SyntheticSettings(pictures=100, users=8, tags=TAGS)
+    return generate(tmp_path_factory.mktemp("few") / "set", settings, processes=1, quiet=True)
+
+
 FIRST, *OTHERS = VARIANTS
 SETTINGS = tiny_settings(optimizer="adamw", learning_rate=1e-3, epochs=2, batch_size=20)
 
@@ -84,9 +91,9 @@ def test_steps_fit_a_batch_by_its_pictures_and_users(data: Path) -> None:
 
 
 @pytest.mark.parametrize("variant", [FIRST, *(pytest.param(variant, marks=pytest.mark.slow) for variant in OTHERS)])
-def test_every_variant_trains(data: Path, tmp_path: Path, variant: str) -> None:
+def test_every_variant_trains(few: Path, tmp_path: Path, variant: str) -> None:
     settings = replace(VARIANTS[variant](SETTINGS), epochs=1, autoencoder_epochs=1, second_stage_steps=20)
-    checkpoint = train(settings, data, tmp_path / "tiny.pt", options=QUIET)
+    checkpoint = train(settings, few, tmp_path / "tiny.pt", options=QUIET)
     model = load_checkpoint(tmp_path / "tiny.pt").model
     assert 0 <= checkpoint.metrics[WITH]["precision@5"] <= 1
     personalizes = checkpoint.metrics[WITH] != checkpoint.metrics[ANOTHER]
