@@ -15,6 +15,9 @@ OPTIONS ?=
 # Setting of `make gpu`: 0 runs the same stages at tiny size on a CPU, into build/.
 GPU ?= 1
 
+# Setting of `make test`: folders of tests that ran already, such as the client's own by `make test-client`.
+DONE ?=
+
 .PHONY: help demo serve loadtest reliability ablation bench gpu gpu-ablation test test-slow test-all test-end-to-end test-client docs lint format clean
 
 # Checks what environments are made with.
@@ -26,14 +29,15 @@ define python
 	"make PYTHON=/path/to/python3.13" >&2; exit 1; }
 endef
 
-# Three tests at a time on two cores, as most of them wait for a server; the files with long tests come first.
-TOGETHER := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+# So many tests at a time, on two cores, as most of them wait for a server; the files with long tests come first.
+together = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(1) --dist loadfile --no-loadscope-reorder
 
-# Tests of a tier: those that may share the machine, then those with a clock, alone. Both parts run; either fails it.
+# Tests of a tier: those that may share the machine, $(2) at a time, then those with a clock, alone. Both parts run;
+# either fails it.
 # What takes long to make and is the same for all is in ALTRECO_KEPT.
 define tier
 [ "$$ALTRECO_KEPT" ] || { ALTRECO_KEPT=$$(mktemp -d) && trap 'rm -r "$$ALTRECO_KEPT"' EXIT; }; export ALTRECO_KEPT; \
-	$(TOGETHER) $(2) -m "$(1) and not timing"; parallel=$$?; \
+	$(call together,$(2)) -m "$(1) and not timing" $(addprefix --ignore=,$(DONE)); parallel=$$?; \
 	$(BIN)/python -m pytest -m "$(1) and timing" && exit $$parallel
 endef
 
@@ -67,18 +71,18 @@ gpu-ablation: .venv/.installed ## the ablation at the paper's size on a GPU (hou
 	$(BIN)/python -m training.ablation --size paper --device cuda --jobs 1 --workers 8 --work build/gpu-ablation --out build/gpu-ablation/docs
 
 test: .venv/.installed ## the fast tier: unit tests, and end-to-end tests against a real Triton
-	$(call tier,not slow)
+	$(call tier,not slow,4)
 
 test-slow: .venv/.installed ## the tests that install, download or measure for long
-	$(call tier,slow,-n 4)
+	$(call tier,slow,4)
 
 test-all: test test-slow ## every test
 
-test-end-to-end: .venv/.installed ## the end-to-end tests of the fast tier, without those that have a clock
-	$(TOGETHER) -m "not slow and not timing" tests/end_to_end
+test-end-to-end: .venv/.installed ## the end-to-end tests that another Python may fail, without those that are slow or have a clock
+	$(call together,4) -m "not slow and not timing and not any_python" tests/end_to_end
 
 test-client: .venv-client/.installed ## the client alone, on numpy 2, with none of this repository's other packages
-	.venv-client/bin/python -m pytest -n 2 -m "not timing" tests/client
+	.venv-client/bin/python -m pytest -n 3 -m "not timing" tests/client
 
 docs: .venv/.installed ## the client's API reference, from its docstrings, into build/docs; a warning fails it
 	$(BIN)/python -W error -m pdoc --output-directory build/docs altreco_client altreco_client.contract altreco_client.errors altreco_client.histories
@@ -109,8 +113,8 @@ clean: ## remove environments, caches and everything built
 build/full_size: $(wildcard model_repository/*/config.pbtxt) .venv/.installed
 	$(BIN)/python -m export random $@
 
-.venv-client/.installed: client/pyproject.toml
+.venv-client/.installed: client/pyproject.toml constraints.txt
 	$(python)
 	$(PYTHON) -m venv --clear .venv-client
-	.venv-client/bin/pip install --quiet 'numpy>=2' pytest pytest-xdist hypothesis --editable client
+	.venv-client/bin/pip install --quiet --constraint constraints.txt pytest pytest-xdist hypothesis --editable client
 	touch $@

@@ -34,7 +34,8 @@ class Kept:
                 copy_configs(path)
             else:
                 shutil.copytree(self.releases(count - 1), path, dirs_exist_ok=True)
-            assert release(self.checkpoint(seed=count - 1), path, Options(quiet=True)).manifest.version == count
+            published = release(self.checkpoint(seed=count - 1), path, Options(quiet=True))
+            assert (published.manifest.version, published.new) == (count, True)
 
         return self._made(f"releases-{count}", make)
 

@@ -130,14 +130,13 @@ def test_a_jpeg_is_decoded_at_reduced_scale_and_differs_little(
     assert apart.mean() <= 2
 
 
-@pytest.mark.timing
 def test_reduced_scale_is_faster() -> None:
     file = encoded(detailed(4000, 3000), "JPEG", quality=50)
 
     def seconds(read: Callable[[bytes], object]) -> float:
-        started = time.perf_counter()
+        started = time.process_time()  # other tests need the processor, too
         read(file)
-        return time.perf_counter() - started
+        return time.process_time() - started
 
     assert min(seconds(plain) for _ in range(3)) > 1.5 * min(seconds(prepare) for _ in range(3))
 

@@ -24,6 +24,9 @@ from altreco_client.__main__ import main
 
 from tests.client.odd_server import PICTURE, Odd, closed_port, serving
 
+ONCE = Channel(max_attempts=1)
+"""For tests without a server that are not about retries, which take a second a call."""
+
 
 def test_public_names_exist_and_stand_once() -> None:
     assert len(set(altreco_client.__all__)) == len(altreco_client.__all__)
@@ -135,7 +138,7 @@ def test_no_server_is_unavailable_not_a_traceback(capsys: pytest.CaptureFixture[
 
 def test_asyncio_without_a_server() -> None:
     async def ask() -> None:
-        async with AsyncTagRecommender(closed_port()) as recommender:
+        async with AsyncTagRecommender(closed_port(), channel=ONCE) as recommender:
             assert not await recommender.ready()
             with pytest.raises(Unavailable):
                 await recommender.recommend(PICTURE)
@@ -146,7 +149,7 @@ def test_asyncio_without_a_server() -> None:
 
 
 def test_without_a_server_the_fallback_is_the_users_own_tags_marked_as_such() -> None:
-    with TagRecommender(closed_port()) as recommender:
+    with TagRecommender(closed_port(), channel=ONCE) as recommender:
         answer = recommender.recommend(PICTURE, TagHistory({"sky": 1, "sea": 4}), k=1, fallback="history")
         assert answer.tags == (Tag("sea", 1.0),)
         assert answer.model_version is None
@@ -167,7 +170,7 @@ def test_a_closed_client_says_so() -> None:
 
 def test_every_call_is_reported_how_ever_it_ends() -> None:
     reports: list[CallReport] = []
-    with TagRecommender(closed_port(), on_call=reports.append) as recommender:
+    with TagRecommender(closed_port(), channel=ONCE, on_call=reports.append) as recommender:
         with pytest.raises(Unavailable) as raised:
             recommender.recommend(PICTURE, request_id="first")
         recommender.recommend_batch([PICTURE, PICTURE], fallback="history", request_id="second")
@@ -182,7 +185,7 @@ def test_a_hook_that_raises_is_logged_and_harms_nothing(caplog: pytest.LogCaptur
     def broken(_: CallReport) -> None:
         raise RuntimeError("the metrics are broken")
 
-    with TagRecommender(closed_port(), on_call=broken) as recommender:
+    with TagRecommender(closed_port(), channel=ONCE, on_call=broken) as recommender:
         assert recommender.recommend(PICTURE, {"sea": 1}, fallback="history").tags == (Tag("sea", 1.0),)
     assert "the metrics are broken" in caplog.text
 

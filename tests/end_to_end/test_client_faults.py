@@ -18,6 +18,7 @@ from tests.end_to_end.conftest import Served
 from tests.end_to_end.faults import (
     CALLERS,
     HISTORY,
+    SHARED_SLACK_S,
     SLACK_S,
     WAIT_S,
     Load,
@@ -31,7 +32,7 @@ from tests.end_to_end.faults import (
 )
 from tests.servers import own_ports, serving
 
-RECOVERY_S = 5.0
+RECOVERY_S = 10.0
 """From the moment that a server is ready again until its clients get answers; the channel reconnects every 2 s."""
 BUSY_S = 0.03
 """Per batch, so that a fault finds requests in the server."""
@@ -72,10 +73,9 @@ def address(replicas: tuple[Server, Server]) -> str:
     return f"ipv4:{','.join(server.grpc_url for server in replicas)}"
 
 
-@pytest.mark.timing
 @both
 def test_a_server_killed_and_restarted_under_load(slow: SlowModel, kind: str) -> None:
-    deadline_s = 1.0
+    deadline_s = 5.0
     slow.take(BUSY_S)
     at = next(own_ports())
     with (
@@ -93,32 +93,33 @@ def test_a_server_killed_and_restarted_under_load(slow: SlowModel, kind: str) ->
             wait_until(lambda: len(load.answered) > before + 5 * CALLERS)
             assert len(load.failed) <= failed + CALLERS, "calls still fail after others were answered"
     assert set(load.errors()) <= {"Unavailable", "DeadlineExceeded"}, messages(load)
-    assert load.slowest_s < deadline_s + SLACK_S
+    assert load.slowest_s < deadline_s + SHARED_SLACK_S
 
 
-@pytest.mark.timing
 @both
 @pytest.mark.parametrize("end", [kill, terminate])
 def test_one_of_two_replicas_lost_under_load(
     two: tuple[SlowModel, SlowModel], replicas: tuple[Server, Server], kind: str, end: Callable[[Server], None]
 ) -> None:
-    deadline_s = 5.0
-    with under_load(kind, address(replicas), deadline_s=deadline_s) as load:
+    with under_load(kind, address(replicas), deadline_s=WAIT_S) as load:
         wait_until(lambda: min(len(model.executed()) for model in two) > 2 * CALLERS)
         end(replicas[0])
         wait_until(lambda: gone(replicas[0]))
         after = len(load.answered)
         wait_until(lambda: len(load.answered) > after + 10 * CALLERS)
     assert load.failed == [], messages(load)
-    assert load.slowest_s < deadline_s + SLACK_S
+    assert load.slowest_s < SHARED_SLACK_S, "a call waited for the server that was lost"
 
 
-@pytest.mark.timing
 @both
 def test_a_replica_without_the_model_sends_nobody_away(two: tuple[SlowModel, SlowModel], kind: str) -> None:
     """What a server answers while it shuts down, held for as long as the test needs."""
     explicit = serving(two[0].repository, model_control="explicit", extra_args=("--load-model=*",))
-    with explicit as one, serving(two[1].repository) as other, asking(kind, address((one, other))) as ask:
+    with (
+        explicit as one,
+        serving(two[1].repository) as other,
+        asking(kind, address((one, other)), deadline_s=WAIT_S) as ask,
+    ):
         ask(picture(), HISTORY)
         with triton.InferenceServerClient(one.grpc_url) as client:
             client.unload_model("tag_recommender")
@@ -127,7 +128,7 @@ def test_a_replica_without_the_model_sends_nobody_away(two: tuple[SlowModel, Slo
             assert ask(picture(), HISTORY).tags
         kill(other)
         with pytest.raises(Unavailable):
-            ask(picture(), HISTORY, deadline_s=3)
+            ask(picture(), HISTORY)
 
 
 def is_calm(load: Load) -> bool:
@@ -158,7 +159,8 @@ def test_a_stalled_server_is_out_of_time_and_answers_when_it_goes_on(lasting: tu
     server = lasting[0]
     with asking(kind, server.grpc_url, deadline_s=0.3) as ask:
         assert ask(picture(), HISTORY, deadline_s=10).tags
-        with stopped(server), within(0.3), pytest.raises(DeadlineExceeded, match=r"did not answer within 0\.3 s"):
+        late = pytest.raises(DeadlineExceeded, match=r"did not answer within 0\.3 s")
+        with stopped(server), within(0.3, SLACK_S), late:
             ask(picture(), HISTORY)
         assert ask(picture(), HISTORY, deadline_s=10).tags
 

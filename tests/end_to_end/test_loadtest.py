@@ -16,6 +16,7 @@ import pytest
 import tritonclient.grpc as triton
 
 from deploy.local import Server
+from loadtest.__main__ import main
 from loadtest.errors import LoadtestError
 from loadtest.load.workload import DEFAULT
 from loadtest.records import Run, load_run
@@ -24,12 +25,12 @@ from loadtest.run.parts import ENTRY
 from loadtest.run.sampler import counters
 from measure.waiting import wait_until
 from reliability.servers import kill
+from tests.called import ROOT, called
 from tests.end_to_end.conftest import Served
 from tests.end_to_end.faults import closed_port, stopped
 from tests.full_disk import on_a_full_disk
 from tests.servers import serving
 
-ROOT = Path(__file__).parents[2]
 WAIT_S = 60
 PAUSE_S = 1.0
 RATE = 20
@@ -111,18 +112,6 @@ def test_a_smoke_run(served: Served, tmp_path: Path) -> None:
 
 
 @pytest.mark.timing
-def test_two_workers(served: Served, tmp_path: Path) -> None:
-    with load(tmp_path, "--users", 4, "--duration", 3, "--workers", 2, "--url", served.server.grpc_url) as process:
-        wait_until(lambda: len(list((tmp_path / PARTS).glob("*.requests"))) == 2)
-        run, _ = finished(process, tmp_path, 0)
-    # Locust's master may end before a worker's last report; ours are written at once.
-    assert len(run.records) >= counted_by_locust(tmp_path) > 20
-    assert run.settings.generator.load == "closed"
-    assert (run.records.late_ms() >= 0).all()
-    assert run.records.repeat.any()
-
-
-@pytest.mark.timing
 def test_a_stall_shows_in_all_requests_that_should_have_left_meanwhile(served: Served, tmp_path: Path) -> None:
     with load(tmp_path, "--rate", RATE, "--duration", 5, "--url", served.server.grpc_url) as process:
         with stopped(served.server):
@@ -138,7 +127,6 @@ def test_a_stall_shows_in_all_requests_that_should_have_left_meanwhile(served: S
     assert np.median(run.records.where(run.records.intended_s < stall_s).latency_ms()) < PAUSE_S * 1000 / 2
 
 
-@pytest.mark.timing
 def test_a_server_that_is_killed(served: Served, tmp_path: Path) -> None:
     with (
         serving(served.repository) as server,
@@ -208,13 +196,7 @@ def test_a_full_disk_ends_the_run_and_loses_no_record(served: Served, tmp_path: 
 
 
 def test_nothing_answers(tmp_path: Path) -> None:
-    done = subprocess.run(
-        command("--url", closed_port(), "--out", tmp_path / "run"),
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=ROOT,
-    )
+    done = called(main, "run", "--url", closed_port(), "--out", tmp_path / "run")
     assert done.returncode == 2
     assert re.fullmatch(r"error: 127\.0\.0\.1:\d+ does not answer; is Triton running.*\n", done.stderr)
     assert not (tmp_path / "run").exists()
@@ -240,7 +222,7 @@ def test_a_model_that_is_not_there(served: Served) -> None:
     ],
 )
 def test_options_that_cannot_be(options: list[str], message: str) -> None:
-    done = subprocess.run(command(*options), capture_output=True, text=True, check=False, cwd=ROOT)
+    done = called(main, "run", *options)
     assert done.returncode == 2
     assert re.search(message, done.stderr)
 
@@ -286,27 +268,36 @@ def test_a_generator_that_is_too_busy_fails_the_run(served: Served, tmp_path: Pa
 
 
 @pytest.mark.timing
-def test_objectives_decide_the_exit_code_and_the_report_says_why(served: Served, tmp_path: Path) -> None:
-    slos = tmp_path / "slos.toml"
-    options = ("--rate", RATE, "--duration", 3, "--url", served.server.grpc_url, "--slos", slos)
-    for name, limit, code, word in (("held", 30_000, 0, "PASSED"), ("missed", 0.001, 1, "FAILED")):
-        slos.write_text(f"[all]\np50_ms = {limit}\n")
-        with load(tmp_path / name, *options) as process:
-            _, output = finished(process, tmp_path / name, code)
-        assert f"{word}: " in output
-        assert word in (tmp_path / name / "report.html").read_text()
-        assert json.loads((tmp_path / name / "verdict.json").read_text())["ok"] is (code == 0)
+def test_a_missed_objective_decides_the_exit_code_and_the_report_says_why(served: Served, tmp_path: Path) -> None:
+    """One that is held: below."""
+    slos, out = tmp_path / "slos.toml", tmp_path / "run"
+    slos.write_text("[all]\np50_ms = 0.001\n")
+    with load(out, "--rate", RATE, "--duration", 3, "--url", served.server.grpc_url, "--slos", slos) as process:
+        _, output = finished(process, out, 1)
+    assert "FAILED: " in output
+    assert_reported(out, "FAILED", ok=False)
+
+
+def assert_reported(folder: Path, word: str, *, ok: bool) -> None:
+    assert word in (folder / "report.html").read_text()
+    assert json.loads((folder / "verdict.json").read_text())["ok"] is ok
 
 
 @pytest.mark.timing
 def test_make_loadtest_takes_what_readme_says(served: Served, tmp_path: Path) -> None:
+    """With users in place of a rate, in two workers."""
     (tmp_path / "slos.toml").write_text("[all]\np50_ms = 30_000\n")
-    options = f"--duration 3 --rate {RATE} --no-calibration --out {tmp_path / 'run'}"
+    options = f"--duration 3 --users 4 --no-calibration --out {tmp_path / 'run'}"
     words = [f"REPOSITORY={served.repository}", f"SLOS={tmp_path / 'slos.toml'}", "PROFILE=smoke", f"OPTIONS={options}"]
     done = subprocess.run(
         ["make", "loadtest", "WORKERS=2", *words], capture_output=True, text=True, check=False, cwd=ROOT
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "PASSED: all " in done.stdout
-    assert load_run(tmp_path / "run").settings.generator.workers == 2
-    assert (tmp_path / "run" / "report.html").exists()
+    assert_reported(tmp_path / "run", "PASSED", ok=True)
+    run = load_run(tmp_path / "run")
+    assert (run.settings.generator.workers, run.settings.generator.load) == (2, "closed")
+    # Locust's master may end before a worker's last report; ours are written at once.
+    assert len(run.records) >= counted_by_locust(tmp_path / "run") > 20
+    assert (run.records.late_ms() >= 0).all()
+    assert run.records.repeat.any()

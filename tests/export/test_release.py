@@ -15,6 +15,7 @@ import torch
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
+from export.__main__ import main
 from export.catalogue import rollback
 from export.config import ensemble_config, read_config, released_version
 from export.errors import ConfigError, ExportError, GateError, RepositoryBusy, VocabularyError
@@ -107,16 +108,14 @@ def test_the_same_checkpoint_again_changes_nothing(repository: Path, checkpoint:
     assert str(again).startswith(f"{repository} serves this checkpoint already, as release 1 (`--again` makes another")
     assert str(again).endswith(f".venv/bin/python -m export show 1 --repository {repository}")
     assert tree(repository) == before
+    assert str(replace(again, new=True)).splitlines()[-1] == f"published release 1 (fp32) in {repository}"
 
 
-def test_next_release_pins_its_own_versions_and_keeps_the_old(repository: Path, other: Path) -> None:
-    published = release(other, repository, QUIET)
-    assert (published.manifest.version, published.new) == (2, True)
-    assert str(published).splitlines()[-1] == f"published release 2 (fp32) in {repository}"
-    ensemble = read_config(repository, "tag_recommender")
+def test_next_release_pins_its_own_versions_and_keeps_the_old(two: Path) -> None:
+    ensemble = read_config(two, "tag_recommender")
     assert [step.model_version for step in ensemble.ensemble_scheduling.step] == [2, 2, 2]
     assert list(ensemble.version_policy.specific.versions) == [2]
-    assert (repository / "visual_encoder" / "1" / "model.onnx").exists()
+    assert (two / "visual_encoder" / "1" / "model.onnx").exists()
 
 
 @pytest.mark.slow
@@ -291,7 +290,7 @@ def test_a_read_only_repository(repository: Path, other: Path) -> None:
 
 
 def test_command_line_says_what_is_wrong_in_one_line(tmp_path: Path) -> None:
-    done = run("release", str(tmp_path / "none.pt"), "--repository", str(REPOSITORY))
+    done = called(main, "release", tmp_path / "none.pt", "--repository", REPOSITORY)
     assert done.returncode == 1
     assert done.stderr.startswith("error: no checkpoint at")
     assert len(done.stderr.splitlines()) == 1

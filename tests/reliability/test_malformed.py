@@ -2,11 +2,7 @@
 
 from pathlib import Path
 
-import pytest
-
 from reliability.malformed import HISTORIES, KINDS, malformed_requests
-
-pytestmark = pytest.mark.timing
 
 
 def test_malformed_requests_of_every_kind_harm_nobody(repository: Path) -> None:

@@ -5,10 +5,9 @@ import pytest
 from reliability.overload import full_queue, overload
 from reliability.slow_model import SlowModel
 
-pytestmark = pytest.mark.timing
-
 
 @pytest.mark.slow
+@pytest.mark.timing
 def test_a_crowd_is_refused_before_it_fills_the_queue(slow: SlowModel) -> None:
     slow.take(0.3)
     outcome = full_queue(slow.repository, callers=160, deadline_s=3.0, crowd_s=6, window_s=2)
@@ -18,6 +17,7 @@ def test_a_crowd_is_refused_before_it_fills_the_queue(slow: SlowModel) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timing
 def test_an_overload_is_turned_away_and_over_when_it_ends(slow: SlowModel) -> None:
     slow.take(0.3)
     outcome = overload(

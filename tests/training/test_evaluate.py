@@ -1,5 +1,4 @@
 import json
-import subprocess
 import sys
 from dataclasses import replace
 from itertools import pairwise
@@ -18,7 +17,19 @@ from training.data.manifest import SPLITS, Manifest, hold_out_as, read_manifest
 from training.data.past import past_pictures
 from training.data.synthetic import SyntheticSettings, generate
 from training.errors import DataError
-from training.evaluate import FREQUENT, FUSION, HISTORIES, NEW, SHORT, WITH, WITHOUT, encoded_batches, evaluate, fused
+from training.evaluate import (
+    FREQUENT,
+    FUSION,
+    HISTORIES,
+    NEW,
+    SHORT,
+    WITH,
+    WITHOUT,
+    encoded_batches,
+    evaluate,
+    fused,
+    main,
+)
 from training.evaluate import recommend as scores_of
 from training.methods.compare import FASTTAG, NEIGHBOURS, OWN, without_training
 from training.methods.late_fusion import fuse
@@ -178,15 +189,21 @@ def test_a_stranger_without_past_pictures_has_an_empty_history(manifest: Manifes
     assert not np.any(past.some(int(new), (0, 1, 5)))
 
 
-def test_command_prints_the_table_and_writes_every_metric(manifest: Manifest, model: ALTReco, tmp_path: Path) -> None:
+def test_command_prints_the_table_and_writes_every_metric(
+    manifest: Manifest,
+    model: ALTReco,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     path = tmp_path / "tiny.pt"
     vocabulary = Vocabulary(manifest.vocabulary.tags)
     save_checkpoint(path, Checkpoint(model=model, settings=served_settings(), vocabulary=vocabulary, metrics={}))
     options = ["--data", str(manifest.root), "--workers", "0", "--json", str(tmp_path / "all.json")]
-    command = [sys.executable, "-m", "training.evaluate", str(path), *options]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
+    monkeypatch.setattr(sys, "argv", ["evaluate.py", str(path), *options])
+    assert main() == 0
     everything = json.loads((tmp_path / "all.json").read_text())
-    heads, *lines = done.stdout.splitlines()
+    heads, *lines = capsys.readouterr().out.splitlines()
     assert len(lines) == len(everything) == 2 * len(METHODS)
     for line, (method, values) in zip(lines, everything.items(), strict=True):
         assert line.startswith(method)

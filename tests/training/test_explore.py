@@ -1,6 +1,4 @@
 import math
-import subprocess
-import sys
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -214,14 +212,14 @@ def test_picture_shows_own_tags_in_green_and_what_came_up_in_orange(tmp_path: Pa
     assert not list(tmp_path.rglob("*.partial"))
 
 
-def test_command_writes_tables_and_picture(data: Path, checkpoint: Path, tmp_path: Path) -> None:
+def test_command_writes_tables_and_picture(
+    data: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "explore.png"
-    command = [sys.executable, "-m", "training.explore", str(checkpoint), "--data", str(data), "--out", str(out)]
-    done = subprocess.run(
-        [*command, "-k", str(TAGS)], capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2]
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    titles = [line for line in done.stdout.splitlines() if "own tags" in line]
+    assert main([str(checkpoint), "--data", str(data), "--out", str(out), "-k", str(TAGS)]) == 0
+    said = capsys.readouterr()
+    assert said.err == ""
+    titles = [line for line in said.out.splitlines() if "own tags" in line]
     assert titles == ["1.png of ann, own tags: tag-1, tag-9", "0.png of bob, own tags: tag-6"]  # ann has more pictures
     with Image.open(out) as picture:
         assert picture.format == "PNG"
