@@ -21,6 +21,7 @@ from benchmark.report import read_results, write_report, write_results
 from benchmark.sections.arrivals import measure_arrivals
 from benchmark.sections.backfill import measure_backfill
 from benchmark.sections.cache import measure_cache
+from benchmark.sections.canary import measure_canary
 from benchmark.sections.client import measure_client
 from benchmark.sections.gateway import measure_gateway
 from benchmark.sections.images import measure_images
@@ -112,6 +113,7 @@ def _section(section: str, settings: Settings, arguments: argparse.Namespace, fo
         "client": measure_client,
         "gateway": measure_gateway,
         "backfill": measure_backfill,
+        "canary": measure_canary,
     }[section]
     return measure(settings, arguments.repository, folder)
 

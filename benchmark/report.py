@@ -14,6 +14,7 @@ from benchmark.peers.contestants import ENSEMBLE
 from benchmark.sections.arrivals import render_arrivals
 from benchmark.sections.backfill import render_backfill
 from benchmark.sections.cache import render_cache
+from benchmark.sections.canary import render_canary
 from benchmark.sections.client import render_client
 from benchmark.sections.gateway import render_gateway
 from benchmark.sections.images import render_images
@@ -90,6 +91,7 @@ RENDERERS: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {
     "client": render_client,
     "gateway": render_gateway,
     "backfill": render_backfill,
+    "canary": render_canary,
     "arrivals": render_arrivals,
     "peers": render_peers,
     "overhead": render_overhead,

@@ -19,6 +19,7 @@ SECTIONS = {
     "client": "The client against bare tritonclient",
     "gateway": "The HTTP gateway against the client",
     "backfill": "A backfill against the client in threads",
+    "canary": "The memory of a candidate beside a release",
     "arrivals": "Short bursts, and random arrivals",
     "peers": "The ensemble against raw ONNX Runtime and other servers",
     "overhead": "Where the lead of raw ONNX Runtime comes from",

@@ -16,6 +16,7 @@ from altreco_client.cli.pipe import quiet_pipe
 from altreco_client.text import printable_lines
 
 from deploy.access import access_of, add_access_options
+from export.canary_command import add_canary
 from export.catalogue import diff_releases, list_releases, prune, rollback, show_release
 from export.config import released_version
 from export.errors import ExportError
@@ -27,17 +28,19 @@ from training.presets import SIZES
 
 @quiet_pipe()
 def main(argv: list[str] | None = None) -> int:
-    """Run one command and return the exit code: 0, or 1 with the reason on stderr."""
+    """Run one command and return the exit code: 0, or 1 with the reason on stderr; `canary compare` has its own."""
     arguments = _parser().parse_args(argv)
     try:
-        print(printable_lines(arguments.run(arguments)))
+        said = arguments.run(arguments)
+        text, code = said if isinstance(said, tuple) else (said, 0)
+        print(printable_lines(text))
     except (ExportError, TrainingError, InvalidRequest) as error:
         print(f"error: {printable_lines(str(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("stopped; the serving release is unchanged", file=sys.stderr)
         return 130
-    return 0
+    return code
 
 
 def _release(arguments: argparse.Namespace) -> str:
@@ -227,6 +230,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_access_options(command)
 
+    add_canary(commands, shared)
     _add_sign(commands, shared)
     _add_probe(commands)
     _add_random(commands)

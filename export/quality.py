@@ -24,19 +24,28 @@ def golden_inputs(manifest: Manifest, histories: Histories) -> Inputs:
 
     The first picture comes three more times: with one tag, with all tags, and with a count as large as float32 holds.
     """
-    rows = spread(manifest.rows("test"), GOLDEN_PICTURES)
-    if len(rows) == 0:
-        raise ExportError(f"{manifest.root} has no test pictures: mark some rows of its manifest with the split `test`")
-    pictures = EvaluationPictures(manifest, histories, rows)
-    items = [pictures[i] for i in range(len(rows))]
-    image, counts = np.stack([item[0] for item in items]), np.stack([item[1] for item in items])
-    names = [manifest.images[int(row)] for row in rows]
+    pictures = tested_inputs(manifest, histories, GOLDEN_PICTURES)
+    names, image, counts = pictures.names, pictures.image, pictures.counts
     cold = slice(0, GOLDEN_COLD)
     extremes = _extreme_counts(counts.shape[1])
     return Inputs(
         names=(*names, *(f"{name} (cold start)" for name in names[cold]), *(f"{names[0]} ({of})" for of in extremes)),
         image=np.concatenate([image, image[cold], image[:1].repeat(len(extremes), 0)]),
         counts=np.concatenate([counts, np.zeros_like(counts[cold]), *extremes.values()]),
+    )
+
+
+def tested_inputs(manifest: Manifest, histories: Histories, count: int) -> Inputs:
+    """Collect at most `count` test pictures with their users' tag counts. Raises ExportError if there are none."""
+    rows = spread(manifest.rows("test"), count)
+    if len(rows) == 0:
+        raise ExportError(f"{manifest.root} has no test pictures: mark some rows of its manifest with the split `test`")
+    pictures = EvaluationPictures(manifest, histories, rows)
+    items = [pictures[i] for i in range(len(rows))]
+    return Inputs(
+        names=tuple(manifest.images[int(row)] for row in rows),
+        image=np.stack([item[0] for item in items]),
+        counts=np.stack([item[1] for item in items]),
     )
 
 

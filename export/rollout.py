@@ -5,7 +5,7 @@ golden set, any error leaves the old release serving and pinned.
 """
 
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,32 +13,33 @@ from pathlib import Path
 import tritonclient.grpc as triton
 from altreco_client import contract
 from altreco_client.checks import checked_seconds
-from google.protobuf import json_format
-from tritonclient.grpc import model_config_pb2 as pb
 from tritonclient.utils import InferenceServerException
 
 from deploy.access import PLAIN, Access
 from export.checks import check_release
-from export.config import CONFIG_FILE, read_config, released_version
-from export.errors import ConfigError, ExportError, GateError, LoadRefused, ReleaseError, ServerFailure
+from export.config import released_version
+from export.errors import ExportError, GateError, LoadRefused, ReleaseError, ServerFailure
 from export.gate import Gate
-from export.gates import SERVED, allowed_of, answers_gate, require
-from export.golden import GoldenSet, Recommender
-from export.repository import find_version, load_release, locked, model_files, pin, restore, withdraw
+from export.gates import allowed_of
+from export.loading import (
+    LOAD_DEADLINE_S,
+    check_old_release,
+    check_running,
+    load_versions,
+    reason_of,
+    require_golden,
+    wait_until_gone,
+)
+from export.repository import find_version, load_release, locked, pin, restore, withdraw
 from export.served import (
-    DEADLINE_S,
+    NOT_EXPLICIT,
+    candidate_version,
     component_recommender,
     connected,
     ensemble_recommender,
-    ready_versions,
     served_version,
 )
 
-POLL_S = 0.02
-LOAD_DEADLINE_S = 1800.0
-"""Deadline for loading one model: TensorRT builds its engines meanwhile."""
-NOT_EXPLICIT = "explicit model load / unload is not allowed"
-"""Triton's error message in the other control modes."""
 ENSEMBLE = contract.TAG_RECOMMENDER.name
 
 
@@ -83,7 +84,12 @@ def rollout(
         manifest, golden = load_release(repository, to)
         version, old = manifest.version, served_version(client)
         if old is not None:
-            _check_old_release(repository, old)
+            check_old_release(repository, old)
+        if (candidate := candidate_version(client)) not in (None, version):
+            raise ReleaseError(
+                f"{url} has release {candidate} as a candidate, which a rollout would unload under its users: run "
+                "`.venv/bin/python -m export canary stop`, or promote it. Nothing was changed"
+            )
         allowed = allowed_of(manifest, allowed)
         with _old_release_kept(client, repository, old, version):
             restore(repository, version)
@@ -91,49 +97,18 @@ def rollout(
             keep = {version} if old is None else {old, version}
             for model in contract.COMPONENTS:
                 say(f"load {model.name}, releases {', '.join(map(str, sorted(keep)))}")
-                _load_versions(client, model.name, keep)
+                load_versions(client, model.name, keep)
             say("golden set on the new models")
-            _require(golden, client, component_recommender(client, version), allowed)
-            _check_running(client, repository)
+            require_golden(golden, client, component_recommender(client, version), allowed)
+            check_running(client, repository)
             say(f"switch to release {version}")
             pin(repository, version)
             client.load_model(ENSEMBLE, client_timeout=LOAD_DEADLINE_S)
             say("golden set on the ensemble")
-            gate = _require(golden, client, ensemble_recommender(client, version), allowed)
+            gate = require_golden(golden, client, ensemble_recommender(client, version), allowed)
         say("wait for the old release's last request")
         _retire_others(client, version, drain_timeout_s)
     return Rollout(url=url, old=old, version=version, gate=gate, seconds=time.monotonic() - started)
-
-
-def _check_old_release(repository: Path, old: int) -> None:
-    """Raise ReleaseError if files of the serving release are gone: Triton would unload it with the next load."""
-    for path in model_files(repository, old).values():
-        if not path.is_file():
-            raise ReleaseError(
-                f"release {old} serves, but {path} is gone: loading another release would unload it. Nothing was "
-                f"changed; restore the file, or restart the server, which then serves the pinned release"
-            )
-
-
-def _check_running(client: triton.InferenceServerClient, repository: Path) -> None:
-    """Raise ConfigError if the server's configs differ from the repository's, from which the ensemble's is generated.
-
-    Triton unloads an ensemble that does not fit its components, and that includes the old release's.
-    """
-    batch = min(read_config(repository, model.name).max_batch_size for model in contract.COMPONENTS)
-    for model in contract.COMPONENTS:
-        written = read_config(repository, model.name)
-        runs = client.get_model_config(model.name, client_timeout=DEADLINE_S).config
-        if runs.max_batch_size < batch or _dims(runs) != _dims(written):
-            raise ConfigError(
-                f"{repository / model.name / CONFIG_FILE}: expected what the server runs with, max_batch_size "
-                f"{runs.max_batch_size} and dims {_dims(runs)}, found max_batch_size {written.max_batch_size} and dims "
-                f"{_dims(written)}: undo the change, or restart the server before the rollout"
-            )
-
-
-def _dims(config: pb.ModelConfig) -> dict[str, list[int]]:
-    return {entry.name: list(entry.dims) for entry in (*config.input, *config.output)}
 
 
 @contextmanager
@@ -181,10 +156,11 @@ def _go_back(client: triton.InferenceServerClient, old: int) -> str | None:
     try:
         if served_version(client) != old:
             client.load_model(ENSEMBLE, client_timeout=LOAD_DEADLINE_S)
+        kept = {old} | {candidate for candidate in (candidate_version(client),) if candidate}
         for model in contract.COMPONENTS:
-            _load_versions(client, model.name, {old})
+            load_versions(client, model.name, kept)
     except (InferenceServerException, ServerFailure) as error:
-        return _reason(error)
+        return reason_of(error)
     return None
 
 
@@ -192,56 +168,15 @@ def _refusal(error: BaseException, version: int, old: int, *, unpinned: str | No
     refused = f"release {version} was not rolled out"
     if unpinned is not None:
         return (
-            f"{refused}: {_reason(error)}. Release {old} could not be pinned again ({unpinned}): "
+            f"{refused}: {reason_of(error)}. Release {old} could not be pinned again ({unpinned}): "
             f"run `.venv/bin/python -m export rollback --to {old}` before the server restarts"
         )
     if gone is not None:
         return (
-            f"{refused}: {_reason(error)}. The server could not be switched back ({gone}); "
+            f"{refused}: {reason_of(error)}. The server could not be switched back ({gone}); "
             f"release {old} is pinned again, restart the server"
         )
-    return f"{refused}, release {old} goes on serving and is pinned: {_reason(error)}"
-
-
-def _reason(error: BaseException) -> str:
-    """Return the error's message without the Python backend's traceback."""
-    text = error.message() if isinstance(error, InferenceServerException) else str(error)
-    return text.partition("\n\nAt:")[0].strip()
-
-
-def _load_versions(client: triton.InferenceServerClient, model: str, versions: Collection[int]) -> None:
-    """Load exactly these versions of a model. Those that are loaded already keep serving meanwhile.
-
-    The request overrides the version policy: with the repository's `all`, every release would be loaded.
-    """
-    try:
-        if not ready_versions(client, model):
-            client.load_model(model, client_timeout=LOAD_DEADLINE_S)
-        # The server's config may be a variant (--model-config-name), so it is not read from the repository. `runtime`,
-        # which Triton adds after loading, would look like a change and make it load the old release once more.
-        config = client.get_model_config(model, client_timeout=DEADLINE_S).config
-        config.ClearField("runtime")
-        config.version_policy.Clear()
-        config.version_policy.specific.versions.extend(sorted(versions))
-        text = json_format.MessageToJson(config, preserving_proto_field_name=True)
-        client.load_model(model, config=text, client_timeout=LOAD_DEADLINE_S)
-    except InferenceServerException as error:
-        if error.status() == "StatusCode.INVALID_ARGUMENT":
-            raise LoadRefused(f"Triton refused to load it: {_reason(error)}") from error
-        raise
-    if missing := set(versions) - ready_versions(client, model):
-        raise ServerFailure(
-            f"the server finds no version {min(missing)} of {model}: does it read the same repository, with its "
-            "latest files?"
-        )
-
-
-def _require(golden: GoldenSet, client: triton.InferenceServerClient, recommend: Recommender, allowed: float) -> Gate:
-    configs = [client.get_model_config(model.name, client_timeout=DEADLINE_S).config for model in contract.COMPONENTS]
-    max_batch = min(config.max_batch_size for config in configs)
-    gate = answers_gate(SERVED, golden.inputs, golden.tags, recommend, allowed, max_batch=max_batch)
-    require([gate])
-    return gate
+    return f"{refused}, release {old} goes on serving and is pinned: {reason_of(error)}"
 
 
 def _retire_others(client: triton.InferenceServerClient, version: int, timeout_s: float) -> None:
@@ -252,29 +187,13 @@ def _retire_others(client: triton.InferenceServerClient, version: int, timeout_s
     """
     deadline = time.monotonic() + timeout_s
     try:
-        _wait_until_gone(client, ENSEMBLE, version, deadline)
+        wait_until_gone(client, ENSEMBLE, version, deadline)
         for model in contract.COMPONENTS:
-            _load_versions(client, model.name, {version})
+            load_versions(client, model.name, {version})
         for model in contract.COMPONENTS:
-            _wait_until_gone(client, model.name, version, deadline)
+            wait_until_gone(client, model.name, version, deadline)
     except (InferenceServerException, ServerFailure) as error:
         raise ServerFailure(
-            f"release {version} serves and is pinned, but the others are not unloaded: {_reason(error)}; "
+            f"release {version} serves and is pinned, but the others are not unloaded: {reason_of(error)}; "
             f"run the same command again to unload them"
         ) from error
-
-
-def _wait_until_gone(client: triton.InferenceServerClient, model: str, version: int, deadline: float) -> None:
-    while others := _not_gone(client, model, version):
-        if time.monotonic() > deadline:
-            raise ServerFailure(f"{model} {others[0]} still has requests in progress")
-        time.sleep(POLL_S)
-
-
-def _not_gone(client: triton.InferenceServerClient, model: str, version: int) -> list[str]:
-    index = client.get_model_repository_index(client_timeout=DEADLINE_S).models
-    return [
-        entry.version
-        for entry in index
-        if entry.name == model and entry.version != str(version) and entry.state in ("READY", "UNLOADING")
-    ]

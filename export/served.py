@@ -16,6 +16,8 @@ from export.golden import Recommender
 
 DEADLINE_S = 60.0
 """Deadline of one call. Long enough for a release's first answers on a CPU that is busy with the old release."""
+NOT_EXPLICIT = "explicit model load / unload is not allowed"
+"""Triton's error message in the other control modes."""
 
 
 @contextmanager
@@ -31,8 +33,10 @@ def connected(url: str, access: Access = PLAIN) -> Iterator[triton.InferenceServ
             yield client
     except InferenceServerException as error:
         words = printable(str(error.message()))[:1000]
-        unavailable = "is Triton running, is this its gRPC port?" if "UNAVAILABLE" in str(error.status()) else ""
-        raise ServerFailure(": ".join(filter(None, (url, words, advice(words) or unavailable)))) from error
+        hint = "is Triton running, is this its gRPC port?" if "UNAVAILABLE" in str(error.status()) else ""
+        if NOT_EXPLICIT in words:
+            hint = "start it with --model-control-mode=explicit"
+        raise ServerFailure(": ".join(filter(None, (url, words, advice(words) or hint)))) from error
 
 
 def loaded_releases(url: str, access: Access = PLAIN) -> set[int]:
@@ -48,18 +52,31 @@ def served_version(client: triton.InferenceServerClient) -> int | None:
     return max(ready, default=None)
 
 
+def candidate_version(client: triton.InferenceServerClient) -> int | None:
+    """Return the release that is tried beside the served one; None if there is none."""
+    try:  # the index leaves it out, because it has no folder in the repository
+        metadata = client.get_model_metadata(contract.CANDIDATE.name, client_timeout=DEADLINE_S)
+    except InferenceServerException as error:
+        if error.status() == "StatusCode.NOT_FOUND":
+            return None
+        raise
+    return max(map(int, metadata.versions), default=None)
+
+
 def ready_versions(client: triton.InferenceServerClient, model: str) -> set[int]:
     """List the loaded versions of a model."""
     index = client.get_model_repository_index(client_timeout=DEADLINE_S).models
     return {int(entry.version) for entry in index if entry.name == model and entry.state == "READY"}
 
 
-def ensemble_recommender(client: triton.InferenceServerClient, version: int) -> Recommender:
-    """Create a recommender that calls the ensemble; it raises ServerFailure if another release answers."""
+def ensemble_recommender(
+    client: triton.InferenceServerClient, version: int, ensemble: contract.Model = contract.TAG_RECOMMENDER
+) -> Recommender:
+    """Create a recommender that calls an ensemble; it raises ServerFailure if another release answers."""
 
     def recommend(image: NDArray[np.uint8], counts: NDArray[np.float32]) -> NDArray[np.float32]:
         tensors: dict[str, NDArray] = {contract.IMAGE.name: image, contract.USER_TAG_COUNTS.name: counts}
-        result = _infer(client, contract.TAG_RECOMMENDER, tensors, "")
+        result = _infer(client, ensemble, tensors, "")
         if result.get_response().model_version != str(version):
             raise ServerFailure(f"release {result.get_response().model_version} answered, expected release {version}")
         return result.as_numpy(contract.TAGS.name)

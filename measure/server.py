@@ -80,7 +80,7 @@ def metrics(urls: Sequence[str]) -> dict[str, Any]:
     """Read Triton's metrics: `pending` requests by model, and figures of each `gpu`. Raises OSError, HTTPException."""
     pending: dict[str, int] = {}
     gpus: dict[str, dict[str, Any]] = {}
-    for metric in METRIC.finditer("\n".join(map(_read, urls))):
+    for metric in METRIC.finditer("\n".join(map(read, urls))):
         labels, value = dict(LABEL.findall(metric["labels"])), float(metric["value"])
         if metric["name"] == "nv_inference_pending_request_count":
             pending[labels["model"]] = pending.get(labels["model"], 0) + int(value)
@@ -146,8 +146,9 @@ def cpu_seconds(pid: int) -> dict[int, float]:
     return used
 
 
-def _read(url: str) -> str:
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # whatever http_proxy says
+def read(url: str) -> str:
+    """Read a URL of this machine or cluster, as text, whatever http_proxy says. Raises OSError and HTTPException."""
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with direct.open(url, timeout=DEADLINE_S) as answer:
         text: str = answer.read().decode()
         return text

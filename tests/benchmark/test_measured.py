@@ -69,6 +69,11 @@ def test_a_repeat_picture_is_answered_sooner(results: dict[str, Any]) -> None:
     assert np.median(load["repeat picture, 1 client"]["p50_ms"]) < np.median(load["new picture, 1 client"]["p50_ms"])
 
 
+def test_a_candidate_takes_memory_beside_the_release(results: dict[str, Any]) -> None:
+    memory = results["canary"]["memory_bytes"]
+    assert [both > one for one, both in zip(memory["release"], memory["both"], strict=True)] == [True] * QUICK.rounds
+
+
 def test_int8_is_smaller_and_every_precision_is_judged(results: dict[str, Any]) -> None:
     sizes = {name: sum(of.values()) for name, of in results["precision"]["bytes"].items()}
     assert sizes["int8"] < sizes["fp32"]

@@ -54,8 +54,9 @@ def ranking(rows: list[list[bytes]], *, release: str = "1") -> pb.ModelInferResp
     return answer
 
 
-def honest(rows: int, k: int, tags: tuple[str, ...] = TAGS) -> pb.ModelInferResponse:
-    return ranking([[f"{1 - i / len(tags):f}:{i}:{tag}".encode() for i, tag in enumerate(tags[:k])]] * rows)
+def honest(rows: int, k: int, tags: tuple[str, ...] = TAGS, *, release: str = "1") -> pb.ModelInferResponse:
+    entries = [f"{1 - i / len(tags):f}:{i}:{tag}".encode() for i, tag in enumerate(tags[:k])]
+    return ranking([entries] * rows, release=release)
 
 
 @dataclass
@@ -70,6 +71,20 @@ class Odd(service_pb2_grpc.GRPCInferenceServiceServicer):
     go: threading.Event = field(default_factory=threading.Event)
     """Inferences wait for it."""
     asked: list[tuple[int, int]] = field(default_factory=list)
+    release: str = "1"
+    candidate: Odd | None = None
+    """Answers for the candidate's model, which is not loaded without it."""
+    missed: list[str] = field(default_factory=list)
+    """The candidate's model, once for each question that came without it."""
+
+    def _of(self, model: str, context: grpc.ServicerContext) -> Odd:
+        if model != contract.CANDIDATE.name:
+            return self
+        if self.candidate is None:
+            self.missed.append(model)
+            context.abort(grpc.StatusCode.NOT_FOUND, f"Request for unknown model: '{model}' has no available versions")
+        assert self.candidate
+        return self.candidate
 
     def ServerMetadata(self, request: Any, context: grpc.ServicerContext) -> pb.ServerMetadataResponse:  # noqa: N802
         return pb.ServerMetadataResponse(name="triton\x1b[2K", version="2.51.0\n")
@@ -78,9 +93,14 @@ class Odd(service_pb2_grpc.GRPCInferenceServiceServicer):
         return pb.ModelReadyResponse(ready=self.go.is_set())
 
     def ModelMetadata(self, request: Any, context: grpc.ServicerContext) -> pb.ModelMetadataResponse:  # noqa: N802
-        return self.metadata() if self.metadata else metadata(len(self.tags))
+        of = self._of(request.name, context)
+        return of.metadata() if of.metadata else metadata(len(of.tags), release=of.release)
 
     def ModelInfer(self, request: Any, context: grpc.ServicerContext) -> pb.ModelInferResponse:  # noqa: N802
+        of = self._of(request.model_name, context)
+        if of is not self:
+            of.go.set()
+            return of.ModelInfer(pb.ModelInferRequest(inputs=request.inputs, outputs=request.outputs), context)
         rows, k = request.inputs[0].shape[0], request.outputs[0].parameters["classification"].int64_param
         self.asked.append((rows, k))
         self.go.wait(WAIT_S)
@@ -88,7 +108,7 @@ class Odd(service_pb2_grpc.GRPCInferenceServiceServicer):
             context.abort(*self.abort)
         if self.answer and len(self.asked) > 1:
             return self.answer(rows, k)
-        return honest(rows, k, self.tags)
+        return honest(rows, k, self.tags, release=self.release)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from deploy.access import PLAIN
-from measure.server import _read
+from measure.server import read
 from tests.client.odd_server import Odd, closed_port, serving
 
 
@@ -45,4 +45,4 @@ def test_the_tools_grpc_does_not_go_through_a_proxy() -> None:
 
 
 def test_metrics_are_not_read_through_a_proxy(metrics_url: str) -> None:
-    assert _read(metrics_url) == "nv_inference_count 1\n"
+    assert read(metrics_url) == "nv_inference_count 1\n"

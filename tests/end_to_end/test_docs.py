@@ -27,12 +27,14 @@ ELSEWHERE = (
     "uvicorn app:app ",  # test_upload_service.py
     ".venv/bin/altreco gateway",  # test_gateway.py, with what asks it
     "curl ",
+    ".venv/bin/python -m export canary",  # test_canary.py, with a server under explicit control
     "SECURITY=",  # test_secured_tools.py, as what ends in $SECURITY
 )
 LONG = (
     *(f"{PYTHON}loadtest{command}" for command in (" capacity", " sweep", " worker", " run --workers", ".scale")),
     *(f"{PYTHON}training.data.importers {source}" for source in ("nus-wide", "parallel-text", "yfcc100m")),
     f"{PYTHON}benchmark.importing",
+    f"{PYTHON}benchmark --only",
     f"{PYTHON}training.train --data DIR",
     f"{PYTHON}reliability",
 )

@@ -58,7 +58,7 @@ def test_the_reference_shows_code_as_code_and_settings_as_lists(tmp_path: Path) 
             assert f'<code><a href="#{kind.__name__}.{name}">' in listed
 
 
-@pytest.mark.parametrize("readme", ["README.md", "client/README.md", "docs/histories.md"])
+@pytest.mark.parametrize("readme", ["README.md", "client/README.md", "docs/histories.md", "docs/canary.md"])
 def test_python_of_the_readmes(
     served: Served, photo: Path, readme: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -26,6 +26,7 @@ from export.manifest import Precision, read_manifest
 from export.quality import golden_inputs, precision_at_5, torch_recommender
 from export.release import Options, release
 from export.repository import locked, manifest_file, model_files, sha256
+from tests.called import called
 from tests.kept import FEW_TAGS, Kept
 from tests.tiny import REPOSITORY, TAGS, copy_configs, tiny_model
 from training.checkpoint import load_checkpoint, save_checkpoint

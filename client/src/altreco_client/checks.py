@@ -98,6 +98,14 @@ def checked_seconds(name: str, value: object, *, zero: bool = False) -> float:
     raise InvalidRequest(f"{name} is {shown(value)}{'' if number else _kind(value)}: expected {expected}")
 
 
+def checked_share(name: str, value: object) -> float:
+    """Return a share from 0 to 1 as float; raises InvalidRequest."""
+    number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    if number and 0 <= value <= 1:  # type: ignore[operator]
+        return float(value)  # type: ignore[arg-type]
+    raise InvalidRequest(f"{name} is {shown(value)}{'' if number else _kind(value)}: expected a share from 0 to 1")
+
+
 def iterate(values: object, name: str, expected: str) -> Iterable[Any]:
     """Return the values. A str is refused: Python would iterate over its letters. Raises InvalidHistory."""
     if isinstance(values, str | bytes) or not isinstance(values, Iterable):

@@ -56,6 +56,8 @@ VISUAL_ENCODER = Model("visual_encoder", (IMAGE,), (VISUAL_ENCODING,))
 PREFERENCE_ENCODER = Model("preference_encoder", (USER_TAG_COUNTS,), (USER_PREFERENCE, USER_PRIOR))
 CLASSIFIER = Model("classifier", (VISUAL_ENCODING, USER_PREFERENCE, USER_PRIOR), (TAGS,))
 TAG_RECOMMENDER = Model("tag_recommender", (IMAGE, USER_TAG_COUNTS), (TAGS,))
+CANDIDATE = Model("tag_recommender_candidate", (IMAGE, USER_TAG_COUNTS), (TAGS,))
+"""The ensemble of a candidate release, while one is tried beside the served one."""
 
 COMPONENTS = (VISUAL_ENCODER, PREFERENCE_ENCODER, CLASSIFIER)
 """The models with weights, in the order in which the ensemble runs them."""

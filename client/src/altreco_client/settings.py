@@ -11,7 +11,7 @@ from typing import Literal, TypedDict
 from . import contract
 from .call.observe import CallReport
 from .channel import Channel, check_headers
-from .checks import check_keywords, checked_seconds, checked_whole
+from .checks import check_keywords, checked_id, checked_seconds, checked_share, checked_whole
 from .errors import InvalidRequest
 from .images import MAX_PIXELS
 
@@ -33,6 +33,8 @@ class ClientSettings(TypedDict, total=False):
     - `on_call`: a function that is called with a CallReport after every call, in the thread that made the call.
     - `opentelemetry`: record a span and a duration for every call; needs `pip install 'altreco-client[opentelemetry]'`.
     - `vocabulary_check_s`: seconds between two comparisons of the whole vocabulary with the server's (default: 60).
+    - `candidate_share`: share of the users, 0 to 1, whom a candidate release answers while the server has one; or a
+      function that returns it, called with every call that has a `user` (default: 0).
     """
 
     model_name: str
@@ -44,6 +46,7 @@ class ClientSettings(TypedDict, total=False):
     on_call: Callable[[CallReport], None]
     opentelemetry: bool
     vocabulary_check_s: float
+    candidate_share: float | Callable[[], float]
 
 
 class Options(TypedDict, total=False):
@@ -58,6 +61,8 @@ class Options(TypedDict, total=False):
     - `request_id`: an id for Triton's log and for error messages, 1 to 128 printable ASCII characters (default:
       random).
     - `headers`: gRPC metadata to send in addition to the client's.
+    - `user`: the id of the user whose call this is, which decides with `candidate_share` which release answers. It is
+      not sent. Without it the served release answers.
     """
 
     deadline_s: float | None
@@ -65,6 +70,7 @@ class Options(TypedDict, total=False):
     fallback: Literal["history"] | None
     request_id: str | None
     headers: Mapping[str, str] | None
+    user: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +87,7 @@ class Settings:
     on_call: Callable[[CallReport], None] | None = None
     opentelemetry: bool = False
     vocabulary_check_s: float = 60.0
+    candidate_share: float | Callable[[], float] = 0.0
 
     def __post_init__(self) -> None:
         """Check the values; nothing is sent."""
@@ -89,6 +96,13 @@ class Settings:
             checked_whole(name, getattr(self, name))
         checked_seconds("vocabulary_check_s", self.vocabulary_check_s, zero=True)
         check_headers(self.headers)
+        if not callable(self.candidate_share):
+            checked_share("candidate_share", self.candidate_share)
+
+    def share(self) -> float:
+        """The share of users for a candidate at this moment; raises InvalidRequest."""
+        share = self.candidate_share
+        return checked_share("candidate_share()", share()) if callable(share) else share
 
 
 def checked_settings(client: str, url: str, given: ClientSettings) -> Settings:
@@ -107,6 +121,7 @@ class Request:
     fallback: Literal["history"] | None
     id: str
     headers: Mapping[str, str] = field(repr=False)
+    user: str | None = field(repr=False)
 
 
 def checked_request(
@@ -118,6 +133,7 @@ def checked_request(
     fallback: Literal["history"] | None = None,
     request_id: str | None = None,
     headers: Mapping[str, str] | None = None,
+    user: str | None = None,
 ) -> Request:
     """Check k and the `Options` of one call; raises InvalidRequest."""
     if unknown_tags not in (None, "error", "ignore"):
@@ -131,6 +147,7 @@ def checked_request(
         fallback=fallback,
         id=os.urandom(16).hex() if request_id is None else _checked_id(request_id),
         headers=check_headers(headers) if headers else {},
+        user=None if user is None else checked_id("user", user),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,15 +19,18 @@ from ..checks import checked_seconds
 from ..errors import DeadlineExceeded, Overloaded, ServerError, Unavailable, from_triton
 from ..settings import Request, Settings, checked_request
 from ..vocabulary import Vocabulary
+from .candidate import Candidate, position
 from .flow import Call, Deadline, Flow, Once, Pause, Slot, Usable, compute
 from .in_flight import WAIT_SHARE, InFlight
 from .observe import Observation, Telemetry
 from .retry import Retries
 from .vocabulary_cache import VocabularyCache
-from .wire import inputs, ranked, read_answer, vocabulary_size
+from .wire import inputs, ranked, read_answer, served_release, vocabulary_size
 
 LOGGER = logging.getLogger("altreco_client")
 
+NOT_FOUND = "NOT_FOUND"
+"""Status of a model that is not loaded."""
 READY_PAUSE_S = 0.2
 """Pause between two questions whether the server is ready."""
 
@@ -43,6 +47,11 @@ class ClientState:
         self.retries = Retries(settings.channel)
         self.in_flight = InFlight(settings.channel.max_in_flight)
         self.telemetry = Telemetry(settings.url) if settings.opentelemetry else None
+        self.candidate = Candidate()
+        self.on_candidate = copy(self)
+        """For calls to the candidate: its model and its vocabulary, and everything else shared."""
+        self.on_candidate.settings = replace(settings, model_name=contract.CANDIDATE.name)
+        self.on_candidate.vocabulary = VocabularyCache(settings.vocabulary_check_s)
 
 
 @dataclass(frozen=True)
@@ -72,7 +81,8 @@ def ask(context: Context, method: str, **arguments: Any) -> Flow[Any]:
             result = yield from _attempt(context, method, arguments)
             answered = True
         except ServerError as failure:
-            pause_s = None if context.client.usable.closed else retries.pause_s(failure, attempt)
+            final = context.client.usable.closed or _no_candidate(context, failure)
+            pause_s = None if final else retries.pause_s(failure, attempt)
             if pause_s is None or pause_s >= context.deadline.left():
                 raise
             LOGGER.info("attempt %d failed, next one in %.3f s: %s", attempt, pause_s, failure)
@@ -85,6 +95,30 @@ def ask(context: Context, method: str, **arguments: Any) -> Flow[Any]:
         # Without a slot, so that calls that wait for a server that is gone do not keep others waiting.
         yield Pause(pause_s)
         attempt += 1
+
+
+def _no_candidate(context: Context, failure: ServerError) -> bool:
+    """Whether the candidate is not loaded. Then the release answers, and there is nothing to wait for."""
+    return context.settings.model_name == contract.CANDIDATE.name and failure.status == NOT_FOUND
+
+
+def candidate_takes(context: Context, share: float) -> Flow[Context | None]:
+    """The context in which the candidate answers, if there is one and the call's user is in its share."""
+    user, candidate = context.request.user, context.client.candidate
+    if user is None or not share or not candidate.may_be_there():
+        return None
+    if (release := candidate.release) is None:
+        name = contract.CANDIDATE.name
+        try:
+            metadata = yield from _attempt(context, "get_model_metadata", {"model_name": name})
+            release = candidate.release = served_release(name, metadata)
+        except ServerError as error:
+            LOGGER.info("no candidate: %s", error)
+            candidate.is_gone()
+            return None
+    if position(user, release) >= share:
+        return None
+    return replace(context, client=context.client.on_candidate)
 
 
 def _attempt(context: Context, method: str, arguments: Mapping[str, Any]) -> Flow[Any]:

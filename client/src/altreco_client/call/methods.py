@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ..checks import check_keywords, checked_count, checked_mapping
 from ..errors import (
+    ContractMismatch,
     DeadlineExceeded,
     InvalidHistory,
     InvalidImage,
@@ -22,6 +23,7 @@ from ..errors import (
     Overloaded,
     ServerError,
     ServerFailed,
+    ServerRejected,
     Unavailable,
 )
 from ..history import most_frequent
@@ -29,7 +31,7 @@ from ..images import ImageLike, PreparedImage, prepare
 from ..results import Recommendation, Tag
 from ..settings import Options, Request, checked_request
 from ..text import message
-from .context import ClientState, Context, wait_for_room
+from .context import NOT_FOUND, ClientState, Context, candidate_takes, wait_for_room
 from .flow import Compute, Deadline, Flow
 from .observe import observed
 from .ranking import Histories, History, placed, rank_and_encode, rank_encoded, rank_pairs, rank_users
@@ -113,7 +115,7 @@ def _call(
         try:
             yield from wait_for_room(context)
             tensors = yield from _tensors(images, settings.max_pixels)
-            answers = (yield from rank(context, tensors, histories)) if histories else []
+            answers = (yield from _rank(context, tensors, histories, rank)) if histories else []
         except (Unavailable, DeadlineExceeded, Overloaded, ServerFailed) as error:
             if request.fallback is None:
                 raise
@@ -125,6 +127,25 @@ def _call(
                 raise
         observation.answers = tuple(answers)
     return observation.answers
+
+
+def _rank(context: Context, images: NDArray[np.uint8], histories: Histories, rank: Rank) -> Flow[list[Recommendation]]:
+    """Let the candidate answer the users in its share, and the release all others, and where the candidate fails."""
+    share = context.settings.share() if context.request.user is not None else 0.0
+    if (on_candidate := (yield from candidate_takes(context, share))) is not None:
+        candidate = context.client.candidate
+        try:
+            answers = yield from rank(on_candidate, images, histories)
+        except ServerError as error:
+            if error.status == NOT_FOUND:
+                candidate.is_gone()
+            elif not isinstance(error, ServerFailed | ServerRejected | ContractMismatch):
+                raise  # the server's state, which the release would meet too
+            LOGGER.info("the release answers for the candidate: %s", error)
+        else:
+            candidate.release = answers[0].model_version  # another candidate may have replaced it
+            return answers
+    return (yield from rank(context, images, histories))
 
 
 def _tensors(images: Images, max_pixels: int) -> Flow[NDArray[np.uint8]]:
