@@ -141,6 +141,12 @@ def scheduled_load(callers: Sequence[Caller[Any, Any]], moments_s: Sequence[floa
     return Load(latencies_ms=latencies_ms, seconds=time.monotonic() - started_s, cpu_s=time.process_time() - cpu_s)
 
 
+def random_moments(rng: np.random.Generator, rate: float, seconds: float) -> list[float]:
+    """Draw the moments of random arrivals (Poisson), `rate` per second, in seconds from now."""
+    gaps = rng.exponential(1 / rate, int(2 * rate * seconds) + 10)
+    return [moment_s for moment_s in gaps.cumsum().tolist() if moment_s < seconds]
+
+
 @contextmanager
 def calling(
     callers: Sequence[Caller[Any, A]], *, every_s: float = 0.0, failures: tuple[type[Exception], ...] = ()

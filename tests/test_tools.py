@@ -51,6 +51,9 @@ def test_where_nothing_can_be_installed_each_missing_program_is_named(tmp_path: 
         "  node: apt-get install nodejs",
         "  npm: apt-get install npm",
         "  protoc: apt-get install protobuf-compiler",
+        "  javac: apt-get install default-jdk-headless",
+        "  grpc_java_plugin: apt-get install protobuf-compiler-grpc-java-plugin libgrpc-java libprotobuf-java "
+        "libguava-java libgeronimo-annotation-1.3-spec-java",
     ]
 
 

@@ -31,5 +31,5 @@ def how_to_get(program: str) -> str:
     """A command, by the list of system tools."""
     packages = dict(line.split()[:2] for line in LIST.read_text().splitlines() if not line.startswith("#"))
     if program in packages:
-        return f"`.ci/install-system-tools`, or `apt-get install {packages[program]}`"
+        return f"`.ci/install-system-tools`, or `apt-get install {packages[program].replace(',', ' ')}`"
     return "`make .venv/.installed` installs it into .venv"

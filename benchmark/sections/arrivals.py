@@ -16,7 +16,7 @@ from benchmark.peers.answers import Answer
 from benchmark.peers.clients import Ask, Connect
 from benchmark.peers.contestants import ENSEMBLE, Files, Serve, arriving, make_files
 from benchmark.peers.settings import ArrivalSettings
-from measure.callers import Caller, closed_load, percentile, scheduled_load
+from measure.callers import Caller, closed_load, percentile, random_moments, scheduled_load
 from measure.markdown import number, table
 from measure.requests import Arrays, new_arrays
 from measure.turns import by_turns
@@ -60,8 +60,7 @@ def _schedules(rate: float, settings: ArrivalSettings) -> Iterator[list[float]]:
     """Yield the moments of random arrivals, in seconds, round by round; every contestant gets the same."""
     rng = np.random.default_rng(SEED)
     for _ in range(settings.rounds):
-        gaps = rng.exponential(1 / rate, int(2 * rate * settings.open_s) + 10)
-        yield [moment_s for moment_s in gaps.cumsum().tolist() if moment_s < settings.open_s]
+        yield random_moments(rng, rate, settings.open_s)
 
 
 def _turn(

@@ -3,16 +3,20 @@
 import http.client
 import io
 import json
+import re
+import socket
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
 from functools import partial
-from itertools import repeat
+from itertools import islice, repeat
 from pathlib import Path
 from statistics import median
 from typing import Any
 from urllib.parse import urlencode
 
+import numpy as np
 from altreco_client import TagRecommender
 from PIL import Image
 
@@ -20,7 +24,7 @@ from benchmark.loads import served
 from benchmark.settings import Settings
 from deploy.local.process import free_port, running, wait_until_ready
 from export.full_size import folded
-from measure.callers import Caller, closed_load
+from measure.callers import Caller, Load, closed_load, random_moments, scheduled_load
 from measure.markdown import cell, number, table
 from measure.requests import TAGS_IN_HISTORY, history, new_pictures
 from measure.turns import by_turns
@@ -30,35 +34,48 @@ DEADLINE_S = 30.0
 START_S = 60.0
 CLIENT, GATEWAY = "altreco_client", "gateway"
 
-Ask = Callable[[bytes], object]
+SHARE = 1 / 3
+"""Share of the gateway's highest rate in the open load."""
+
+Figures = dict[str, float]
+PhotoCaller = Caller[bytes, object]
+Loading = Callable[[list[PhotoCaller]], Figures]
+ANSWER = re.compile(rb"HTTP/1.1 (\d+) .*?\r\ncontent-length: (\d+)(?=\r\n).*?\r\n\r\n(.*)", re.DOTALL)
 
 
 def measure_gateway(settings: Settings, configs: Path, folder: Path) -> dict[str, Any]:
-    """Measure both on one server, in turn. Raises ExportError, ServerError."""
+    """Measure both on one server, in turn, first with all they can do. Raises ExportError, ServerError."""
     repository = folded(settings.preset, configs, folder)
     with ExitStack() as stack:
         url = stack.enter_context(served({"": repository}, settings.cache_size_bytes))[""].grpc_url
         recommender = stack.enter_context(TagRecommender(url, deadline_s=DEADLINE_S))
         port = stack.enter_context(_gateway(url, folder / "gateway.log"))
         counts = history(recommender.vocabulary.tags, 0)
-        query = urlencode({"history": json.dumps(counts)})
-        connections = [http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE_S) for _ in range(CALLERS)]
-        for connection in connections:
-            stack.enter_context(closing(connection))
-        by_client: list[Ask] = [partial(recommender.recommend, history=counts)] * CALLERS
-        by_http: list[Ask] = [partial(_ask, connection, f"/v1/tags?{query}") for connection in connections]
+        head = f"POST /v1/tags?{urlencode({'history': json.dumps(counts)})} HTTP/1.1\r\nHost: localhost\r\n".encode()
+        photos = list(islice(_photos(), CALLERS))
 
-        def over_http() -> dict[str, float]:
-            for connection in connections:
-                connection.close()  # the gateway closes those that are idle for as long as the client's turn
-            return _load(by_http, settings)
+        def client(load: Loading) -> Figures:
+            return load([Caller(partial(recommender.recommend, history=counts), repeat(photo)) for photo in photos])
 
-        turns: dict[str, Callable[[], dict[str, float]]] = {
-            CLIENT: partial(_load, by_client, settings),
-            GATEWAY: over_http,
+        def gateway(load: Loading) -> Figures:
+            with ExitStack() as opened:  # for one turn: the gateway closes connections that are idle
+                places = [opened.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in photos]
+                asks = [partial(_ask, place, head) for place in places]
+                return load([Caller(ask, repeat(photo)) for ask, photo in zip(asks, photos, strict=True)])
+
+        contestants = {CLIENT: client, GATEWAY: gateway}
+        busy = {name: partial(of, partial(_busy, settings)) for name, of in contestants.items()}
+        turns = _columns(by_turns(busy, settings.rounds, title="gateway, busy"))
+        rate = SHARE * median(turns[GATEWAY]["requests_per_s"])
+        calm = {name: partial(of, _Calm(settings, rate)) for name, of in contestants.items()}
+        return {
+            "turns": turns,
+            "open": {"rate_per_s": rate, "turns": _columns(by_turns(calm, settings.rounds, title="gateway, open"))},
         }
-        taken = by_turns(turns, settings.rounds, title="gateway")
-    return {"turns": {name: {key: [turn[key] for turn in of] for key in of[0]} for name, of in taken.items()}}
+
+
+def _columns(taken: Mapping[str, Sequence[Figures]]) -> dict[str, dict[str, list[float]]]:
+    return {name: {key: [turn[key] for turn in of] for key in of[0]} for name, of in taken.items()}
 
 
 @contextmanager
@@ -81,26 +98,43 @@ def _gateway(url: str, log: Path) -> Iterator[int]:
         yield port
 
 
-def _ask(connection: http.client.HTTPConnection, path: str, photo: bytes) -> object:
-    """Ask over a connection that stays open. Raises OSError for a refusal."""
-    connection.request("POST", path, photo)
-    answer = connection.getresponse()
-    body = answer.read()
-    if answer.status != 200:
-        raise OSError(f"the gateway answered {answer.status}: {body.decode()[:500]}")
-    return json.loads(body)
+def _ask(connection: socket.socket, head: bytes, photo: bytes) -> object:
+    """Ask over a connection that stays open. http.client would cost more of the shared cores. Raises OSError."""
+    connection.sendall(head + b"Content-Length: %d\r\n\r\n" % len(photo) + photo)
+    answer = b""
+    while not (found := ANSWER.fullmatch(answer)) or len(found[3]) < int(found[2]):
+        received = connection.recv(65_536)
+        if not received:
+            raise OSError("the gateway closed the connection")
+        answer += received
+    if found[1] != b"200":
+        raise OSError(f"the gateway answered {found[1].decode()}: {found[3].decode()[:500]}")
+    return json.loads(found[3])
 
 
-def _load(asks: list[Ask], settings: Settings) -> dict[str, float]:
-    """Load with one photo for each caller, the same in every turn; return milliseconds and requests per second."""
-    callers = [Caller(ask, repeat(photo)) for ask, photo in zip(asks, _photos(), strict=False)]
+def _busy(settings: Settings, callers: list[PhotoCaller]) -> Figures:
+    """Let each caller send its next request once the last one is answered."""
     closed_load(callers, seconds=settings.warmup_s)
     load = closed_load(callers, seconds=settings.window_s)
-    return {
-        "p50_ms": load.percentile_ms(50),
-        "p99_ms": load.percentile_ms(99),
-        "requests_per_s": load.per_second,
-    }
+    return _figures(load) | {"requests_per_s": load.per_second}
+
+
+@dataclass
+class _Calm:
+    """Loads with random arrivals, in each turn others; the same for each contestant, as each has its own."""
+
+    settings: Settings
+    rate: float
+    rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
+
+    def __call__(self, callers: list[PhotoCaller]) -> Figures:
+        closed_load(callers[:1], seconds=self.settings.warmup_s)
+        moments = random_moments(self.rng, self.rate, self.settings.window_s) or [0.0]
+        return _figures(scheduled_load(callers, moments))
+
+
+def _figures(load: Load) -> Figures:
+    return {"p50_ms": load.percentile_ms(50), "p99_ms": load.percentile_ms(99)}
 
 
 def _photos() -> Iterator[bytes]:
@@ -112,15 +146,28 @@ def _photos() -> Iterator[bytes]:
 
 def render_gateway(section: Mapping[str, Any]) -> list[str]:
     """Render the section as lines of Markdown."""
-    turns = section["turns"]
-    client, gateway = (turns[name]["p50_ms"] for name in (CLIENT, GATEWAY))
-    over = median([b - a for a, b in zip(client, gateway, strict=True)])
-    heads = {"p50, ms": "p50_ms", "p99, ms": "p99_ms", "requests per second": "requests_per_s"}
-    return [
+    lines = [
         f"{CALLERS} callers, each with a JPEG of 224 x 224 that Triton's cache has and a history of {TAGS_IN_HISTORY} "
         "tags, send their next request once the last one is answered: through the Python client in one process, or "
-        f"over HTTP. The gateway's p50 is {number(over)} ms above the client's.",
-        "",
-        *table(["", *heads], [[f"`{name}`", *(cell(of[key]) for key in heads.values())] for name, of in turns.items()]),
-        "",
+        f"over HTTP. All share the cores, which are busy all the time. {_over(section['turns'])}",
+        *_table(section["turns"], {"p50, ms": "p50_ms", "p99, ms": "p99_ms", "requests per second": "requests_per_s"}),
     ]
+    if "open" in section:
+        of = section["open"]
+        lines += [
+            f"Random arrivals (Poisson), {number(of['rate_per_s'])} per second, a third of the gateway's highest rate, "
+            f"the same for both. {_over(of['turns'])}",
+            *_table(of["turns"], {"p50, ms": "p50_ms", "p99, ms": "p99_ms"}),
+        ]
+    return lines
+
+
+def _over(turns: Mapping[str, Any]) -> str:
+    client, gateway = (turns[name]["p50_ms"] for name in (CLIENT, GATEWAY))
+    over = median([b - a for a, b in zip(client, gateway, strict=True)])
+    return f"The gateway's p50 is {number(over)} ms above the client's."
+
+
+def _table(turns: Mapping[str, Any], heads: Mapping[str, str]) -> list[str]:
+    rows = [[f"`{name}`", *(cell(of[key]) for key in heads.values())] for name, of in turns.items()]
+    return ["", *table(["", *heads], rows), ""]

@@ -1,6 +1,7 @@
-"""A service over HTTP as a process, and a request to it."""
+"""A service over HTTP as a process, a request to it, and a photo to send."""
 
 import http.client
+import io
 import json
 import os
 import re
@@ -10,6 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, Any
 from urllib.parse import urlsplit
+
+import numpy as np
+from PIL import Image
 
 TIMEOUT_S = 30
 
@@ -45,8 +49,10 @@ def ask(
 
 
 @contextmanager
-def http_service(command: list[str], environment: Mapping[str, str] | None = None) -> Iterator[str]:
-    """A service that uvicorn runs; its address. Nothing may go wrong in it unseen."""
+def http_service(
+    command: list[str], environment: Mapping[str, str] | None = None, *, fails: bool = False
+) -> Iterator[str]:
+    """A service that uvicorn runs; its address. Nothing may go wrong in it unseen, and with `fails`, something must."""
     with subprocess.Popen(
         command, env={**os.environ, **(environment or {})}, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -56,7 +62,7 @@ def http_service(command: list[str], environment: Mapping[str, str] | None = Non
         finally:
             process.terminate()
             log = process.stderr.read()
-    assert "Traceback" not in log, log
+    assert ("Traceback" in log) == fails, log
 
 
 def _address(log: IO[str]) -> str:
@@ -66,3 +72,11 @@ def _address(log: IO[str]) -> str:
         if found := re.search(r"Uvicorn running on (http://\S+)", line):
             return found[1]
     raise AssertionError(f"the service did not start:\n{''.join(lines)}")
+
+
+def jpeg(seed: int = 0) -> bytes:
+    """A blurred picture of 400 x 300."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).resize((400, 300)).save(file, "JPEG")
+    return file.getvalue()

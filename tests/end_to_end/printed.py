@@ -50,6 +50,14 @@ def run(command: str, folder: Path = ROOT, codes: tuple[int, ...] = (0,), **vari
     return done.stdout
 
 
+def program(*command: object, folder: Path = ROOT) -> str:
+    """Run a program without a shell and return what it printed; it must end well."""
+    words = [str(word) for word in command]
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, f"{words}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+    return done.stdout
+
+
 def run_here(command: str, folder: Path = ROOT, codes: tuple[int, ...] = (0,), **variables: object) -> str:
     """Run a command of `export` as `run` does, but in this process: one of its own takes seconds to import torch."""
     words = Template(command.removeprefix(EXPORT)).substitute({name: str(value) for name, value in variables.items()})

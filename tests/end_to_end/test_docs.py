@@ -28,6 +28,8 @@ ELSEWHERE = (
     ".venv/bin/altreco gateway",  # test_gateway.py, with what asks it
     "curl ",
     ".venv/bin/python -m export canary",  # test_canary.py, with a server under explicit control
+    "npm ",  # test_ports.py
+    "protoc ",
     "SECURITY=",  # test_secured_tools.py, as what ends in $SECURITY
 )
 LONG = (

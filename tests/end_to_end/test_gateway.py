@@ -1,60 +1,29 @@
-"""The HTTP gateway over a real Triton, and over servers that are slow, gone or odd."""
+"""`altreco gateway` over a real Triton."""
 
 import base64
-import io
 import json
 import re
-import socket
-import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
-import grpc
-import numpy as np
 import pytest
-import uvicorn
-from altreco_client import AsyncTagRecommender, Channel, TagHistory, TagRecommender
-from altreco_client.cli.main import main, parser
-from altreco_client.gateway.app import create_app
-from altreco_client.gateway.limits import HEAD_BYTES, Limits, Room
-from altreco_client.gateway.routes import MOST_RELEASES, Gateway
-from altreco_client.gateway.serve import Protocol, options
+from altreco_client import TagHistory, TagRecommender
+from altreco_client.cli.main import parser
+from altreco_client.gateway.limits import HEAD_BYTES
 from altreco_client.histories import Histories
-from fastapi import FastAPI
-from PIL import Image
 
-from measure.waiting import wait_until
-from reliability.servers import kill
-from tests import golden
-from tests.client import odd_server
 from tests.end_to_end.conftest import Served
-from tests.end_to_end.faults import WAIT_S, closed_port, stopped
-from tests.end_to_end.http_service import Answer, ask, http_service
+from tests.end_to_end.faults import stopped
+from tests.end_to_end.gateway import HISTORY, JSON, PHOTO, failed, tags
+from tests.end_to_end.http_service import ask, http_service
 from tests.end_to_end.printed import ROOT, commands, run
 from tests.end_to_end.upload_service import chromium
-from tests.kept import Kept
-from tests.servers import own_ports, serving
 from tests.tools import require
 
-HISTORY = {"tag-1": 3, "tag-2": 1}
-JSON = {"Content-Type": "application/json"}
 LIMIT = 16 * 1024**2
-TRACE = "0af7651916cd43dd8448eb211c80319c"
-
-
-def jpeg() -> bytes:
-    pixels = np.random.default_rng(3).integers(0, 256, (6, 8, 3), dtype=np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(pixels).resize((400, 300)).save(file, "JPEG")
-    return file.getvalue()
-
-
-PHOTO = jpeg()
 
 
 @pytest.fixture(scope="module")
@@ -68,48 +37,8 @@ def gateway(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield address
 
 
-@contextmanager
-def running(app: FastAPI, **more: Any) -> Iterator[str]:
-    """The application in a thread; its address."""
-    server = uvicorn.Server(uvicorn.Config(app, **options(host="127.0.0.1", port=0, log_level="warning", **more)))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        wait_until(lambda: server.started or not thread.is_alive(), "the gateway", seconds=WAIT_S)
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join()
-
-
-def over(url: str, limits: Limits | None = None, **settings: Any) -> FastAPI:
-    return create_app(AsyncTagRecommender(url, **settings), limits=limits)
-
-
-def tags(address: str, query: str = "", headers: dict[str, str] | None = None, body: bytes = PHOTO) -> Answer:
-    return ask(address, f"/v1/tags{query}", body, headers)
-
-
-def failed(answer: Answer, status: int, error: str) -> str:
-    """The problem's words, after a look at the rest of it."""
-    assert (answer.status, answer.json["error"]) == (status, error), answer.text
-    assert answer.json["request_id"] == answer.headers["x-request-id"]
-    return answer.json["detail"]
-
-
 def as_json(**more: Any) -> bytes:
     return json.dumps({"image": base64.b64encode(PHOTO).decode(), **more}).encode()
-
-
-def test_the_gateway_sends_the_golden_bytes() -> None:
-    """The server of the golden vectors answers nothing else."""
-    vectors = golden.read()
-    with golden.replaying(vectors) as url, running(over(url, deadline_s=30)) as address:
-        query = f"?k={golden.K}&history={quote(json.dumps(golden.HISTORY))}"
-        for case in vectors.cases:
-            answer = tags(address, query, {"X-Request-Id": golden.ID}, case.file.read_bytes())
-            assert [(tag["name"], tag["score"]) for tag in answer.json["tags"]] == list(case.tags), answer.text
-            assert answer.json["unknown"] == ["zeppelin"]
 
 
 def test_all_ways_to_ask_get_the_clients_tags_and_scores(gateway: str, recommender: TagRecommender) -> None:
@@ -226,13 +155,6 @@ def test_what_users_accept_is_counted_by_release_and_rank(gateway: str) -> None:
     assert metric(gateway, "altreco_accepted_total", 'release="fallback"', 'rank="1"') == 1
 
 
-def test_releases_that_are_made_up_make_no_series_without_end() -> None:
-    shared = Gateway(AsyncTagRecommender(closed_port()), None, 5.0, Room(Limits()))
-    counted = [shared.counted(str(release)) for release in range(MOST_RELEASES + 50)]
-    assert counted == [*map(str, range(MOST_RELEASES)), *["other"] * 50]
-    assert (shared.counted("0"), shared.counted(None)) == ("0", None)
-
-
 def test_requests_and_calls_are_measured(gateway: str) -> None:
     ok = ("http_server_request_duration_seconds_count", 'http_route="/v1/tags"', 'http_response_status_code="200"')
     calls = ("altreco_client_call_duration_seconds_count", 'altreco_method="recommend"')
@@ -293,137 +215,3 @@ def test_a_server_that_hangs_is_a_timeout_and_a_fallback_has_the_users_own_tags(
     assert [tag["name"] for tag in own["tags"]] == ["tag-1", "tag-2"]
     assert own["release"] is None
     assert "did not answer" in own["fallback"]
-
-
-def test_where_nobody_answers_the_gateway_says_so() -> None:
-    with running(over(closed_port(), channel=Channel(max_attempts=1))) as address:
-        answer = tags(address)
-        assert "does not answer" in failed(answer, 503, "Unavailable")
-        assert answer.headers["retry-after"] == "1"
-        health = ask(address, "/healthz", method="GET")
-        assert (health.status, health.json) == (503, {"ready": False})
-        words = failed(tags(address, headers={"X-User": "ana"}), 422, "InvalidRequest")
-        assert "--store" in words
-
-
-@pytest.mark.parametrize(
-    ("code", "words", "status", "error"),
-    [
-        (grpc.StatusCode.UNAVAILABLE, "Exceeds maximum queue size", 429, "Overloaded"),
-        (grpc.StatusCode.INTERNAL, "onnx runtime error", 502, "ServerFailed"),
-        (grpc.StatusCode.INVALID_ARGUMENT, "unexpected shape", 502, "ServerRejected"),
-    ],
-)
-def test_the_status_follows_tritons(code: grpc.StatusCode, words: str, status: int, error: str) -> None:
-    odd = odd_server.Odd(abort=(code, words))
-    with odd_server.serving(odd) as url, running(over(url)) as address:
-        answer = tags(address, "?k=2")
-        assert words in failed(answer, status, error)
-        assert answer.headers.get("retry-after") == ("1" if status == 429 else None)
-
-
-def test_the_callers_trace_goes_on_to_triton() -> None:
-    seen: list[str] = []
-
-    class Noting(odd_server.Odd):
-        def ModelInfer(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
-            seen.extend(value for name, value in context.invocation_metadata() if name == "traceparent")
-            return super().ModelInfer(request, context)
-
-    with odd_server.serving(Noting()) as url, running(over(url, opentelemetry=True)) as address:
-        tags(address, "?k=2", {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"})
-    assert seen
-    assert all(value.startswith(f"00-{TRACE}-") for value in seen)
-
-
-def connect(address: str, begin: bytes) -> socket.socket:
-    client = socket.create_connection((urlsplit(address).hostname or "", urlsplit(address).port or 0), timeout=WAIT_S)
-    client.sendall(begin)
-    return client
-
-
-HALF = b"POST /v1/tags HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nhalf of it"
-
-
-def test_a_full_gateway_refuses_at_once_and_then_has_room_again() -> None:
-    app = over(closed_port(), Limits(requests=1))
-    with running(app) as address:
-        with connect(address, HALF):
-            wait_until(lambda: app.state.gateway.room.taken == 1, "the first request", seconds=WAIT_S)
-            answer = tags(address)
-            assert "ask again later" in failed(answer, 429, "Overloaded")
-            assert answer.headers["retry-after"] == "1"
-        wait_until(lambda: app.state.gateway.room.taken == 0, "room", seconds=WAIT_S)
-        failed(tags(address, body=b"no picture"), 422, "InvalidImage")
-
-
-def test_a_body_that_does_not_arrive_is_given_up() -> None:
-    with running(over(closed_port(), Limits(body_s=0.2))) as address, connect(address, HALF) as client:
-        said = client.makefile("rb").read()
-    assert said.startswith(b"HTTP/1.1 408 ")
-    assert b"BodyTooSlow" in said
-
-
-@pytest.mark.parametrize("begin", [b"", b"GET /healthz HT"])
-@pytest.mark.parametrize("before", [b"", b"GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n"])
-def test_headers_that_do_not_arrive_are_given_up(monkeypatch: pytest.MonkeyPatch, before: bytes, begin: bytes) -> None:
-    monkeypatch.setattr(Protocol, "head_s", 0.2)
-    with running(over(closed_port()), timeout_keep_alive=1) as address, connect(address, before) as client:
-        if before:
-            assert client.recv(65_536).startswith(b"HTTP/1.1 404 ")
-        client.sendall(begin)
-        client.makefile("rb").read()  # to the end: the gateway closes the connection
-
-
-def test_few_pictures_are_decoded_at_once(gateway: str) -> None:
-    with odd_server.serving(odd_server.Odd()) as url, running(over(url)) as address:
-        clients = [threading.Thread(target=tags, args=(address, "?k=2")) for _ in range(8)]
-        for client in clients:
-            client.start()
-        for client in clients:
-            client.join()
-        decoding = [thread for thread in threading.enumerate() if thread.name.startswith("decoding")]
-        assert 1 <= len(decoding) <= Limits().decoded_at_once
-
-
-@pytest.mark.parametrize(
-    ("missing", "options", "words"),
-    [
-        ("fastapi", [], "pip install 'altreco-client[gateway]'"),
-        ("sqlalchemy", ["--store", "sqlite://"], "pip install 'altreco-client[gateway,histories]'"),
-    ],
-)
-def test_a_missing_extra_is_named(missing: str, options: list[str], words: str) -> None:
-    program = f"import sys; sys.modules[{missing!r}] = None; from altreco_client.cli.main import main; sys.exit(main())"
-    command = [sys.executable, "-c", program, "gateway", *options]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: ")
-    assert words in done.stderr
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        (["--store", "mysql://host/a"], "expected sqlite:///FILE"),
-        (["--url", "localhost"], "expected host:port"),
-        (["--ca", "/nowhere.pem"], "cannot read /nowhere.pem"),
-    ],
-)
-def test_a_gateway_that_cannot_start_says_why(
-    options: list[str], words: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["gateway", *options]) == 1
-    assert words in capsys.readouterr().err
-
-
-@pytest.mark.slow
-def test_a_killed_server_is_unavailable_until_another_is_there(kept: Kept) -> None:
-    repository, at = kept.releases(1), next(own_ports())
-    with serving(repository, grpc_port=at) as first, running(over(first.grpc_url)) as address:
-        assert tags(address).status == 200
-        kill(first)
-        failed(tags(address, headers={"X-Request-Timeout": "1"}), 503, "Unavailable")
-        with serving(repository, grpc_port=at):
-            wait_until(lambda: ask(address, "/healthz", method="GET").status == 200, "the other", seconds=WAIT_S)
-            assert tags(address).status == 200

@@ -12,13 +12,18 @@ from tests.tools import require
 
 APP = Path(__file__).parents[2] / "client" / "examples" / "upload_service"
 UVICORN = Path(sys.executable).with_name("uvicorn")
+SUGGESTIONS = 6
+MAX_PICTURES = 48
+NOBODY = "127.0.0.1:9"
 
 
-def upload_service(triton_url: str, histories: str = "sqlite://") -> AbstractContextManager[str]:
+def upload_service(
+    triton_url: str, histories: str = "sqlite://", *, fails: bool = False
+) -> AbstractContextManager[str]:
     """The service on a free port of loopback; its address."""
     command = [str(UVICORN), "app:app", "--app-dir", str(APP), "--port", "0"]
     command += ["--no-access-log", "--timeout-graceful-shutdown", "10"]
-    return http_service(command, {"ALTRECO_URL": triton_url, "UPLOAD_STORE": histories})
+    return http_service(command, {"ALTRECO_URL": triton_url, "UPLOAD_STORE": histories}, fails=fails)
 
 
 @contextmanager

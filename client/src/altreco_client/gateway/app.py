@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.middleware.trustedhost import TrustedHostMiddleware
 from fastapi.responses import FileResponse
 from opentelemetry import context, propagate, trace
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..aio import AsyncTagRecommender
 from ..settings import REQUEST_ID
@@ -25,6 +27,7 @@ from .routes import Gateway, router
 
 PAGE = Path(__file__).parent / "page"
 DESCRIPTION = "Send a picture and a history, get tags."
+OF_ANSWERS = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
 
 
 def create_app(
@@ -61,7 +64,7 @@ def create_app(
         redoc_url=None,
     )
     app.state.gateway = gateway
-    app.middleware("http")(_around)
+    app.add_middleware(Around)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
     add_handlers(app)
     app.include_router(router)
@@ -70,34 +73,54 @@ def create_app(
     return app
 
 
-def _head_bytes(request: Request) -> int:
-    scope = request.scope
-    return len(scope["query_string"]) + sum(len(name) + len(value) for name, value in scope["headers"])
-
-
 async def _file(path: Path, _: Request) -> Response:
     return FileResponse(path)
 
 
-async def _around(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Name each request, refuse some at once, and continue its caller's trace."""
-    given = request.headers.get("X-Request-Id")
-    fits = given is None or REQUEST_ID.fullmatch(given)
-    request.state.request_id = given if given and fits else os.urandom(16).hex()
-    response: Response
-    if from_other_site(request):
-        response = problem(request, 403, "OtherSite", "requests of other sites' pages are refused")
-    elif _head_bytes(request) > HEAD_BYTES:
-        words = f"the query and the headers are larger than {HEAD_BYTES:,} bytes: send a long history in the body"
-        response = problem(request, 431, "HeadTooLarge", words)
-    elif not fits:
-        words = "X-Request-Id: expected 1 to 128 printable ASCII characters without spaces"
-        response = problem(request, 422, "InvalidRequest", words)
-    else:
+@dataclass(frozen=True)
+class Around:
+    """Name each request, refuse some at once, and continue its caller's trace.
+
+    Starlette's `app.middleware("http")` would cost each request another task and a stream.
+    """
+
+    app: ASGIApp
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request = Request(scope)
+        given = request.headers.get("X-Request-Id")
+        fits = given is None or REQUEST_ID.fullmatch(given)
+        name = request.state.request_id = given if given and fits else os.urandom(16).hex()
+        more = [*OF_ANSWERS, (b"x-request-id", name.encode())]
+
+        async def answer(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *more]
+            await send(message)
+
+        if refusal := _refusal(request, named=bool(fits)):
+            await problem(request, *refusal)(scope, receive, answer)
+            return
         with _callers_trace(request):
-            response = await call_next(request)
-    response.headers.update({**HEADERS, "X-Request-Id": request.state.request_id})
-    return response
+            await self.app(scope, receive, answer)
+
+
+def _refusal(request: Request, *, named: bool) -> tuple[int, str, str] | None:
+    """Status, kind and words for a request that is refused at once."""
+    scope = request.scope
+    size = len(scope["query_string"]) + sum(len(name) + len(value) for name, value in scope["headers"])
+    if from_other_site(request):
+        return 403, "OtherSite", "requests of other sites' pages are refused"
+    if size > HEAD_BYTES:
+        words = f"the query and the headers are larger than {HEAD_BYTES:,} bytes: send a long history in the body"
+        return 431, "HeadTooLarge", words
+    if not named:
+        return 422, "InvalidRequest", "X-Request-Id: expected 1 to 128 printable ASCII characters without spaces"
+    return None
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from ..errors import (
     Unavailable,
 )
 from ..text import printable
+from .browsers import HEADERS
 from .schemas import Problem
 
 LOG = logging.getLogger("uvicorn.error")
@@ -109,7 +110,8 @@ def add_handlers(app: FastAPI) -> None:
         return problem(request, error.status_code, kind, str(error.detail), error.headers)
 
     async def unexpected(request: Request, _: Exception) -> JSONResponse:
-        return problem(request, 500, "InternalError", "the gateway failed: look at its log")
+        headers = {**HEADERS, "X-Request-Id": request.state.request_id}  # it is answered outside of what adds them
+        return problem(request, 500, "InternalError", "the gateway failed: look at its log", headers)
 
     for kind, handler in (
         (AltrecoError, client),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, TypeVar
+from functools import partial
+from typing import Annotated, Any, TypeVar
 
 import prometheus_client
-from fastapi import APIRouter, Depends, Header, HTTPException, Query, Request, Response
+from fastapi import APIRouter, Depends, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
@@ -21,10 +22,8 @@ from ..history import TagHistory
 from ..results import Recommendation, Tag
 from .limits import Room
 from .problems import RESPONSES, in_http
-from .schemas import Acceptance, Health, SuggestedTag, TagAnswer, TagRequest, Tags
+from .schemas import Acceptance, Health, SuggestedTag, TagAnswer, TagHeaders, TagQuery, TagRequest, Tags
 
-LONGEST_S = 60.0
-"""Longest X-Request-Timeout."""
 HEALTH_S = 2.0
 """Longest question whether Triton is ready."""
 GRACE_S = 0.5
@@ -70,17 +69,19 @@ class Gateway:
         return release
 
 
-def _gateway(request: Request) -> Gateway:
+async def _gateway(request: Request) -> Gateway:  # a plain function would run in a thread
     gateway: Gateway = request.app.state.gateway
     return gateway
 
 
-async def _body(request: Request) -> AsyncIterator[bytes]:
-    async with _gateway(request).room.body(request) as body:
+Serving = Annotated[Gateway, Depends(_gateway)]
+
+
+async def _body(request: Request, gateway: Serving) -> AsyncIterator[bytes]:
+    async with gateway.room.body(request) as body:
         yield body
 
 
-Serving = Annotated[Gateway, Depends(_gateway)]
 Body = Annotated[bytes, Depends(_body)]
 
 
@@ -94,64 +95,73 @@ def _bodies(model: type[BaseModel], **others: Mapping[str, str]) -> dict[str, An
     return {"requestBody": {"required": True, "content": {kind: {"schema": each} for kind, each in schemas.items()}}}
 
 
+def _parameters(**models: type[BaseModel]) -> dict[str, Any]:
+    """The query and the headers of a route that reads them itself, for the OpenAPI document."""
+    parameters = [
+        {"name": name, "in": place, "required": False, "schema": schema, "description": schema["description"]}
+        for place, model in models.items()
+        for name, schema in model.model_json_schema()["properties"].items()
+    ]
+    for each in parameters:
+        if each["schema"]["default"] is None:
+            del each["schema"]["default"]
+    return {"parameters": parameters}
+
+
 router = APIRouter()
 
 
 @router.post(
     "/v1/tags",
+    response_model=TagAnswer,
     responses=dict(RESPONSES),
-    openapi_extra=_bodies(TagRequest, **{"image/*": {"type": "string", "format": "binary"}}),
+    openapi_extra=_parameters(query=TagQuery, header=TagHeaders)
+    | _bodies(TagRequest, **{"image/*": {"type": "string", "format": "binary"}}),
 )
-async def suggest_tags(
-    request: Request,
-    gateway: Serving,
-    body: Body,
-    k: Annotated[int, Query(ge=1, description="Number of tags.")] = 5,
-    history: Annotated[str | None, Query(description='The user\'s tags as JSON, such as {"sea": 3}.')] = None,
-    unknown_tags: Annotated[
-        Literal["ignore", "error"], Query(description="What to do with tags that the model does not know.")
-    ] = "ignore",
-    fallback: Annotated[
-        Literal["history"] | None, Query(description="Answer with the user's own tags if Triton cannot.")
-    ] = None,
-    x_user: Annotated[str | None, Header(description="Whose stored history to use; UTF-8.")] = None,
-    x_request_timeout: Annotated[
-        float | None, Header(gt=0, le=LONGEST_S, description="Seconds for the answer, once the body is here.")
-    ] = None,
-    x_request_id: Annotated[str | None, Header(description="For logs and the answer; random by default.")] = None,
-) -> TagAnswer:
+async def suggest_tags(request: Request) -> Response:
     """Suggest tags for the picture in the body."""
-    seconds = x_request_timeout or gateway.deadline_s
-    end = time.monotonic() + seconds
-    given = _request(request, body)
-    if sum(each is not None for each in (given.history, history, x_user)) > 1:
-        raise InvalidRequest("the history is given more than once: expected one of body, query and X-User")
-    try:
-        async with asyncio.timeout(seconds + GRACE_S):
-            known: Mapping[str, float] | None = given.history
-            if history is not None:
-                known = _parsed_history(history)
-            elif x_user is not None:
-                known = await gateway.history(x_user)
-            answer = await gateway.recommender.recommend(
-                given.image,
-                known,
-                given.k or k,
-                deadline_s=max(end - time.monotonic(), 0.001),
-                unknown_tags=unknown_tags,
-                fallback=fallback,
-                request_id=request.state.request_id,
-            )
-    except TimeoutError as error:
-        if isinstance(error, DeadlineExceeded):
-            raise
-        raise HTTPException(504, f"no answer within {seconds:g} s: pass a longer X-Request-Timeout") from error
-    return TagAnswer(
+    # FastAPI's own reading of these seven parameters took as long as all else that the gateway does.
+    query = _checked("query", partial(TagQuery.model_validate, dict(request.query_params)))
+    headers = _checked("header", partial(TagHeaders.model_validate, dict(request.headers)))
+    gateway = await _gateway(request)
+    async with gateway.room.body(request) as body:
+        answer = await _recommend(gateway, query, headers, _request(request, body), request.state.request_id)
+    found = TagAnswer(
         tags=[SuggestedTag(name=tag.name, score=tag.score) for tag in answer.tags],
         release=answer.model_version,
         unknown=list(answer.unknown_tags),
         fallback=None if answer.fallback is None else in_http(answer.fallback),
     )
+    return Response(found.model_dump_json(), media_type="application/json")  # FastAPI would check it a second time
+
+
+async def _recommend(
+    gateway: Gateway, query: TagQuery, headers: TagHeaders, given: TagRequest, request_id: str
+) -> Recommendation:
+    seconds = headers.timeout or gateway.deadline_s
+    end = time.monotonic() + seconds
+    if sum(each is not None for each in (given.history, query.history, headers.user)) > 1:
+        raise InvalidRequest("the history is given more than once: expected one of body, query and X-User")
+    try:
+        async with asyncio.timeout(seconds + GRACE_S):
+            known: Mapping[str, float] | None = given.history
+            if query.history is not None:
+                known = _parsed_history(query.history)
+            elif headers.user is not None:
+                known = await gateway.history(headers.user)
+            return await gateway.recommender.recommend(
+                given.image,
+                known,
+                given.k or query.k,
+                deadline_s=max(end - time.monotonic(), 0.001),
+                unknown_tags=query.unknown_tags,
+                fallback=query.fallback,
+                request_id=request_id,
+            )
+    except TimeoutError as error:
+        if isinstance(error, DeadlineExceeded):
+            raise
+        raise HTTPException(504, f"no answer within {seconds:g} s: pass a longer X-Request-Timeout") from error
 
 
 @router.post(
@@ -159,7 +169,7 @@ async def suggest_tags(
 )
 async def count_accepted(gateway: Serving, body: Body) -> None:
     """Count which suggested tags a user saved, by release and rank, in /metrics."""
-    given = _parsed(Acceptance, body)
+    given = _checked("body", partial(Acceptance.model_validate_json, body))
     suggested = tuple(Tag(name, 0.0) for name in given.suggested)
     accepted(Recommendation(suggested, gateway.counted(given.release)), given.accepted)
 
@@ -192,17 +202,18 @@ def _request(request: Request, body: bytes) -> TagRequest:
     """The request in a body that is JSON or a picture."""
     kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if kind == "application/json":
-        return _parsed(TagRequest, body)
+        return _checked("body", partial(TagRequest.model_validate_json, body))
     if kind == "multipart/form-data":
         raise HTTPException(415, "a form: send the picture itself, as curl --data-binary @photo.jpg does")
     return TagRequest.model_construct(image=body)
 
 
-def _parsed(model: type[M], body: bytes) -> M:
+def _checked(place: str, read: Callable[[], M]) -> M:
+    """Read a part of the request. Raises RequestValidationError."""
     try:
-        return model.model_validate_json(body)
+        return read()
     except ValidationError as error:
-        raise RequestValidationError([{**each, "loc": ("body", *each["loc"])} for each in error.errors()]) from None
+        raise RequestValidationError([{**each, "loc": (place, *each["loc"])} for each in error.errors()]) from None
 
 
 def _parsed_history(text: str) -> dict[str, float]:

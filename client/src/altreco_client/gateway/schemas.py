@@ -2,9 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+LONGEST_S = 60.0
+"""Longest X-Request-Timeout."""
+
+
+class TagQuery(BaseModel):
+    """The query of a request for tags."""
+
+    k: Annotated[int, Field(description="Number of tags.", ge=1)] = 5
+    history: Annotated[str | None, Field(description='The user\'s tags as JSON, such as {"sea": 3}.')] = None
+    unknown_tags: Annotated[
+        Literal["ignore", "error"], Field(description="What to do with tags that the model does not know.")
+    ] = "ignore"
+    fallback: Annotated[
+        Literal["history"] | None, Field(description="Answer with the user's own tags if Triton cannot.")
+    ] = None
+
+
+class TagHeaders(BaseModel):
+    """The headers of a request for tags."""
+
+    user: Annotated[str | None, Field(alias="x-user", description="Whose stored history to use; UTF-8.")] = None
+    timeout: Annotated[
+        float | None,
+        Field(
+            alias="x-request-timeout", gt=0, le=LONGEST_S, description="Seconds for the answer, once the body is here."
+        ),
+    ] = None
+    id: Annotated[
+        str | None, Field(alias="x-request-id", description="For logs and the answer; random by default.")
+    ] = None
 
 
 class TagRequest(BaseModel):
