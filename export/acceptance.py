@@ -47,7 +47,7 @@ def from_parquet(path: Path, release: int, candidate: int) -> Acceptance:
     for table in (one, other):
         if not ((table >= 0).all() and (table[:, 1] <= table[:, 0]).all()):
             raise ExportError(f"{path}: expected 0 <= accepted <= suggested for each user")
-    return Acceptance(*(table[table[:, 0] > 0] for table in (one, other)), "users")
+    return Acceptance(one[one[:, 0] > 0], other[other[:, 0] > 0], "users")
 
 
 def from_prometheus(url: str, release: int, candidate: int, since_s: int) -> Acceptance:

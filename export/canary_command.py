@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from export.acceptance import Acceptance
     from export.golden import Inputs
 
-Commands = "argparse._SubParsersAction[argparse.ArgumentParser]"
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
-def add_canary(commands: Commands, shared: argparse.ArgumentParser) -> None:
+def add_canary(commands: "Commands", shared: argparse.ArgumentParser) -> None:
     """Add the command and its own commands; each sets `run`, which returns what to print, and compare's exit code."""
     canary = commands.add_parser("canary", help="try a release on a share of the users, beside the served one")
     steps = canary.add_subparsers(dest="step", required=True, metavar="STEP")
@@ -40,13 +40,14 @@ def _move(arguments: argparse.Namespace) -> str:
     """Start, promote or stop."""
     from export import canary  # noqa: PLC0415 - imports onnx, which most commands do not need
 
-    moves: dict[str, Callable[..., str]] = {
-        "start": partial(canary.start, to=getattr(arguments, "to", None)),
-        "promote": canary.promote,
-        "stop": canary.stop,
-    }
+    moves: dict[str, Callable[..., str]] = {"start": canary.start, "promote": canary.promote, "stop": canary.stop}
+    to = {"to": arguments.to} if arguments.step == "start" else {}
     return moves[arguments.step](
-        arguments.url, arguments.repository, drain_timeout_s=arguments.drain_timeout_s, access=access_of(arguments)
+        arguments.url,
+        arguments.repository,
+        **to,
+        drain_timeout_s=arguments.drain_timeout_s,
+        access=access_of(arguments),
     )
 
 
@@ -101,7 +102,7 @@ def _add_compare(step: argparse.ArgumentParser) -> None:
 
 
 def _add(
-    steps: Commands,
+    steps: "Commands",
     shared: argparse.ArgumentParser,
     name: str,
     run: Callable[[argparse.Namespace], object],

@@ -60,13 +60,19 @@ def candidate_version(client: triton.InferenceServerClient) -> int | None:
         if error.status() == "StatusCode.NOT_FOUND":
             return None
         raise
-    return max(map(int, metadata.versions), default=None)
+    return max((_release(contract.CANDIDATE.name, version) for version in metadata.versions), default=None)
 
 
 def ready_versions(client: triton.InferenceServerClient, model: str) -> set[int]:
-    """List the loaded versions of a model."""
+    """List the loaded versions of a model. Raises ServerFailure if one is no release."""
     index = client.get_model_repository_index(client_timeout=DEADLINE_S).models
-    return {int(entry.version) for entry in index if entry.name == model and entry.state == "READY"}
+    return {_release(model, entry.version) for entry in index if entry.name == model and entry.state == "READY"}
+
+
+def _release(model: str, version: str) -> int:
+    if not (version.isascii() and version.isdigit()):
+        raise ServerFailure(f"the server has version {printable(version)[:100]!r} of {model}: expected a number")
+    return int(version)
 
 
 def ensemble_recommender(

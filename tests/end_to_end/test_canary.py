@@ -134,7 +134,9 @@ def test_start_and_promote_under_load(canary: Canary) -> None:
         assert canary.releases() == (2, None, {2})
         after = answered(seen)
     assert seen.failed == []
-    assert {each.user for each in during if each.release == "2"} == users_in_share(2)
+    on_candidate = {each.user for each in during if each.release == "2"}
+    assert on_candidate
+    assert on_candidate <= users_in_share(2)
     assert {each.user for each in during if each.release == "1"}.isdisjoint(users_in_share(2))
     assert {each.release for each in after} == {"2"}
     assert all(call.answer.right for call in seen.answered if call.answer)

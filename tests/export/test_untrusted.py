@@ -14,12 +14,14 @@ import pytest
 
 from export.__main__ import main
 from export.catalogue import list_releases, prune
-from export.errors import GoldenSetError, ReleaseError
+from export.errors import GoldenSetError, ReleaseError, ServerFailure
 from export.golden import load_golden_set
 from export.manifest import read_manifest
 from export.quality import golden_inputs
 from export.repository import golden_file, manifest_file, versions
+from export.served import candidate_version, connected
 from export.verify import verify
+from tests.client.odd_server import Odd, serving
 from tests.tiny import write_tiny_data
 from training.data.histories import build_histories
 from training.data.manifest import MANIFEST_FILE
@@ -197,3 +199,14 @@ def test_no_picture_outside_the_data_set_gets_into_a_golden_set(tmp_path: Path, 
     data = read_data(tmp_path / "data")
     with pytest.raises(DataError, match=f"the manifest names '{name}': expected a path inside "):
         golden_inputs(data, build_histories(data))
+
+
+@pytest.mark.parametrize("version", ["", "x\x1b[2K", "-1", "\u00b2"])
+def test_a_server_whose_version_is_no_number(version: str) -> None:
+    with (
+        serving(Odd(candidate=Odd(release=version))) as url,
+        pytest.raises(ServerFailure, match="of tag_recommender_candidate: expected a number") as refused,
+        connected(url) as client,
+    ):
+        candidate_version(client)
+    assert str(refused.value).isprintable()
