@@ -1,15 +1,23 @@
 """Processes that act as one, as those of torchrun do, forked from one that has imported everything."""
 
+from __future__ import annotations
+
 import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from tests.training.runs import CONTEXT, preload
 from training.options import Options
 from training.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from training.distributed import Processes
 
 
 @dataclass(frozen=True)
@@ -70,23 +78,29 @@ def train(rank: int, settings: TrainSettings, data: Path, folder: Path, options:
 def normalize(rank: int, given: Path) -> None:
     """Run a batch normalization over 5 and 3 of 8 inputs, forward and back."""
     import torch  # noqa: PLC0415
-    from torch import nn  # noqa: PLC0415
 
     from training.distributed import processes  # noqa: PLC0415
 
     taken = torch.load(given)
     with processes("cpu") as group:
-        norm = nn.BatchNorm2d(3)
-        norm.load_state_dict(taken["norm"])
-        module = group.wrap(group.synchronize_batch_norm(nn.Sequential(norm)))
-        mine = slice(0, 5) if rank == 0 else slice(5, 8)
-        inputs = taken["inputs"][mine].clone().requires_grad_()
-        outputs = module(inputs)
-        (outputs * taken["weights"][mine]).sum().mul(group.count / taken["inputs"].numel()).backward()
-        norm = module.module[0]
-        found = {name: value.clone() for name, value in norm.state_dict().items()}
-        found |= {"outputs": outputs.detach(), "inputs.grad": inputs.grad / group.count}
-        found |= {"weight.grad": norm.weight.grad, "bias.grad": norm.bias.grad}
-        found["bf16"] = module(inputs.detach().bfloat16()).detach()
-        found["evaluated"] = module.eval()(inputs).detach()
-        torch.save(found, f"{given}.{rank}")
+        torch.save(_normalized(rank, group, taken), f"{given}.{rank}")
+
+
+def _normalized(rank: int, group: Processes, taken: dict[str, Any]) -> dict[str, Tensor]:
+    """What the process finds. Its module must not outlive the group: torch may then wait for itself for ever."""
+    from torch import nn  # noqa: PLC0415
+
+    norm = nn.BatchNorm2d(3)
+    norm.load_state_dict(taken["norm"])
+    module = group.wrap(group.synchronize_batch_norm(nn.Sequential(norm)))
+    mine = slice(0, 5) if rank == 0 else slice(5, 8)
+    inputs = taken["inputs"][mine].clone().requires_grad_()
+    outputs = module(inputs)
+    (outputs * taken["weights"][mine]).sum().mul(group.count / taken["inputs"].numel()).backward()
+    norm = module.module[0]
+    found = {name: value.clone() for name, value in norm.state_dict().items()}
+    found |= {"outputs": outputs.detach(), "inputs.grad": inputs.grad / group.count}
+    found |= {"weight.grad": norm.weight.grad, "bias.grad": norm.bias.grad}
+    found["bf16"] = module(inputs.detach().bfloat16()).detach()
+    found["evaluated"] = module.eval()(inputs).detach()
+    return found
