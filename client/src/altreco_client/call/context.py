@@ -83,8 +83,9 @@ def ask(context: Context, method: str, **arguments: Any) -> Flow[Any]:
         except ServerError as failure:
             final = context.client.usable.closed or _no_candidate(context, failure)
             pause_s = None if final else retries.pause_s(failure, attempt)
-            if pause_s is None or pause_s >= context.deadline.left():
+            if pause_s is None or context.deadline.over(pause_s):
                 raise
+            last = failure
             LOGGER.info("attempt %d failed, next one in %.3f s: %s", attempt, pause_s, failure)
         else:
             retries.answered()
@@ -94,6 +95,8 @@ def ask(context: Context, method: str, **arguments: Any) -> Flow[Any]:
                 _leave(context, sent, answered=answered)
         # Without a slot, so that calls that wait for a server that is gone do not keep others waiting.
         yield Pause(pause_s)
+        if context.deadline.over(0):  # a pause may take longer: what failed says more than that no time is left
+            raise last
         attempt += 1
 
 
