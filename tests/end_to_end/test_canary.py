@@ -378,7 +378,13 @@ def test_the_commands_of_the_guide_do_what_they_say(kept: Kept, canary: Canary, 
     printed = [line for line in commands((ROOT / "docs" / "canary.md").read_text()) if " canary " in line]
     assert [re.findall(r"canary (\w+)", command) for command in printed] == [["start"], ["compare"], ["promote"]]
     said = [
-        run(command.replace("localhost:8001", canary.server.grpc_url), tmp_path, codes=(0, 2)) for command in printed
+        run(
+            command.replace("localhost:8001", canary.server.grpc_url),
+            tmp_path,
+            codes=(0, 1, 2) if " compare " in command else (0,),  # the latencies are those of a busy machine
+        )
+        for command in printed
     ]
-    assert "accepted " in said[1]
+    assert re.search(r"^accepted .* equal$", said[1], re.MULTILINE)
+    assert "result: " in said[1]
     assert canary.releases() == (2, None, {2})

@@ -21,7 +21,7 @@ COMMANDS = [command for command in commands(RUNBOOK) if not command.endswith(NEV
 
 
 def obey(command: str, variables: dict[str, object]) -> str:
-    codes = (0, 2) if " canary compare " in command else (0,)  # 2: too little yet
+    codes = (0, 1, 2) if " canary compare " in command else (0,)  # by latencies of a busy machine, which none asserts
     return (run_here if command.startswith(EXPORT) else run)(command, codes=codes, **variables)
 
 
@@ -61,6 +61,7 @@ def test_every_command_does_what_it_says(kept: Kept, tmp_path: Path) -> None:
     with serving(repository, strict=False, model_control="explicit", extra_args=flags) as server:
         variables |= {"URL": server.grpc_url, "METRICS_URL": server.metrics_url}
         said = {command: obey(command, variables) for command in COMMANDS[first:] if command != started}
+    assert any("result: " in output for command, output in said.items() if " canary compare " in command)
     assert any("nv_inference_request_success" in output for output in said.values())
     assert "release 1" in said[".venv/bin/python -m export rollback --repository $REPOSITORY --to $RELEASE"]
     assert released_version(repository) == 1  # rolled back, and not forward again
