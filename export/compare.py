@@ -33,7 +33,7 @@ from measure.server import counters
 
 K = 5
 RESAMPLES, LEAST = 1000, 30
-"""Of a bootstrap; and the fewest users, pictures or times for which there is one."""
+"""Resamples of a bootstrap, and the fewest users, pictures or times for which there is one."""
 Z = 1.96
 FAILURES_ALLOWED = 0.01
 OTHERS_ALLOWED = 0.05
@@ -212,7 +212,7 @@ def ask_both(
     durations, common = [], []
     for turn, i in enumerate(islice(cycle(range(len(image))), requests)):
         picture = image[i : i + 1].copy()
-        picture[0, 0, 0, 0] += turn // len(image)
+        picture[0, 0, 0, 0] = (int(picture[0, 0, 0, 0]) + turn // len(image)) % 256
         took, tags = [0.0, 0.0], [set[int](), set[int]()]
         try:
             for which in (0, 1) if turn % 2 else (1, 0):

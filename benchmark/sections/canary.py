@@ -21,7 +21,7 @@ from measure.server import footprint
 
 DEADLINE_S = 60.0
 PICTURES = 32
-"""Of each caller before a footprint, so that the arenas have their size."""
+"""Requests of each caller before a footprint, so that the arenas have their size."""
 
 
 def measure_canary(settings: Settings, configs: Path, folder: Path) -> dict[str, Any]:

@@ -251,7 +251,7 @@ def slow() -> list[onnx.NodeProto]:
 
 
 def acceptance(path: Path, *, candidate: float) -> Path:
-    """Of 400 users a release; the served one's take 0.3 of their tags."""
+    """Write what 400 users of each release took: 0.3 of the tags of the served one."""
     rng = np.random.default_rng(0)
     rows = [
         (f"user-{release}-{i}", release, 50, int(rng.binomial(50, rate)))
