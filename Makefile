@@ -1,5 +1,8 @@
 # Every target makes what it needs; `make help` lists them.
 
+# Where it is set, each of many processes would compile anew what it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 # The newest supported Python that runs: a version manager's shim may be on the PATH without one.
 PYTHON ?= $(shell for version in 3.13 3.12 3.11; do python$$version --version >/dev/null 2>&1 && echo python$$version && break; done)
 BIN := .venv/bin

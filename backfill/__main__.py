@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
         return error.exit_code
     except (AltrecoError, OSError) as error:
         _say(f"error: {error}")
-        return 2 if isinstance(error, ValueError) else 1
+        return 2 if isinstance(error, ValueError | NotADirectoryError) else 1
     except KeyboardInterrupt:
         _say("stopped")
         return 130
@@ -94,14 +94,16 @@ def _run(given: argparse.Namespace) -> int:
     check_columns(manifest.schema.empty_table())
     if given.histories and ("history" in manifest.schema.names or "user" not in manifest.schema.names):
         raise InputError("--histories needs a manifest with a column user, and without a column history")
-    keep = place(given.encodings) if given.encodings else None
+    keep, out = place(given.encodings) if given.encodings else None, place(given.out)
+    if keep and (keep.system, keep.path) == (out.system, out.path):
+        raise InputError(f"--encodings and --out are both {out.text}: expected two folders")
     with _client(given) as client:
         table = encode_table if keep else tag_table
         job = Job(
             manifest=manifest,
             columns=COLUMNS,
             work=partial(table, client=client, k=given.k, root=manifest.root),
-            out=place(given.out),
+            out=out,
             histories=histories(given.histories) if given.histories else None,
             encoders=VisualEncoders(place(given.repository)) if keep else None,
             keep=keep,
@@ -184,11 +186,12 @@ def _client(given: argparse.Namespace) -> TagRecommender:
 def _status(given: argparse.Namespace) -> int:
     found = status(place(given.out))
     plan = found.plan
+    releases = ", ".join(f"{release}: {number:,} pictures" for release, number in found.releases.items())
     lines = {
         "parts": f"{found.parts:,} of {plan.parts:,}",
         "pictures": f"{found.rows:,} of {plan.rows:,}",
         "errors": f"{found.errors:,}",
-        "releases": ", ".join(f"{number:,} of {release}" for release, number in found.releases.items()) or "none yet",
+        "releases": releases or "none yet",
         "rate": rate_text(plan.rows - found.rows, found.per_s),
     }
     for name, text in lines.items():

@@ -5,6 +5,7 @@ from functools import partial
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
+from altreco_client import InvalidRequest
 
 from backfill.errors import InputError
 from backfill.storage import Place, place
@@ -44,13 +45,16 @@ class StoredHistories:
     """The database that `altreco_client.histories` keeps."""
 
     def __init__(self, url: str) -> None:
-        """Check the URL. Raises InputError without the client's extra, and InvalidRequest for another URL."""
+        """Check the URL. Raises InputError, also without the client's extra and for a file that is missing."""
         try:
             from altreco_client.histories import Histories  # noqa: PLC0415 - an extra of the client
         except ImportError as error:
             raise InputError(str(error)) from error
-        self._open = partial(Histories, url)
-        self._open().close()
+        self._open = partial(Histories, url, create=False)
+        try:
+            self._open().close()
+        except InvalidRequest as error:
+            raise InputError(str(error)) from error
 
     def many(self, users: list[str]) -> Counts:
         """Look users up; raises the client's HistoriesUnavailable."""

@@ -1,4 +1,4 @@
-"""The rate of a run, which is never exceeded, and how far it is."""
+"""The rate of a run, exceeded by its first batch at most, and how far it is."""
 
 import threading
 import time

@@ -104,14 +104,19 @@ class Plan:
     """SHA-256 of the visual encoder whose encodings are kept or used."""
     release: str
 
-    def check(self, out: Place) -> "Plan":
+    def keep(self, out: Place) -> "Plan":
         """Write the plan into a new folder. Return the one that is there; raises InputError if it is another."""
-        found = read_plan(out)
+        found = self.found_in(out)
         if found is None:
             out.system.create_dir(out.path, recursive=True)
             (out / PLAN_FILE).write((json.dumps({"format": FORMAT, **asdict(self)}, indent=1) + "\n").encode())
-            found = read_plan(out) or self
-        if replace(found, release=self.release) != self:
+            found = self.found_in(out) or self
+        return found
+
+    def found_in(self, out: Place) -> "Plan | None":
+        """Return the plan of the folder, None if it has none; raises InputError if it is another."""
+        found = read_plan(out)
+        if found is not None and replace(found, release=self.release) != self:
             now, there = asdict(self), asdict(found)
             told = ", ".join(
                 f"{name} {there[name]} there, {now[name]} now"
@@ -120,7 +125,7 @@ class Plan:
             )
             raise InputError(
                 f"{out.text} has the results of another manifest or of other options ({told}): expected a new folder "
-                "in --out, or the manifest and the options of before"
+                "in its place, or the manifest and the options of before"
             )
         return found
 

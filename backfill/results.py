@@ -55,7 +55,10 @@ def _read_about(file: Place) -> About:
         with file.system.open_input_file(file.path) as opened:
             return About(**json.loads((pq.read_metadata(opened).metadata or {})[ABOUT]))
     except (pa.ArrowInvalid, KeyError, ValueError, TypeError) as error:
-        raise InputError(f"{file.text}: expected a part that a backfill wrote, delete it: {error!r}") from error
+        raise InputError(
+            f"{file.text}: expected a part of results, from the folder of --out and not of --encodings; if it is one, "
+            f"it is damaged, so delete it: {error!r}"
+        ) from error
 
 
 @dataclass(frozen=True)

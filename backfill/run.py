@@ -165,7 +165,9 @@ class Run:
             encodings=encodings,
             release=release,
         )
-        return [plan.check(place) for place in self._places()][-1]
+        for place in self._places():  # before anything is written to one of them
+            plan.found_in(place)
+        return [plan.keep(place) for place in self._places()][-1]
 
     def _places(self) -> list[Place]:
         """The folders that are written to."""
@@ -239,7 +241,8 @@ class Run:
             shown = "; ".join(f"{row['id']}: {row['error']}" for row in wrong[:SHOWN_ERRORS])
             raise BackfillError(
                 f"{errors:,} of {rows:,} pictures have an error, a larger share than --keep-going "
-                f"{self.options.keep_going:g}; part {part.number} is dropped. The first ones: {shown}"
+                f"{self.options.keep_going:g}; part {part.number} is dropped. Correct them, or raise it. The first "
+                f"ones: {shown}"
             )
 
     def _patiently(self, task: Callable[[], T], what: str, done: Sized = ()) -> T:

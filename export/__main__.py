@@ -97,23 +97,14 @@ def _prune(arguments: argparse.Namespace) -> str:
 def _verify(arguments: argparse.Namespace) -> str:
     from export.verify import verify, verify_served  # noqa: PLC0415
 
-    if arguments.url is None:
-        verified = verify(
-            arguments.repository,
-            arguments.version,
-            allowed=arguments.allowed,
-            variant=arguments.variant,
-            public_key=arguments.public_key,
-        )
-        return str(verified)
-    served = verify_served(
-        arguments.repository,
-        arguments.url,
-        arguments.version,
-        allowed=arguments.allowed,
-        access=access_of(arguments),
-    )
-    return str(served)
+    repository, number, allowed = arguments.repository, arguments.version, arguments.allowed
+    gates = []
+    if arguments.url is None or arguments.public_key or arguments.variant:
+        checks = {"variant": arguments.variant, "public_key": arguments.public_key}
+        gates.append(verify(repository, number, allowed=allowed, **checks))
+    if arguments.url is not None:
+        gates.append(verify_served(repository, arguments.url, number, allowed=allowed, access=access_of(arguments)))
+    return "\n".join(map(str, gates))
 
 
 def _sign(arguments: argparse.Namespace) -> str:

@@ -84,6 +84,8 @@ def main(arguments: list[str] | None = None, scenarios: Mapping[str, Callable[[P
     out, repository = given.out, given.repository
     try:
         results = read_results(results_file(out))
+        if given.render and not results:
+            raise ResultsError(f"no results in {results_file(out)}: run scenarios first, or name their report by --out")
     except ResultsError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -141,8 +143,8 @@ def _parser() -> argparse.ArgumentParser:
     option("names", nargs="*", metavar="NAME", help="scenarios to run, see --list (default: all)")
     option("--repository", type=Path, default=Path("build/full_size"), metavar="FOLDER", help="to serve (%(default)s)")
     option("--out", type=Path, default=Path("docs/reliability.md"), metavar="FILE", help="report (%(default)s)")
-    option("--render", action="store_true", help="run nothing; write the report from the saved results")
-    option("--full", action="store_true", help="write the figures of every scenario, not only the summary")
+    option("--render", action="store_true", help="run nothing; write the report from the results beside it")
+    option("--full", action="store_true", help="write all figures into the report, not only a summary")
     option("--list", action="store_true", help="list the scenarios and exit")
     return parser
 

@@ -66,7 +66,7 @@ def _lines(results: Mapping[str, Any], *, full: bool) -> Iterator[str]:
 def _measured(results: Mapping[str, Any], *, alike: bool) -> str:
     dates = sorted({of["conditions"]["date"] for of in results.values()})
     when = " to ".join(dict.fromkeys((dates[0], dates[-1])))
-    return f"Measured {when}." if alike else f"Measured {when}, on several machines or versions; `--full` names them."
+    return f"Measured {when}." if alike else f"Measured {when}, on several machines or versions, which the JSON names."
 
 
 def _section(name: str, of: Mapping[str, Any], *, with_machine: bool) -> Iterator[str]:

@@ -1,5 +1,7 @@
-"""Which files are read for the tests of a tier."""
+"""Which files are read for the tests of a tier, and what is compiled once for all of them."""
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -28,3 +30,16 @@ def test_marks_stand_in_the_files_of_the_tests() -> None:
     helpers = [path for path in Path(__file__).parent.rglob("*.py") if not path.name.startswith("test_")]
     assert helpers
     assert [path for path in helpers if "mark.slow" in path.read_text() or "mark.timing" in path.read_text()] == []
+
+
+def test_what_make_runs_keeps_what_it_compiles() -> None:
+    done = subprocess.run(
+        ["make", "--eval", "shown: ; @env", "shown"],
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"},
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "PYTHONUNBUFFERED=1\n" in done.stdout
+    assert "PYTHONDONTWRITEBYTECODE" not in done.stdout

@@ -10,16 +10,25 @@ from torch.utils.tensorboard import SummaryWriter
 
 from measure.pictures import new_figure
 from training import figures
+from training.errors import TrainingError
 
 
 class MetricsLog:
     """Writes scalars to `folder`, or nothing if it is None, as in all processes but the first."""
 
     def __init__(self, folder: Path | None, *, from_step: int) -> None:
-        """Continue at `from_step`, and drop what an interrupted run wrote after it; 0 starts anew."""
+        """Continue at `from_step`, and drop what an interrupted run wrote after it; 0 starts anew.
+
+        Raises TrainingError if the folder cannot be written, such as where the run's output is redirected to its name.
+        """
         if folder is not None and from_step == 0:
             shutil.rmtree(folder, ignore_errors=True)
-        self._writer = None if folder is None else SummaryWriter(str(folder), purge_step=from_step + 1)
+        try:
+            self._writer = None if folder is None else SummaryWriter(str(folder), purge_step=from_step + 1)
+        except OSError as error:
+            raise TrainingError(
+                f"cannot write TensorBoard's folder: {error}; choose another --out, or free the name"
+            ) from error
 
     def add(self, group: str, values: Mapping[str, float], step: int) -> None:
         """Write each value as `group/name`."""

@@ -3,6 +3,7 @@
 import http.client
 import io
 import json
+import os
 import re
 import socket
 import sys
@@ -37,19 +38,63 @@ CLIENT, GATEWAY = "altreco_client", "gateway"
 SHARE = 1 / 3
 """Share of the gateway's highest rate in the open load."""
 
+LONGER = 4
+"""Factor on the time of a turn where every picture is computed: there are fewer answers a second."""
+
 Figures = dict[str, float]
 PhotoCaller = Caller[bytes, object]
 Loading = Callable[[list[PhotoCaller]], Figures]
+Contestant = Callable[[Loading], Figures]
 ANSWER = re.compile(rb"HTTP/1.1 (\d+) .*?\r\ncontent-length: (\d+)(?=\r\n).*?\r\n\r\n(.*)", re.DOTALL)
 
 
 def measure_gateway(settings: Settings, configs: Path, folder: Path) -> dict[str, Any]:
-    """Measure both on one server, in turn, first with all they can do. Raises ExportError, ServerError."""
+    """Measure both, in turn, on shared cores and with cores of Triton's own. Raises ExportError, ServerError."""
+    log = folder / "gateway.log"
+
+    def busy(seconds: float) -> Callable[[], Loading]:
+        return lambda: partial(_busy, warmup_s=settings.warmup_s, seconds=seconds)
+
     repository = folded(settings.preset, configs, folder)
+    with _contestants(repository, log, cache_size_bytes=settings.cache_size_bytes) as contestants:
+        turns = _turns(contestants, busy(settings.window_s), settings.rounds, "busy")
+        rate = SHARE * median(turns[GATEWAY]["requests_per_s"])
+        calm = _turns(contestants, partial(_Calm, settings, rate), settings.rounds, "open")
+    cores = sorted(os.sched_getaffinity(0))
+    triton, others = cores[: len(cores) // 2] or cores, cores[len(cores) // 2 :]
+    with _contestants(repository, log, cache_size_bytes=0, triton_cores=triton, other_cores=others) as contestants:
+        apart = _turns(contestants, busy(LONGER * settings.window_s), settings.rounds, "cores apart")
+    return {
+        "turns": turns,
+        "open": {"rate_per_s": rate, "turns": calm},
+        "apart": {"cores": [len(triton), len(others)], "turns": apart},
+    }
+
+
+def _turns(
+    contestants: Mapping[str, Contestant], make_load: Callable[[], Loading], rounds: int, title: str
+) -> dict[str, dict[str, list[float]]]:
+    loads = {name: partial(of, make_load()) for name, of in contestants.items()}
+    taken = by_turns(loads, rounds, title=f"gateway, {title}")
+    return {name: {key: [turn[key] for turn in of] for key in of[0]} for name, of in taken.items()}
+
+
+@contextmanager
+def _contestants(
+    repository: Path,
+    log: Path,
+    *,
+    cache_size_bytes: int,
+    triton_cores: Sequence[int] = (),
+    other_cores: Sequence[int] = (),
+) -> Iterator[dict[str, Contestant]]:
+    """Start Triton and the gateway. Gives a function for each way, which puts a load on it."""
     with ExitStack() as stack:
-        url = stack.enter_context(served({"": repository}, settings.cache_size_bytes))[""].grpc_url
+        with _on(triton_cores):
+            url = stack.enter_context(served({"": repository}, cache_size_bytes))[""].grpc_url
+        stack.enter_context(_on(other_cores))
         recommender = stack.enter_context(TagRecommender(url, deadline_s=DEADLINE_S))
-        port = stack.enter_context(_gateway(url, folder / "gateway.log"))
+        port = stack.enter_context(_gateway(url, log))
         counts = history(recommender.vocabulary.tags, 0)
         head = f"POST /v1/tags?{urlencode({'history': json.dumps(counts)})} HTTP/1.1\r\nHost: localhost\r\n".encode()
         photos = list(islice(_photos(), CALLERS))
@@ -63,19 +108,18 @@ def measure_gateway(settings: Settings, configs: Path, folder: Path) -> dict[str
                 asks = [partial(_ask, place, head) for place in places]
                 return load([Caller(ask, repeat(photo)) for ask, photo in zip(asks, photos, strict=True)])
 
-        contestants = {CLIENT: client, GATEWAY: gateway}
-        busy = {name: partial(of, partial(_busy, settings)) for name, of in contestants.items()}
-        turns = _columns(by_turns(busy, settings.rounds, title="gateway, busy"))
-        rate = SHARE * median(turns[GATEWAY]["requests_per_s"])
-        calm = {name: partial(of, _Calm(settings, rate)) for name, of in contestants.items()}
-        return {
-            "turns": turns,
-            "open": {"rate_per_s": rate, "turns": _columns(by_turns(calm, settings.rounds, title="gateway, open"))},
-        }
+        yield {CLIENT: client, GATEWAY: gateway}
 
 
-def _columns(taken: Mapping[str, Sequence[Figures]]) -> dict[str, dict[str, list[float]]]:
-    return {name: {key: [turn[key] for turn in of] for key in of[0]} for name, of in taken.items()}
+@contextmanager
+def _on(cores: Sequence[int]) -> Iterator[None]:
+    """Keep this thread, and the processes and threads that it starts meanwhile, on these cores, if any."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores or before)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 @contextmanager
@@ -112,10 +156,10 @@ def _ask(connection: socket.socket, head: bytes, photo: bytes) -> object:
     return json.loads(found[3])
 
 
-def _busy(settings: Settings, callers: list[PhotoCaller]) -> Figures:
+def _busy(callers: list[PhotoCaller], *, warmup_s: float, seconds: float) -> Figures:
     """Let each caller send its next request once the last one is answered."""
-    closed_load(callers, seconds=settings.warmup_s)
-    load = closed_load(callers, seconds=settings.window_s)
+    closed_load(callers, seconds=warmup_s)
+    load = closed_load(callers, seconds=seconds)
     return _figures(load) | {"requests_per_s": load.per_second}
 
 
@@ -146,26 +190,28 @@ def _photos() -> Iterator[bytes]:
 
 def render_gateway(section: Mapping[str, Any]) -> list[str]:
     """Render the section as lines of Markdown."""
-    lines = [
+    all_columns = {"p50, ms": "p50_ms", "p99, ms": "p99_ms", "requests per second": "requests_per_s"}
+    turns, calm, apart = section["turns"], section["open"], section["apart"]
+    triton, others = (f"{count} core{'s' * (count > 1)}" for count in apart["cores"])
+    return [
         f"{CALLERS} callers, each with a JPEG of 224 x 224 that Triton's cache has and a history of {TAGS_IN_HISTORY} "
         "tags, send their next request once the last one is answered: through the Python client in one process, or "
-        f"over HTTP. All share the cores, which are busy all the time. {_over(section['turns'])}",
-        *_table(section["turns"], {"p50, ms": "p50_ms", "p99, ms": "p99_ms", "requests per second": "requests_per_s"}),
+        "over HTTP. All share the cores, which are busy all the time, and the gateway is at the limit of one process. "
+        f"{_over(turns)}",
+        *_table(turns, all_columns),
+        f"Random arrivals (Poisson), {number(calm['rate_per_s'])} per second, a third of the gateway's highest rate, "
+        f"the same for both. {_over(calm['turns'])}",
+        *_table(calm["turns"], {"p50, ms": "p50_ms", "p99, ms": "p99_ms"}),
+        f"{triton} for Triton alone, and {others} for the {CALLERS} callers and the gateway. Triton computes every "
+        f"picture (no cache), so it sets the pace, as in production. {_over(apart['turns'])}",
+        *_table(apart["turns"], all_columns),
     ]
-    if "open" in section:
-        of = section["open"]
-        lines += [
-            f"Random arrivals (Poisson), {number(of['rate_per_s'])} per second, a third of the gateway's highest rate, "
-            f"the same for both. {_over(of['turns'])}",
-            *_table(of["turns"], {"p50, ms": "p50_ms", "p99, ms": "p99_ms"}),
-        ]
-    return lines
 
 
 def _over(turns: Mapping[str, Any]) -> str:
     client, gateway = (turns[name]["p50_ms"] for name in (CLIENT, GATEWAY))
-    over = median([b - a for a, b in zip(client, gateway, strict=True)])
-    return f"The gateway's p50 is {number(over)} ms above the client's."
+    over = [b - a for a, b in zip(client, gateway, strict=True)]
+    return f"The gateway's p50 less the client's is {cell(over)} ms."
 
 
 def _table(turns: Mapping[str, Any], heads: Mapping[str, str]) -> list[str]:

@@ -1,6 +1,7 @@
 """A real Triton on this machine, without a container: `with serve(ServerSettings(repository=...)) as server`."""
 
 from deploy.local.errors import (
+    BackendAborted,
     MissingDependency,
     ModelLoadError,
     PortInUse,
@@ -13,6 +14,7 @@ from deploy.local.errors import (
 from deploy.local.server import Server, ServerSettings, on_free_ports, serve
 
 __all__ = [
+    "BackendAborted",
     "MissingDependency",
     "ModelLoadError",
     "PortInUse",

@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 
-from deploy.local.errors import ModelLoadError, PortInUse, ServerStartError
+from deploy.local.errors import BackendAborted, ModelLoadError, PortInUse, ServerStartError
 
 # glog's format: severity, date, time, process, source, then the message, usually as a quoted string with escapes.
 LOG_LINE = re.compile(r"^(?P<severity>[IWEF])\d{4} \S+ +\d+ (?P<source>[\w.]+:\d+)\] +(?P<message>.*)$")
@@ -21,6 +21,7 @@ PYTHON_CLASS = re.compile(r"^(Internal: )?\w+(Error|Exception|Model): ")
 PYTHON_TRACE = re.compile(r"\n\nAt:\n.*", re.DOTALL)
 # Errors that Triton logs on every machine without a GPU.
 HARMLESS = re.compile(r"CudaDriverHelper|CUDA stream|NVML|DCGM")
+LOST_LOCK = "boost::interprocess::lock_exception"
 OTHER_REASONS = re.compile(r"^error: creating server: |error while loading shared libraries|tritonserver: un")
 
 
@@ -29,10 +30,16 @@ def start_error(log: str, *, options: Mapping[int, str], repository: str, exit_c
     messages = list(_errors(log))
     for message in messages:
         if found := SOCKET_IN_USE.search(message):
-            return port_in_use(found["address"], int(found["port"]), options)
+            in_use = port_in_use(found["address"], int(found["port"]), options)
+            return PortInUse(f"{in_use}; if nothing listens, Triton cannot read a TLS file: give absolute paths")
     if failures := dict(_model_failures(messages, _syntax_errors(log))):
         lines = "".join(f"\n  model '{model}'{reason}" for model, reason in failures.items())
         return ModelLoadError(f"Triton could not load {repository}:{lines}")
+    if LOST_LOCK in log:
+        return BackendAborted(
+            f"Triton ended while starting (exit code {exit_code}): its Python backend lost a lock in shared memory "
+            f"({LOST_LOCK}), which happens now and then; start it again"
+        )
     reasons = [*(line for line in log.splitlines() if OTHER_REASONS.search(line)), *messages]
     detail = "\n  ".join(reasons or log.splitlines()[-5:] or ["its log is empty"])
     return ServerStartError(f"Triton ended while starting (exit code {exit_code}):\n  {detail}")

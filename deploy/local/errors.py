@@ -6,6 +6,7 @@ ServerError
 |   |-- RepositoryError     the model repository does not exist or has no models
 |   |-- PortInUse
 |   |-- ModelLoadError      Triton refused one or more models
+|   |-- BackendAborted      Triton's Python backend aborted in two starts
 |   `-- StartTimeout
 `-- ServerDied              it was ready, and then ended by itself
 """
@@ -33,6 +34,10 @@ class PortInUse(ServerStartError):
 
 class ModelLoadError(ServerStartError):
     """Triton refused one or more models of the repository."""
+
+
+class BackendAborted(ServerStartError):
+    """Triton's Python backend aborted, whatever the models are. `serve` has tried twice."""
 
 
 class StartTimeout(ServerStartError):

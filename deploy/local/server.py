@@ -8,6 +8,7 @@ import contextlib
 import errno
 import http
 import http.client
+import logging
 import math
 import re
 import socket
@@ -23,10 +24,18 @@ from altreco_client.checks import MAX_SECONDS
 
 from deploy.local.diagnose import last_errors, port_in_use, start_error
 from deploy.local.environment import Installation, find_installation, lay_out_backends, server_environment
-from deploy.local.errors import PortInUse, RepositoryError, ServerDied, ServerStartError, StartTimeout
+from deploy.local.errors import (
+    BackendAborted,
+    PortInUse,
+    RepositoryError,
+    ServerDied,
+    ServerStartError,
+    StartTimeout,
+)
 from deploy.local.leftovers import own_folder, shared_memory
 from deploy.local.process import EndedAtStart, NotReady, Running, running, wait_until_ready
 
+LOG = logging.getLogger(__name__)
 PORT_OPTIONS = {"grpc_port": "--grpc-port", "http_port": "--http-port", "metrics_port": "--metrics-port"}
 MODELS = "models"  # in the server's own folder
 KILL_AFTER_S = 5.0  # after Triton's own exit timeout
@@ -102,13 +111,21 @@ def serve(settings: ServerSettings) -> Iterator[Server]:
         folder = stack.enter_context(own_folder(_plain_folder()))
         lay_out_backends(installation, folder / "backends")
         _link_models(settings, folder / MODELS)
+
+        def start() -> Server:
+            return stack.enter_context(_running(installation, _with_ports(settings), folder))
+
         try:
-            server = stack.enter_context(_running(installation, _with_ports(settings), folder))
+            server = start()
         except PortInUse:
             if 0 not in _options(settings):
                 raise
             # Another process took a free port between its choice and its use.
-            server = stack.enter_context(_running(installation, _with_ports(settings), folder))
+            server = start()
+        except BackendAborted:
+            # Triton does this rarely, whatever the models are (triton-inference-server/server#8882).
+            LOG.warning("Triton's Python backend lost a lock while it started: starting once more")
+            server = start()
         yield server
 
 

@@ -46,9 +46,8 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     option("--growth", type=float, default=DEFAULTS.growth, metavar="X", help="factor between rates (%(default)g)")
     option("--precision", type=float, default=DEFAULTS.precision, help="last gap, share of the rate (%(default)g)")
     option("--repeats", type=int, default=DEFAULTS.repeats, help="most runs per rate at the border, odd (%(default)s)")
-    option(
-        "--step-seconds", type=float, default=15, metavar="S", help="shortest run; a p99 may take more (%(default)g)"
-    )
+    shortest = "shortest run; it grows with the objectives of [all], not of other groups (%(default)g)"
+    option("--step-seconds", type=float, default=15, metavar="S", help=shortest)
     add_load_options(parser)
     return parser
 

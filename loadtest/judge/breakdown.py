@@ -119,7 +119,7 @@ class Breakdown:
         if self.failed > FEW_FAILED * requests:
             return f"{self.failed:,} of {requests:,} requests failed"
         if min(self.ensemble_ms, self.outside_ms) < 0:
-            return "Triton's counters include other requests"
+            return "Triton's times do not fit into them (other callers, few requests, or a busy machine)"
         return ""
 
 

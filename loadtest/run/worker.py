@@ -33,6 +33,7 @@ from loadtest.run.users import Sender, user_class  # noqa: E402
 EVERY_S = 1.0
 LOOKS = 10
 """How often in that time the worker looks whether it was stopped."""
+LOOK_S = EVERY_S / LOOKS
 FLUSH_MS = 5000
 
 
@@ -45,7 +46,7 @@ class Worker:
         self._access, self._outbox, self._sent = joining.access, Outbox(), 0
         self._sender: Sender | None = None
         self._reporting: gevent.Greenlet | None = None
-        self._began_late_ms = self._pause_ms = 0.0
+        self._began_late_ms = self._pause_ms = self._looked_s = 0.0
         self.problem: str | None = None
         """Why the worker could not prepare."""
         self.ended = False
@@ -91,6 +92,7 @@ class Worker:
     def _on_begin(self, msg: Any, **_: Any) -> None:
         """Send load from the time given, on this machine's monotonic clock, to the end of the plan."""
         assert self._sender is not None
+        self._looked_s = time.monotonic()
         sender, (users,) = self._sender, self.environment.user_classes
         sender.begin_at(msg.data["at_s"], self._outbox.append)
         self._began_late_ms = max(0.0, sender.now_s() * 1000)
@@ -109,16 +111,22 @@ class Worker:
         psutil.cpu_percent()
         while True:
             for _ in range(LOOKS):
-                begun, look_s = time.monotonic(), EVERY_S / LOOKS
-                gevent.sleep(look_s)
-                self._pause_ms = max(self._pause_ms, (time.monotonic() - begun - look_s) * 1000)
+                gevent.sleep(LOOK_S)
+                self._look()
             self._send(cpu_share=process.cpu_percent() / 100, machine_share=psutil.cpu_percent() / 100)
+
+    def _look(self) -> None:
+        """Update the longest pause. All time since the last look counts, also what was spent outside the sleep."""
+        now_s = time.monotonic()
+        self._pause_ms = max(self._pause_ms, (now_s - self._looked_s - LOOK_S) * 1000)
+        self._looked_s = now_s
 
     def _end(self, **_: Any) -> None:
         """Send the last records, once no user is left."""
         if self._reporting is not None:
             self._reporting.kill()
             self._reporting = None
+            self._look()
             self._send(last=True)
             self.ended = True
 

@@ -7,12 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from altreco_client import TagRecommender
 
 from backfill.__main__ import main
-from tests.backfill.stored import ROOT, results, write_manifest
+from tests.backfill.stored import ROOT, results, write_manifest, write_picture, write_rows
 from tests.client.odd_server import Odd, serving
 
 PAGE = ROOT / "docs" / "backfill.md"
@@ -32,7 +33,15 @@ def test_every_engine_has_an_example_that_is_python() -> None:
 
 @pytest.mark.slow
 def test_the_example_for_dask_gives_what_a_run_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    manifest = write_manifest(tmp_path, 70)
+    write_picture(tmp_path / "photo.jpg")
+    manifest = write_rows(
+        tmp_path / "pictures.parquet",
+        [{"id": f"{i}", "image": "photo.jpg", "history": {"sea": i}} for i in range(70)],
+        group=8,
+        id=pa.string(),
+        image=pa.string(),
+        history=pa.map_(pa.string(), pa.float64()),
+    )
     with serving(Odd()) as url:
         assert (
             main(["run", "--manifest", str(manifest), "--out", str(tmp_path / "tags"), "--url", url, "--k", "2"]) == 0

@@ -46,11 +46,13 @@ def test_a_manifest_is_known_by_its_names_rows_and_row_groups(tmp_path: Path) ->
 
 def test_a_folder_keeps_its_plan(tmp_path: Path) -> None:
     out = place(str(tmp_path / "tags"))
-    assert PLAN.check(out) == PLAN
+    assert PLAN.keep(out) == PLAN
     later = Plan(**{**vars(PLAN), "release": "2"})
-    assert later.check(out) == PLAN, "the release of the start"
+    assert later.keep(out) == PLAN, "the release of the start"
+    assert PLAN.found_in(place(str(tmp_path / "new"))) is None
+    assert not (tmp_path / "new").exists()
     with pytest.raises(InputError, match="k 5 there, 3 now"):
-        Plan(**{**vars(PLAN), "k": 3}).check(out)
+        Plan(**{**vars(PLAN), "k": 3}).keep(out)
     (tmp_path / "tags" / "_plan.json").write_text("{}")
     with pytest.raises(InputError, match="expected the plan of a backfill"):
         read_plan(out)

@@ -44,7 +44,7 @@ def test_every_row_is_answered_once(url: str, tmp_path: Path, capsys: pytest.Cap
     assert "41 of 41 pictures, 0 with an error" in capsys.readouterr().err
     assert main(["status", "--out", str(tmp_path / "tags")]) == 0
     said = capsys.readouterr().out
-    assert "parts     3 of 3\npictures  41 of 41\nerrors    0\nreleases  41 of 1\nrate" in said
+    assert "parts     3 of 3\npictures  41 of 41\nerrors    0\nreleases  1: 41 pictures\nrate" in said
     before = written_at(tmp_path / "tags")
     assert backfill(manifest, url, "--part-rows", 16) == 0
     assert written_at(tmp_path / "tags") == before, "what is there is done"
@@ -90,10 +90,22 @@ def test_too_many_errors_stop_it_and_the_part_is_not_done(
     assert backfill(manifest, url, "--part-rows", 16, "--keep-going", 0.07) == 1
     said = capsys.readouterr().err
     assert "3 of 32 pictures have an error, a larger share than --keep-going 0.07" in said
+    assert "Correct them, or raise it" in said
     assert "no.jpg: InvalidImage: cannot read" in said
     assert len(parts(tmp_path / "tags")) == 1
     assert backfill(manifest, url, "--part-rows", 16, "--keep-going", 0.1) == 0
     assert [row["id"] for row in results(tmp_path / "tags") if row["error"]] == ["no.jpg"] * 3
+
+
+def test_folders_that_cannot_be_used_are_refused_before_anything_is_written(
+    url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = write_manifest(tmp_path, 4)
+    assert backfill(manifest, url, "--encodings", f"{tmp_path / 'tags'}/") == 2
+    assert "--encodings and --out are both" in capsys.readouterr().err
+    assert not (tmp_path / "tags").exists()
+    (tmp_path / "tags").touch()
+    assert backfill(manifest, url) == 2
 
 
 def test_a_change_of_release_is_told_or_stops_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -113,10 +125,10 @@ def test_a_change_of_release_is_told_or_stops_it(tmp_path: Path, capsys: pytest.
         assert backfill(manifest, url, "--part-rows", 8) == 0
     assert main(["status", "--out", str(tmp_path / "tags")]) == 0
     releases = [row["release"] for row in results(tmp_path / "tags")]
-    assert f"{releases.count('1')} of 1, {releases.count('2')} of 2" in capsys.readouterr().out
+    assert f"1: {releases.count('1')} pictures, 2: {releases.count('2')} pictures" in capsys.readouterr().out
 
 
-def test_the_rate_of_all_shards_is_never_exceeded(url: str, tmp_path: Path) -> None:
+def test_the_rate_of_all_shards_is_exceeded_by_the_first_batch_at_most(url: str, tmp_path: Path) -> None:
     manifest = write_manifest(tmp_path, 64, group=64)
     rate, asked = 100.0, list[tuple[float, int]]()
     with TagRecommender(url) as client:

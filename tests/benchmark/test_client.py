@@ -39,12 +39,15 @@ def test_the_report_shows_what_the_gateway_costs() -> None:
     of_client = {"p50_ms": [20.0, 22.0], "p99_ms": [40.0, 40.0], "requests_per_s": [700.0, 720.0]}
     of_gateway = {"p50_ms": [23.0, 26.0], "p99_ms": [50.0, 50.0], "requests_per_s": [600.0, 620.0]}
     turns = {"altreco_client": of_client, "gateway": of_gateway}
-    lines = render_gateway({"turns": turns})
-    assert "The gateway's p50 is 3.5 ms above the client's." in lines[0]
-    assert "| `gateway` | 24.5 (23 to 26) | 50 (50 to 50) | 610 (600 to 620) |" in lines
     of_client, of_gateway = ({"p50_ms": [value], "p99_ms": [9.0]} for value in (4.0, 5.5))
     calm = {"rate_per_s": 200.0, "turns": {"altreco_client": of_client, "gateway": of_gateway}}
-    lines = render_gateway({"turns": turns, "open": calm})
+    of_client, of_gateway = ({"p50_ms": [p50], "p99_ms": [99.0], "requests_per_s": [80.0]} for p50 in (195.0, 197.0))
+    apart = {"cores": [1, 3], "turns": {"altreco_client": of_client, "gateway": of_gateway}}
+    lines = render_gateway({"turns": turns, "open": calm, "apart": apart})
+    assert "The gateway's p50 less the client's is 3.5 (3 to 4) ms." in lines[0]
+    assert "| `gateway` | 24.5 (23 to 26) | 50 (50 to 50) | 610 (600 to 620) |" in lines
     text = "\n".join(lines)
     assert "200 per second, a third of the gateway's highest rate" in text
-    assert "The gateway's p50 is 1.5 ms above the client's." in text
+    assert "The gateway's p50 less the client's is 1.5 (1.5 to 1.5) ms." in text
+    assert "1 core for Triton alone, and 3 cores for the 16 callers and the gateway." in text
+    assert "The gateway's p50 less the client's is 2 (2 to 2) ms." in text

@@ -129,7 +129,7 @@ def test_both_clients_have_a_figure_a_round(results: dict[str, Any]) -> None:
 
 def test_the_gateway_and_the_client_have_a_figure_a_round(results: dict[str, Any]) -> None:
     section = results["gateway"]
-    for turns in (section["turns"], section["open"]["turns"]):
+    for turns in (section["turns"], section["open"]["turns"], section["apart"]["turns"]):
         assert set(turns) == {"altreco_client", "gateway"}
         for figures in turns.values():
             assert {len(values) for values in figures.values()} == {QUICK.rounds}

@@ -98,6 +98,13 @@ def test_a_missing_certificate_file_is_named(tmp_path: Path) -> None:
         TagRecommender(channel=Channel(tls=TLS(root_certificates=tmp_path / "ca.pem")))
 
 
+def test_what_belongs_elsewhere_is_named() -> None:
+    with pytest.raises(InvalidRequest, match=r"headers is list: expected a dict of names to values"):
+        TagRecommender(headers=[("key", "value")])  # type: ignore[arg-type]
+    with pytest.raises(InvalidRequest, match=r"channel is TLS: expected Channel\(\.\.\.\), such as"):
+        TagRecommender(channel=TLS())  # type: ignore[arg-type]
+
+
 def test_header_names_become_lower_case() -> None:
     assert check_headers({"X-Key": "secret value"}) == {"x-key": "secret value"}
 

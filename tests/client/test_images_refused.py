@@ -29,7 +29,7 @@ def closed() -> Image.Image:
     ("bad", "reason"),
     [
         (b"this is no image", "16 bytes that are not JPEG, PNG, WEBP, GIF, BMP, TIFF, or are damaged; convert it"),
-        (b"", "0 bytes that are not JPEG"),
+        (b"", "it is empty: expected the bytes of a picture"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "that are not JPEG"),
         (encoded(gradient(500, 500), "JPEG")[:2000], "truncated"),
         (encoded(gradient(500, 500), "PNG")[:1000], "truncated"),

@@ -5,9 +5,13 @@ import io
 import logging
 import socket
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
+from queue import Queue
 
 import grpc
 import pytest
@@ -32,7 +36,54 @@ from tritonclient.grpc import service_pb2 as pb
 from tests.client.odd_server import PICTURE, TAGS, WAIT_S, Odd, closed_port, honest, ranking, serving
 
 HISTORY = {"sky": 1, "sea": 4}
+DELAY_S = 0.2
 Answer = Callable[[int, int], pb.ModelInferResponse]
+
+
+@contextmanager
+def far_away(url: str) -> Iterator[str]:
+    """An address of the server from which all bytes take DELAY_S, as over a slow network."""
+    host, port = url.split(":")
+    started = Queue[tuple[int, Callable[[], object]]]()
+
+    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(65_536):
+                await asyncio.sleep(DELAY_S)
+                writer.write(data)
+        finally:
+            writer.close()
+
+    async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        of_server, to_server = await asyncio.open_connection(host, int(port))
+        with suppress(asyncio.CancelledError):  # the end of the test
+            await asyncio.gather(forward(reader, to_server), forward(of_server, writer))
+
+    async def listen() -> None:
+        server, stop = await asyncio.start_server(connect, "127.0.0.1"), asyncio.Event()
+        end = partial(asyncio.get_running_loop().call_soon_threadsafe, stop.set)
+        started.put((server.sockets[0].getsockname()[1], end))
+        async with server:
+            await stop.wait()
+
+    thread = threading.Thread(target=asyncio.run, args=(listen(),))
+    thread.start()
+    listening_at, end = started.get(timeout=WAIT_S)
+    try:
+        yield f"127.0.0.1:{listening_at}"
+    finally:
+        end()
+        thread.join()
+
+
+def test_a_slow_network_is_no_missing_server() -> None:
+    channel = Channel(max_attempts=1)
+    with (
+        serving(Odd()) as url,
+        far_away(url) as address,
+        TagRecommender(address, channel=channel, deadline_s=WAIT_S) as recommender,
+    ):
+        assert recommender.recommend(PICTURE, HISTORY, k=1).tags
 
 
 def lying(rows: int, k: int) -> pb.ModelInferResponse:

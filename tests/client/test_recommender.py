@@ -1,5 +1,6 @@
 import asyncio
 import inspect
+import io
 import os
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,7 @@ from altreco_client import (
     AsyncTagRecommender,
     CallReport,
     Channel,
+    DeadlineExceeded,
     InvalidHistory,
     InvalidImage,
     InvalidRequest,
@@ -21,6 +23,7 @@ from altreco_client import (
     UnknownTag,
 )
 from altreco_client.__main__ import main
+from PIL import Image
 
 from tests.client.odd_server import PICTURE, Odd, closed_port, serving
 
@@ -158,6 +161,14 @@ def test_without_a_server_the_fallback_is_the_users_own_tags_marked_as_such() ->
         assert (cold.tags, cold.model_version) == ((), None)
         with pytest.raises(InvalidImage):
             recommender.recommend(b"no image", {"sea": 1}, fallback="history")
+
+
+def test_a_picture_that_takes_all_the_time_is_blamed_and_not_the_server() -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (3000, 3000)).save(file, "PNG")
+    blamed = r"no time was left to ask .* 1 picture\(s\) took .* of 0.005 s"
+    with TagRecommender(closed_port(), deadline_s=0.005) as recommender, pytest.raises(DeadlineExceeded, match=blamed):
+        recommender.recommend(file.getvalue())
 
 
 def test_a_closed_client_says_so() -> None:

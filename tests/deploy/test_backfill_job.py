@@ -1,6 +1,8 @@
 """The Indexed Job of a backfill: valid, confined, let in by Triton, and with options that the command takes."""
 
 import copy
+import re
+from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
@@ -32,6 +34,13 @@ def test_a_misspelt_field_would_be_found() -> None:
     job["spec"]["backoffLimitPerIndexes"] = 1
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(job, NEWEST, strict=True)
+
+
+def test_the_runbook_looks_for_the_job_where_it_is() -> None:
+    metadata = find(render(FOLDER), "Job")["metadata"]
+    runbook = (Path(__file__).parents[2] / "docs" / "runbook.md").read_text()
+    found = set(re.findall(r"kubectl --namespace (\S+) \w+ job[ /](\S+)", runbook))
+    assert found == {(metadata["namespace"], metadata["name"])}
 
 
 def test_each_index_is_one_shard() -> None:

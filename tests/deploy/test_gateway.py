@@ -1,38 +1,30 @@
 """The gateway's image and its Kubernetes component, without a container engine or a cluster."""
 
-import os
 import re
 from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
 import pytest
-import yaml
 from altreco_client.cli.main import parser
 from altreco_client.gateway.limits import Limits
 from altreco_client.gateway.serve import STOP_S
 from altreco_client.images import MAX_PIXELS
 
 from tests.deploy.test_container import CONTAINER, lint
-from tests.deploy.test_kubernetes import KUBERNETES, NEWEST, OLDEST, Document, mebibytes, render
+from tests.deploy.test_kubernetes import KUBERNETES, NEWEST, OLDEST, Document, mebibytes, overlay, render
 
 DOCKERFILE = CONTAINER / "gateway.Dockerfile"
+WITH_MONITORING = ("gateway", "monitoring")
+
+
+def namespaces(documents: list[Document]) -> set[str]:
+    return {each["metadata"].get("namespace", "none") for each in documents if each["kind"] != "Namespace"}
 
 
 @pytest.fixture(params=["overlays/cpu", "overlays/gpu-signed"])
 def documents(request: pytest.FixtureRequest, tmp_path: Path) -> list[Document]:
-    """An overlay with the gateway and, after it, monitoring."""
-
-    def relative(*parts: str) -> str:
-        return os.path.relpath(KUBERNETES.joinpath(*parts), tmp_path.resolve())
-
-    overlay = {
-        "namespace": "altreco",
-        "resources": [relative(request.param)],
-        "components": [relative("components", name) for name in ("gateway", "monitoring")],
-    }
-    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
-    return render(str(tmp_path.resolve()))
+    return overlay(tmp_path, [request.param], WITH_MONITORING)
 
 
 def named(documents: list[Document], kind: str, name: str = "tag-recommender-gateway") -> Any:
@@ -71,6 +63,18 @@ def test_the_gateway_takes_its_arguments_and_asks_the_triton_of_its_pod(document
     (mount,) = gateway["volumeMounts"]
     assert {str(Path(each).parent) for each in (given.ca, given.certificate, given.key)} == {mount["mountPath"]}
     assert given.host == "0.0.0.0"
+
+
+def test_it_joins_tritons_namespace(documents: list[Document]) -> None:
+    assert namespaces(documents) == {"altreco"}
+
+
+def test_it_leaves_others_in_theirs(tmp_path: Path) -> None:
+    assert namespaces(overlay(tmp_path, ["overlays/cpu", "backfill", "loadtest"], WITH_MONITORING)) == {
+        "altreco",
+        *namespaces(render("backfill")),
+        *namespaces(render("loadtest")),
+    }
 
 
 def test_callers_and_prometheus_reach_it(documents: list[Document]) -> None:

@@ -2,8 +2,10 @@
 
 import copy
 import functools
+import os
 import re
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,20 @@ def _rendered(folder: str) -> str:
 
 def render(folder: str) -> list[Document]:
     return list(yaml.safe_load_all(_rendered(folder)))
+
+
+def overlay(folder: Path, resources: Sequence[str], components: Sequence[str]) -> list[Document]:
+    """Render an overlay that is written into the folder."""
+
+    def relative(path: Path) -> str:
+        return os.path.relpath(path, folder.resolve())
+
+    written = {
+        "resources": [relative(KUBERNETES / name) for name in resources],
+        "components": [relative(KUBERNETES / "components" / name) for name in components],
+    }
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(written))
+    return render(str(folder.resolve()))
 
 
 def find(documents: list[Document], kind: str) -> Document:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +15,9 @@ import psutil
 import pytest
 from tritonclient.grpc import InferenceServerClient
 
+import deploy.local.server
 from deploy.local import (
+    BackendAborted,
     PortInUse,
     RepositoryError,
     ServerDied,
@@ -25,6 +28,7 @@ from deploy.local import (
     serve,
 )
 from deploy.local.__main__ import open_ports
+from deploy.local.environment import find_installation
 from measure.waiting import wait_until
 from tests.deploy.conftest import Triton
 from tests.deploy.models import config, double, write_model
@@ -140,6 +144,39 @@ def test_a_port_in_use_is_named_with_its_option(repository: Path, option: str) -
         message = f"port {port} on 127.0.0.1 is in use: .*--{option}-port.*--free-ports"
         with pytest.raises(PortInUse, match=message), serve(settings):
             pass
+
+
+def test_a_tls_file_that_triton_cannot_read_is_not_taken_for_a_port_alone(repository: Path) -> None:
+    flags = ("--grpc-use-ssl=true", *(f"--grpc-{file}=missing.pem" for file in ("server-cert", "server-key")))
+    with (
+        pytest.raises(PortInUse, match="if nothing listens, Triton cannot read a TLS file: give absolute paths"),
+        serve(on_free_ports(repository, extra_args=flags)),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("aborts", [1, 2])
+def test_a_start_in_which_triton_loses_a_lock_is_tried_once_more(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, aborts: int
+) -> None:
+    """Triton's own abort is too rare to wait for: a script before it ends as Triton does, so many times."""
+    triton = find_installation()
+    script = tmp_path / "tritonserver"
+    script.write_text(
+        f"#!/bin/sh\necho >> {tmp_path}/starts\nif [ $(wc -l < {tmp_path}/starts) -le {aborts} ]; then\n"
+        "echo \"terminate called after throwing an instance of 'boost::interprocess::lock_exception'\"\n"
+        f'kill -ABRT $$\nfi\nexec {triton.executable} "$@"\n'
+    )
+    script.chmod(0o755)
+    monkeypatch.setattr(deploy.local.server, "find_installation", lambda: replace(triton, executable=script))
+    if aborts == 1:
+        with serve(on_free_ports(repository)) as server, InferenceServerClient(server.grpc_url) as client:
+            assert client.is_server_ready()
+    else:
+        with pytest.raises(BackendAborted, match="lost a lock in shared memory"), serve(on_free_ports(repository)):
+            pass
+    assert (tmp_path / "starts").read_text() == "\n\n"
+    assert "starting once more" in caplog.text
 
 
 def test_a_repository_that_is_not_there(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """How the backend reads a config, without a server: what cannot be seen from outside of it."""
 
 import importlib
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +24,34 @@ def parameters(**values: str) -> dict[str, Any]:
     return {"parameters": {key: {"string_value": value} for key, value in values.items()}}
 
 
+@pytest.fixture
+def one_core() -> Iterator[int]:
+    """Keep this thread, and those that it starts, on one core."""
+    before = os.sched_getaffinity(0)
+    core = max(before)
+    os.sched_setaffinity(0, {core})
+    yield core
+    os.sched_setaffinity(0, before)
+
+
 @pytest.mark.parametrize(("given", "threads"), [("3", 3), ("0", 0), ("-2", 0)])
-def test_thread_counts(onnx_session: Any, given: str, threads: int) -> None:
+def test_thread_counts(onnx_session: Any, monkeypatch: pytest.MonkeyPatch, given: str, threads: int) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: len(os.sched_getaffinity(0)))
     options = onnx_session.session_options(parameters(intra_op_thread_count=given, inter_op_thread_count=given))
     assert (options.intra_op_num_threads, options.inter_op_num_threads) == (threads, threads)
     assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+
+
+def test_a_process_on_some_cores_has_a_thread_for_each(
+    onnx_session: Any, one_core: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)  # also where there is one
+    (tmp_path / "model.onnx").write_bytes(double().SerializeToString())
+    before = set(os.listdir("/proc/self/task"))
+    session = onnx_session.open_session({}, tmp_path, kind="CPU", device_id=0)
+    assert session.get_session_options().intra_op_num_threads == 1
+    for thread in set(os.listdir("/proc/self/task")) - before:
+        assert os.sched_getaffinity(int(thread)) == {one_core}
 
 
 def test_execution_mode(onnx_session: Any) -> None:

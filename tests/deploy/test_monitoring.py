@@ -1,7 +1,6 @@
 """The rules, their unit tests, what Grafana is given, and the Kubernetes component, without a server."""
 
 import json
-import os
 import re
 import subprocess
 from pathlib import Path
@@ -14,7 +13,7 @@ from deploy.monitoring.prometheus_rule import MONITORING, prometheus_rule
 from loadtest.parse import read_toml
 from tests.deploy.monitoring import DASHBOARD, DEPLOY, compose_flags, panels
 from tests.deploy.prometheus import SUMMARIES, local_config
-from tests.deploy.test_kubernetes import KUBERNETES, NEWEST, flags, pod, render, validate
+from tests.deploy.test_kubernetes import NEWEST, flags, overlay, pod, validate
 from tests.deploy.triton_flags import assert_taken
 from tests.tools import require
 
@@ -178,16 +177,7 @@ def test_the_operators_object_leads_to_the_teams_own_runbook() -> None:
 
 @pytest.mark.parametrize("folder", ["overlays/cpu", "overlays/gpu-object-storage", "kserve"])
 def test_the_kubernetes_component(folder: str, tmp_path: Path) -> None:
-    def relative(path: Path) -> str:
-        return os.path.relpath(path, tmp_path.resolve())
-
-    overlay = {
-        "namespace": "altreco",
-        "resources": [relative(KUBERNETES / folder)],
-        "components": [relative(KUBERNETES / "components" / "monitoring")],
-    }
-    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
-    documents = render(str(tmp_path.resolve()))
+    documents = overlay(tmp_path, [folder], ["monitoring"])
     monitors = [document for document in documents if document["kind"] == "PodMonitor"]
     monitor, of_gateway = sorted(monitors, key=lambda one: one["metadata"]["name"])
     # The operator's own schemas are not at hand: its object is looked at here.

@@ -6,6 +6,7 @@ import pytest
 from altreco_client import TagRecommender
 
 from deploy.local import Server
+from tests.end_to_end.upload_service import SharedService, upload_service
 from tests.kept import Kept
 from tests.servers import serving
 from training.checkpoint import load_checkpoint
@@ -52,3 +53,10 @@ def served(kept: Kept) -> Iterator[Served]:
 def recommender(served: Served) -> Iterator[TagRecommender]:
     with TagRecommender(served.server.grpc_url, deadline_s=30) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def shared_service(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedService]:
+    store = f"sqlite:///{tmp_path_factory.mktemp('upload')}/histories.db"
+    with upload_service(served.server.grpc_url, store) as address:
+        yield SharedService(address, store)

@@ -319,14 +319,14 @@ def test_the_commands_of_the_guide_do_what_they_say(kept: Kept, canary: Canary, 
     acceptance(tmp_path / "build" / "acceptance.parquet", candidate=0.3)
     printed = [line for line in commands((ROOT / "docs" / "canary.md").read_text()) if " canary " in line]
     assert [re.findall(r"canary (\w+)", command) for command in printed] == [["start"], ["compare"], ["promote"]]
-    said = [
-        run(
-            command.replace("localhost:8001", canary.server.grpc_url),
-            tmp_path,
-            codes=(0, 1, 2) if " compare " in command else (0,),  # the latencies are those of a busy machine
-        )
-        for command in printed
-    ]
-    assert re.search(r"^accepted .* equal$", said[1], re.MULTILINE)
-    assert "result: " in said[1]
+    begin, compare, end = (command.replace("localhost:8001", canary.server.grpc_url) for command in printed)
+    run(begin, tmp_path)
+    for more, line in (
+        ("", r"^other tags .* 0\.05 "),
+        (" --acceptance build/acceptance.parquet", r"^accepted .* equal$"),
+    ):
+        said = run(compare + more, tmp_path, codes=(0, 1, 2))  # the latencies are those of a busy machine
+        assert re.search(line, said, re.MULTILINE)
+        assert "result: " in said
+    run(end, tmp_path)
     assert canary.releases() == (2, None, {2})

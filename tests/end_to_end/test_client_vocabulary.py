@@ -35,7 +35,8 @@ class Address:
         with triton.InferenceServerClient(self.url) as client:
             for model in reversed(MODELS):
                 client.unload_model(model)
-            wait_until(lambda: not any(client.is_model_ready(model) for model in MODELS))
+            # A model is no longer ready as soon as its unloading begins, so this waits for the end.
+            wait_until(lambda: {model.reason for model in client.get_model_repository_index().models} == {"unloaded"})
             shutil.rmtree(self.models)
             shutil.copytree(repository, self.models)
             for model in MODELS:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from altreco_client.histories import Histories
 from PIL import Image
 
 from tests.end_to_end.printed import EXPORT, FENCED, NEVER_RUN, PYTHON, ROOT, commands, help_of, run, run_here
@@ -23,7 +24,7 @@ DOCUMENTS = sorted(
 )
 ELSEWHERE = (
     ".ci/install-system-tools",  # .ci/run
-    "pip install './client[histories]' ",  # the environment of all tests
+    "pip install ",  # would replace the client that all tests run
     "uvicorn app:app ",  # test_upload_service.py
     ".venv/bin/altreco gateway",  # test_gateway.py, with what asks it
     "curl ",
@@ -88,6 +89,8 @@ def checkout(kept: Kept, tmp_path_factory: pytest.TempPathFactory) -> Iterator[C
     for photo in (folder / "photo.jpg", demo / "data" / "images" / "000000.jpg"):
         photo.parent.mkdir(exist_ok=True)
         Image.fromarray(np.full((300, 400, 3), 120, dtype=np.uint8)).save(photo)
+    with Histories(f"sqlite:///{folder}/histories.db") as store:
+        store.save("ana", "1", ["sea"])
     for seed, name in enumerate("abcdef"):
         make_run(folder / "build" / "loadtest" / name, lognormal(2000, seed=seed))
     served = shutil.copytree(models, folder / "build" / "served")

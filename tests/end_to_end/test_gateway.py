@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ from altreco_client.histories import Histories
 from tests.end_to_end.conftest import Served
 from tests.end_to_end.faults import stopped
 from tests.end_to_end.gateway import HISTORY, JSON, PHOTO, failed, tags
-from tests.end_to_end.http_service import ask, http_service
+from tests.end_to_end.http_service import TIMEOUT_S, ask, http_service
 from tests.end_to_end.printed import ROOT, commands, run
 from tests.end_to_end.upload_service import chromium
 from tests.tools import require
@@ -65,7 +66,7 @@ def test_all_ways_to_ask_get_the_clients_tags_and_scores(gateway: str, recommend
 REFUSED = [
     ("/v1/tags", b"GIF89a, or so", {}, 422, "InvalidImage", ""),
     ("/v1/tags", PHOTO[:1000], {}, 422, "InvalidImage", "truncated"),
-    ("/v1/tags", b"", {}, 422, "InvalidImage", ""),
+    ("/v1/tags", b"", {}, 422, "InvalidImage", "it is empty"),
     ("/v1/tags?history=sea", PHOTO, {}, 422, "InvalidHistory", 'expected JSON such as {"sea": 3}'),
     ("/v1/tags?history=%7B%22sea%22:-1%7D", PHOTO, {}, 422, "InvalidHistory", "zero or more"),
     ("/v1/tags?history=%7B%22zep%22:1%7D&unknown_tags=error", PHOTO, {}, 422, "UnknownTag", "unknown_tags=ignore"),
@@ -81,6 +82,8 @@ REFUSED = [
     ("/v1/tags", b'{"image": "", "url": "http://a"}', JSON, 422, "InvalidRequest", "body.url: "),
     ("/v1/tags", b'{"image": "\\ud800"}', JSON, 422, "InvalidRequest", ""),
     ("/v1/tags", PHOTO, {"Content-Type": "multipart/form-data; boundary=a"}, 415, "UnsupportedMediaType", "curl"),
+    ("/v1/tags", b' {"image": ""}', {"Content-Type": "text/plain"}, 415, "UnsupportedMediaType", "application/json"),
+    ("/v1/tags?K=3", PHOTO, {}, 422, "InvalidRequest", "query.K: "),
     ("/v1/tags", PHOTO, {"Origin": "http://evil.example"}, 403, "OtherSite", "other sites"),
     ("/v1/nowhere", b"", {}, 404, "NotFound", ""),
     ("/healthz", b"", {}, 405, "MethodNotAllowed", ""),
@@ -204,6 +207,18 @@ def test_the_printed_curl_commands_get_answers(gateway: str, tmp_path: Path, doc
             )
             assert ("/v1/tags" in command) == bool(said), command
             assert "/v1/tags" not in command or json.loads(said)["tags"]
+
+
+def test_the_printed_javascript_gets_the_same_answer_in_both_ways(gateway: str, tmp_path: Path) -> None:
+    (program,) = re.findall(r"```js\n(.*?)```", (ROOT / "docs" / "gateway.md").read_text(), re.DOTALL)
+    (tmp_path / "photo.jpg").write_bytes(PHOTO)
+    (tmp_path / "ask.mjs").write_text(program.replace("http://localhost:8080", gateway))
+    done = subprocess.run(
+        [require("node"), "ask.mjs"], cwd=tmp_path, capture_output=True, text=True, timeout=TIMEOUT_S, check=True
+    )
+    one, other = re.findall(r"^200 (\{.*?^\})", done.stdout, re.DOTALL | re.MULTILINE)
+    assert one == other
+    assert one.count("name: ") == 3
 
 
 def test_a_server_that_hangs_is_a_timeout_and_a_fallback_has_the_users_own_tags(gateway: str, served: Served) -> None:

@@ -17,6 +17,7 @@ from altreco_client.gateway.app import create_app
 from altreco_client.gateway.limits import Limits, Room
 from altreco_client.gateway.routes import MOST_RELEASES, Gateway
 from altreco_client.gateway.serve import Protocol
+from altreco_client.histories import Histories
 
 from measure.waiting import wait_until
 from reliability.servers import kill
@@ -58,6 +59,14 @@ def test_where_nobody_answers_the_gateway_says_so() -> None:
         assert (health.status, health.json) == (503, {"ready": False})
         words = failed(tags(address, headers={"X-User": "ana"}), 422, "InvalidRequest")
         assert "--store" in words
+
+
+def test_a_database_that_does_not_answer_is_named_within_the_deadline() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent, odd_server.serving(odd_server.Odd()) as url:
+        store = f"postgresql://127.0.0.1:{silent.getsockname()[1]}/photos"
+        with Histories(store) as users, running(create_app(AsyncTagRecommender(url), users)) as address:
+            answer = tags(address, headers={"X-User": "ana", "X-Request-Timeout": "4"})
+            assert "the database did not answer within 2 s" in failed(answer, 503, "HistoriesUnavailable")
 
 
 @pytest.mark.parametrize(
@@ -209,6 +218,8 @@ def test_a_missing_extra_is_named(missing: str, options: list[str], words: str) 
     ("options", "words"),
     [
         (["--store", "mysql://host/a"], "expected sqlite:///FILE"),
+        (["--store", "sqlite:///nowhere/typo.db"], "there are no histories in 'nowhere/typo.db'"),
+        (["--port", "99999"], "--port is 99999: expected 0 to 65,535"),
         (["--url", "localhost"], "expected host:port"),
         (["--ca", "/nowhere.pem"], "cannot read /nowhere.pem"),
     ],

@@ -28,7 +28,7 @@ from reliability.servers import kill
 from tests.called import ROOT, called
 from tests.end_to_end.conftest import Served
 from tests.end_to_end.faults import closed_port, stopped
-from tests.full_disk import on_a_full_disk
+from tests.end_to_end.slos import write_slos
 from tests.servers import serving
 
 WAIT_S = 60
@@ -74,10 +74,9 @@ def counted_by_locust(folder: Path) -> int:
     return next(int(row["Request Count"]) for row in rows if row["Name"] == "recommend")
 
 
-@pytest.mark.timing
 def test_a_smoke_run(served: Served, tmp_path: Path) -> None:
     options = ("--rate", RATE, "--duration", 3, "--url", served.server.grpc_url, "--out", "run")
-    options += ("--metrics-url", served.server.metrics_url)
+    options += ("--metrics-url", served.server.metrics_url, "--slos", write_slos(tmp_path / "slos.toml"))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), os.environ.get("PYTHONPATH", "")))}
     done = subprocess.run(
         command("--profile", "smoke", *options),
@@ -154,7 +153,6 @@ def frozen(run: psutil.Process) -> Iterator[None]:
             worker.resume()
 
 
-@pytest.mark.timing
 def test_ctrl_c_keeps_what_was_recorded(served: Served, tmp_path: Path) -> None:
     with load(tmp_path, "--rate", RATE, "--duration", 600, "--workers", 2, "--url", served.server.grpc_url) as process:
         wait_until(lambda: answered(tmp_path) > 10)
@@ -182,15 +180,13 @@ def test_the_deadline_of_requests_is_not_that_of_the_set_up(served: Served, tmp_
 
 @pytest.mark.slow
 def test_a_full_disk_ends_the_run_and_loses_no_record(served: Served, tmp_path: Path) -> None:
-    left_bytes = 32 * 1024
-    words = command("--profile", "smoke", "--users", 8, "--duration", 120, "--url", served.server.grpc_url)
-    words += ["--out", str(tmp_path), "--no-calibration"]
-    done = subprocess.run(
-        on_a_full_disk(words, left_bytes=left_bytes), capture_output=True, text=True, check=False, cwd=ROOT
-    )
-    assert done.returncode == 2
-    assert done.stderr.endswith(f"error: the records of requests cannot be written to {tmp_path}: is its disk full?\n")
-    run = load_run(tmp_path)
+    left_bytes = 16 * 1024
+    options = ("--users", 8, "--duration", 120, "--url", served.server.grpc_url)
+    with load(tmp_path, *options) as process:
+        for generator in psutil.Process(process.pid).children():  # which alone finds the disk full
+            generator.rlimit(psutil.RLIMIT_FSIZE, (left_bytes, left_bytes))
+        run, output = finished(process, tmp_path, 2)
+    assert output.endswith(f"error: the records of requests cannot be written to {tmp_path}: is its disk full?\n")
     assert len(run.records) == left_bytes // ENTRY.itemsize
     assert run.settings.ended_early
 
@@ -256,7 +252,6 @@ def requests(servers: tuple[Server, ...]) -> list[int]:
 
 
 @pytest.mark.slow
-@pytest.mark.timing
 def test_a_generator_that_is_too_busy_fails_the_run(served: Served, tmp_path: Path) -> None:
     """Which has to decode more photos than its cores can: whether it gets much of them, or others need them too."""
     options = ("--workload", ROOT / "loadtest" / "workloads" / "photos.toml", "--rate", 200, "--duration", 4)
@@ -267,11 +262,9 @@ def test_a_generator_that_is_too_busy_fails_the_run(served: Served, tmp_path: Pa
     assert len(run.records) == pytest.approx(800, abs=150)
 
 
-@pytest.mark.timing
 def test_a_missed_objective_decides_the_exit_code_and_the_report_says_why(served: Served, tmp_path: Path) -> None:
     """One that is held: below."""
-    slos, out = tmp_path / "slos.toml", tmp_path / "run"
-    slos.write_text("[all]\np50_ms = 0.001\n")
+    slos, out = write_slos(tmp_path / "slos.toml", p50_ms=0.001), tmp_path / "run"
     with load(out, "--rate", RATE, "--duration", 3, "--url", served.server.grpc_url, "--slos", slos) as process:
         _, output = finished(process, out, 1)
     assert "FAILED: " in output
@@ -283,12 +276,11 @@ def assert_reported(folder: Path, word: str, *, ok: bool) -> None:
     assert json.loads((folder / "verdict.json").read_text())["ok"] is ok
 
 
-@pytest.mark.timing
 def test_make_loadtest_takes_what_readme_says(served: Served, tmp_path: Path) -> None:
     """With users in place of a rate, in two workers."""
-    (tmp_path / "slos.toml").write_text("[all]\np50_ms = 30_000\n")
+    slos = write_slos(tmp_path / "slos.toml")
     options = f"--duration 3 --users 4 --no-calibration --out {tmp_path / 'run'}"
-    words = [f"REPOSITORY={served.repository}", f"SLOS={tmp_path / 'slos.toml'}", "PROFILE=smoke", f"OPTIONS={options}"]
+    words = [f"REPOSITORY={served.repository}", f"SLOS={slos}", "PROFILE=smoke", f"OPTIONS={options}"]
     done = subprocess.run(
         ["make", "loadtest", "WORKERS=2", *words], capture_output=True, text=True, check=False, cwd=ROOT
     )

@@ -22,19 +22,9 @@ from loadtest.run.sampler import sampling
 from tests.called import ROOT, called
 from tests.end_to_end.conftest import Served
 from tests.end_to_end.deployed import KEY, Deployed, deploying
+from tests.end_to_end.slos import write_slos
 from tests.kept import Kept
 
-SLOS = """
-[all]
-p50_ms = 30_000
-[generator]
-cpu_share = 1.0
-late_share = 1.0
-machine_share = 1.0
-pause_ms = 5000.0
-began_late_ms = 1000.0
-"""
-"""For a machine that other tests use, too."""
 COMMANDS = {"export": export, "loadtest": loadtest}
 TLS = ("--ca", "ca.pem", "--certificate", "client.pem", "--key", "client.key")
 WITH_KEY = (*TLS, "--admin-key-file", "key")
@@ -109,8 +99,7 @@ def test_rollout_and_prune(secured: Deployed) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_load_whose_folder_does_not_hold_the_key(secured: Deployed, tmp_path: Path, workers: int) -> None:
-    slos = tmp_path / "slos.toml"
-    slos.write_text(SLOS)
+    slos = write_slos(tmp_path / "slos.toml")
     command = ("loadtest", "run", "--profile", "smoke", "--rate", 10, "--duration", 3, "--no-calibration")
     command += ("--out", tmp_path / "run", "--workers", workers, "--slos", slos)
     done = run(secured, *command, security=WITH_KEY)

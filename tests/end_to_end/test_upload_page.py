@@ -8,9 +8,8 @@ from contextlib import contextmanager
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, FilePayload, Locator, Page, expect
 
-from tests.end_to_end.conftest import Served
 from tests.end_to_end.http_service import TIMEOUT_S, ask, jpeg
-from tests.end_to_end.upload_service import MAX_PICTURES, NOBODY, SUGGESTIONS, chromium, upload_service
+from tests.end_to_end.upload_service import MAX_PICTURES, NOBODY, SUGGESTIONS, SharedService, chromium, upload_service
 
 
 @pytest.fixture(scope="module")
@@ -21,9 +20,8 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def address(served: Served) -> Iterator[str]:
-    with upload_service(served.server.grpc_url) as address:
-        yield address
+def address(shared_service: SharedService) -> str:
+    return shared_service.without_histories()
 
 
 @pytest.fixture

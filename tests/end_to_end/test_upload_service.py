@@ -3,7 +3,6 @@
 import io
 import json
 import re
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,13 +18,12 @@ from tests.end_to_end import http_service
 from tests.end_to_end.conftest import Served
 from tests.end_to_end.http_service import jpeg
 from tests.end_to_end.peak import peak_mib
-from tests.end_to_end.upload_service import APP, MAX_PICTURES, NOBODY, SUGGESTIONS, upload_service
+from tests.end_to_end.upload_service import APP, MAX_PICTURES, NOBODY, SUGGESTIONS, SharedService, upload_service
 
 
 @pytest.fixture
-def address(served: Served) -> Iterator[str]:
-    with upload_service(served.server.grpc_url) as address:
-        yield address
+def address(shared_service: SharedService) -> str:
+    return shared_service.without_histories()
 
 
 def ask(
@@ -55,6 +53,14 @@ def test_pictures_are_bounded_and_saved_once(address: str) -> None:
     assert ask(address, f"/api/pictures/{ids[1]}/save", choice, headers) == (200, {"sea": 1})
 
 
+def counted(address: str) -> dict[tuple[str, int], float]:
+    """Suggestions and those accepted, by rank."""
+    with urlopen(f"{address}/metrics") as answer:
+        text = answer.read().decode()
+    found = re.findall(r'altreco_(\w+)_total{.*rank="(\d+)",release="1"} (\S+)', text)
+    return {(kind, int(rank)): float(count) for kind, rank, count in found}
+
+
 def test_a_save_counts_which_of_the_first_suggestions_were_taken(address: str) -> None:
     headers = {"Content-Type": "application/json"}
 
@@ -62,23 +68,17 @@ def test_a_save_counts_which_of_the_first_suggestions_were_taken(address: str) -
         choice = json.dumps({"user": "Ana", "tags": tags}).encode()
         return ask(address, f"/api/pictures/{name}/{action}", choice, headers)[1]
 
+    before = counted(address)
     name = ask(address, "/api/pictures", jpeg())[1]
     first = [tag["name"] for tag in post("suggestions")["tags"]]
     later = [tag["name"] for tag in post("suggestions", first[0])["tags"]]
     for _ in range(2):  # the second one changes nothing
         post("save", first[0], first[2], *later[-1:], "grandma")
     taken = {1, 3} | ({first.index(later[-1]) + 1} if later[-1] in first else set())
-    with urlopen(f"{address}/metrics") as answer:
-        lines = answer.read().decode().splitlines()
-    counted = {
-        (found[1], int(found[2])): float(found[3])
-        for line in lines
-        if (found := re.match(r'altreco_(\w+)_total{.*rank="(\d+)",release="1"} (\S+)', line))
-    }
     ranks = range(1, SUGGESTIONS + 1)
-    assert counted == {("suggested", rank): 1 for rank in ranks} | {
-        ("accepted", rank): float(rank in taken) for rank in ranks
-    }
+    assert {key: count - before.get(key, 0) for key, count in counted(address).items()} == {
+        ("suggested", rank): 1 for rank in ranks
+    } | {("accepted", rank): float(rank in taken) for rank in ranks}
 
 
 def test_a_fault_of_the_service_is_a_500_whose_words_are_in_the_log_alone() -> None:

@@ -3,8 +3,10 @@
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+from altreco_client.histories import Histories
 from playwright.sync_api import Browser, sync_playwright
 
 from tests.end_to_end.http_service import http_service
@@ -15,6 +17,21 @@ UVICORN = Path(sys.executable).with_name("uvicorn")
 SUGGESTIONS = 6
 MAX_PICTURES = 48
 NOBODY = "127.0.0.1:9"
+
+
+@dataclass(frozen=True)
+class SharedService:
+    """A service for several tests, and its database."""
+
+    address: str
+    store: str
+
+    def without_histories(self) -> str:
+        """Its address, once it has forgotten all users."""
+        with Histories(self.store) as histories:
+            for user in ("Ana", "Ben", "Chloe"):
+                histories.forget(user)
+        return self.address
 
 
 def upload_service(

@@ -45,6 +45,22 @@ COMMAND = """
 from export.__main__ import main
 sys.exit(main(sys.argv[3:]))
 """
+# Runs the code on copies of the repository, each killed one change later, until it ends. What takes long to import is
+# imported once.
+EACH = """
+import itertools, os, shutil, signal, sys
+import export.__main__, export.repository
+code, repository, out, *arguments = sys.argv[1:]
+for number in itertools.count():
+    copy = shutil.copytree(repository, os.path.join(out, f"killed-{number}", "model_repository"))
+    if os.fork() == 0:
+        sys.argv[1:] = [copy, str(number), *(argument.replace("REPOSITORY", copy) for argument in arguments)]
+        exec(code)
+        sys.exit()
+    ended = os.waitstatus_to_exitcode(os.wait()[1])
+    if ended != -signal.SIGKILL:
+        sys.exit(ended)
+"""
 STEP = 11
 
 
@@ -72,10 +88,15 @@ def killed_before(number: int, repository: Path, code: str, *arguments: str) -> 
 
 def run_with(code: str, repository: Path, number: int, *arguments: str) -> int:
     """Run the code on the repository, which the arguments call REPOSITORY; returns the exit code."""
-    arguments = tuple(argument.replace("REPOSITORY", str(repository)) for argument in arguments)
+    return python(
+        code, repository, number, *(argument.replace("REPOSITORY", str(repository)) for argument in arguments)
+    )
+
+
+def python(code: str, *arguments: object) -> int:
     path = os.pathsep.join((".", os.environ.get("PYTHONPATH", "")))
     done = subprocess.run(
-        [sys.executable, "-c", code, repository, str(number), *arguments],
+        [sys.executable, "-c", code, *map(str, arguments)],
         stdout=subprocess.DEVNULL,
         check=False,
         env={**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"},
@@ -85,13 +106,10 @@ def run_with(code: str, repository: Path, number: int, *arguments: str) -> int:
 
 def every_state(repository: Path, tmp_path: Path, code: str, *arguments: str) -> Iterator[Path]:
     """Copies of the repository, each after a kill one change later; the last is that of the command that ended."""
-    number, killed = 0, True
-    while killed:
-        copy = shutil.copytree(repository, tmp_path / f"killed-{number}" / "model_repository")
-        killed = killed_before(number, copy, code, *arguments)
-        yield copy
-        shutil.rmtree(copy.parent)
-        number += 1
+    assert python(EACH, KILL + code, repository, tmp_path, *arguments) == 0
+    for number in range(len(list(tmp_path.glob("killed-*")))):
+        yield tmp_path / f"killed-{number}" / "model_repository"
+        shutil.rmtree(tmp_path / f"killed-{number}")
 
 
 def files(repository: Path) -> set[Path]:

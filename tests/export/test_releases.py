@@ -15,8 +15,10 @@ from export.golden import GoldenSet, Inputs, load_golden_set, replay, save_golde
 from export.manifest import read_manifest
 from export.release import Options, release
 from export.repository import golden_file, manifest_file, model_files, versions
+from export.signature import sign
 from export.verify import verify, verify_served
 from tests.kept import Kept
+from tests.keys import make_keys
 from tests.servers import serving
 from tests.tiny import REPOSITORY, copy_configs
 
@@ -200,6 +202,21 @@ def server(three: Path) -> Iterator[Server]:
 def test_verify_a_running_server(three: Path, server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", "--repository", str(three), "--url", server.grpc_url]) == 0
     assert capsys.readouterr().out.startswith("ok  ONNX Runtime to served ensemble: ")
+
+
+def test_verify_a_running_server_and_the_signature(
+    repository: Path, server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys = make_keys(tmp_path / "keys")
+    command = ["verify", "--repository", str(repository), "--url", server.grpc_url, "--public-key", str(keys.public)]
+    assert main(command) == 1
+    assert "is not signed" in capsys.readouterr().err
+    sign(repository, keys.private)
+    assert main(command) == 0
+    assert [line.partition(": ")[0] for line in capsys.readouterr().out.splitlines()] == [
+        "ok  ONNX files to golden set",
+        "ok  ONNX Runtime to served ensemble",
+    ]
 
 
 def test_verify_a_server_that_serves_another_release(repository: Path, server: Server) -> None:

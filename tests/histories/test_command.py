@@ -51,7 +51,13 @@ def test_counts_go_from_one_database_to_another(
     assert os.listdir(file.parent) == [file.name]
 
 
-def test_an_empty_database_is_an_empty_file(url: str, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_empty_database_is_an_empty_file_and_a_missing_one_an_error(
+    url: str, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert altreco_history("export", "--store", url, file) == 1
+    assert "there are no histories in" in capsys.readouterr().err
+    with Histories(url) as store:
+        assert store["ana"] == {}
     assert altreco_history("export", "--store", url, file) == 0
     assert altreco_history("import", "--store", url, file) == 0
     assert capsys.readouterr().out == f"{file}: 0 counts\n" * 2

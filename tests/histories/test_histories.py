@@ -239,10 +239,11 @@ def test_a_locked_file_is_waited_for(is_new: bool, tmp_path: Path) -> None:
     ("url", "words"),
     [
         ("histories.db s3cret", "cannot be read: expected sqlite:///FILE"),
+        ("sqlite://histories.db", "has a host, 'histories.db': expected sqlite:///FILE, with three slashes"),
         ("postgresql://ana:s3cret@host:port/photos", "cannot be read: expected"),
         ("", "cannot be read"),
         (None, "cannot be read"),
-        ("mysql://ana:s3cret@host/photos", "for 'mysql': expected sqlite:///FILE or postgresql"),
+        ("mysql://ana:s3cret@host/photos", "for 'mysql': expected sqlite:///FILE, with three slashes, or postgresql"),
         ("postgresql+psycopg2://ana:s3cret@host/photos", r"for 'postgresql\+psycopg2': expected"),
         ("postgresql://ana:p@s3cret@host/photos", "%40 for an @ in a password"),
     ],
@@ -251,6 +252,20 @@ def test_a_url_that_is_none_is_refused_without_its_password(url: Any, words: str
     with pytest.raises(InvalidRequest, match=words) as caught:
         Histories(url)
     assert "s3cret" not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("url", ["sqlite:///{}/typo.db", "sqlite://"])
+def test_what_only_reads_makes_no_empty_file(url: str, tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match=r"there are no histories in .*: expected a file that `Histories`"):
+        Histories(url.format(tmp_path), create=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_histories_are_looked_up_not_gone_through(database: str) -> None:
+    with Histories(database) as store:
+        for go_through in (list, lambda users: "ana" in users):
+            with pytest.raises(TypeError, match=r"iterable|container"):
+                go_through(store)
 
 
 def test_without_the_extra_the_client_works_and_says_how_to_get_it() -> None:

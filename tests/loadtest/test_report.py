@@ -158,7 +158,7 @@ def test_latencies_of_other_requests_are_not_explained(tmp_path: Path) -> None:
     others = make_run(tmp_path / "others", lognormal(3000, median_ms=5))
     for run, reason in (
         (given_up, "182 of 200 requests failed"),
-        (others, "Triton&#39;s counters include other requests"),
+        (others, "Triton&#39;s times do not fit into them (other callers"),
     ):
         page = write_report(run, check(run, SLO)).read_text()
         assert f"Not comparable with the clients&#39; latencies: {reason}" in page

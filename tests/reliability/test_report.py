@@ -88,6 +88,10 @@ def test_mistakes_say_what_to_do(options: list[str], tmp_path: Path, capsys: pyt
     damaged.write_text('{"format": "another"}')
     assert main(["good", *options], ALL) == 2
     assert "its format is 'another'" in capsys.readouterr().err
+    damaged.unlink()
+    assert main(["--render", *options], ALL) == 2
+    assert f"no results in {damaged}: run scenarios first" in capsys.readouterr().err
+    assert not report(tmp_path).exists()
 
 
 def test_the_list_names_all(capsys: pytest.CaptureFixture[str]) -> None:

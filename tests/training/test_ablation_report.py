@@ -4,11 +4,12 @@ import json
 import re
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from measure.kept import mark
 from tests.pixels import count
-from tests.training.ablation import ROWS, SEEDS, expected, of_row, papers_table, table_rows
+from tests.training.ablation import ROWS, SEEDS, expected, finished_parts, of_row, papers_table, table_rows
 from training.ablation.parts import POPULATIONS, Part, main_part
 from training.ablation.report import COMMAND, KEPT, write_report
 from training.ablation.rows import BACKBONES, BY_CONTEXT, FEW_PICTURES, MAIN_RUNS, MODELS, POPULATION, QUESTIONS, Row
@@ -19,8 +20,20 @@ from training.methods import compare
 from training.methods.compare import lacking
 
 
-def test_report_has_mean_and_deviation_over_the_seeds(parts: list[Part], tmp_path: Path) -> None:
-    report = write_report(parts, SEEDS, tmp_path / "docs", "a machine").read_text(encoding="utf-8")
+@pytest.fixture(scope="module")
+def docs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of finished parts, with its picture and numbers."""
+    folder = tmp_path_factory.mktemp("ablation")
+    write_report(finished_parts(folder / "work"), SEEDS, folder / "docs", "a machine")
+    return folder / "docs"
+
+
+@pytest.fixture(scope="module")
+def report(docs: Path) -> str:
+    return (docs / "ablation.md").read_text(encoding="utf-8")
+
+
+def test_report_has_mean_and_deviation_over_the_seeds(report: str) -> None:
     new = (WITH, "1 picture", "2 pictures", "5 pictures", "10 pictures", WITHOUT, ANOTHER)
     known = (WITH, "1 picture", "5 pictures", WITHOUT, ANOTHER)
     for title, group, order in (("New users", NEW, new), ("Known users", "", known)):
@@ -40,8 +53,7 @@ def test_report_has_mean_and_deviation_over_the_seeds(parts: list[Part], tmp_pat
     assert report.index("New users") < report.index("Known users") < report.index("Answers")
 
 
-def test_report_of_many_users_and_of_more_and_more(parts: list[Part], tmp_path: Path) -> None:
-    report = write_report(parts, SEEDS, tmp_path / "docs", "a machine").read_text(encoding="utf-8")
+def test_report_of_many_users_and_of_more_and_more(report: str) -> None:
     few = table_rows(report, "Many users with twelve pictures each")
     assert set(few) == {"", *(row.label for row in FEW_PICTURES)}
     assert few["A6 + path"][1] == expected(of_row(Row("", "A6+path"), history="1 picture", group=NEW, data="users-300"))
@@ -71,8 +83,7 @@ def test_data_without_new_users_has_no_column_for_them(parts: list[Part], tmp_pa
     assert table_rows(report, "Answers").pop("question") == ["known users"]
 
 
-def test_answers_are_differences_seed_by_seed(parts: list[Part], tmp_path: Path) -> None:
-    report = write_report(parts, SEEDS, tmp_path / "docs", "a machine").read_text(encoding="utf-8")
+def test_answers_are_differences_seed_by_seed(report: str) -> None:
     found = table_rows(report, "Answers")
     assert found.pop("question") == ["known users", "new users"]
     assert len(found) == len(QUESTIONS)
@@ -85,15 +96,14 @@ def test_answers_are_differences_seed_by_seed(parts: list[Part], tmp_path: Path)
     assert found["Joint training: A6, A3"][0].endswith("\u00b10.000"), "what all rows share cancels out"
 
 
-def test_the_papers_tables_stand_beside_ours(parts: list[Part], tmp_path: Path) -> None:
-    report = write_report(parts, SEEDS, tmp_path / "docs", "a machine").read_text(encoding="utf-8")
+def test_the_papers_tables_stand_beside_ours(report: str) -> None:
     table = papers_table(report, "Table IV")
     assert table[""] == ["precision@5", "recall@5", "accuracy@5"]
     raw = Row("", "contagnet-raw", compare.CONTEXT)
     theirs = zip(("0.25", "0.20", "0.71"), table[""], strict=True)
     assert table["ConTagNet"] == [f"{figure} / {expected(of_row(raw, metric))}" for figure, metric in theirs]
     assert table["CNN (AlexNet)"] == ["0.21 / -", "0.18 / -", "0.65 / -"]
-    assert "CNN (AlexNet) and CNN-CTC: not here, as it is A1 on an older network." in report
+    assert "CNN (AlexNet) and CNN-CTC: not here, as each is A1 on an older network." in report
     assert papers_table(report, "Table V")["DLSR"][0].startswith("- / 0.")
     a6 = papers_table(report, "Table VIII")["A6"]
     theirs, ours = zip(*(cell.split(" / ") for cell in a6), strict=True)
@@ -101,8 +111,7 @@ def test_the_papers_tables_stand_beside_ours(parts: list[Part], tmp_path: Path) 
     assert list(ours)[:2] == [expected(of_row(Row("", "A6"), f"precision@{k}")) for k in (3, 5)]
 
 
-def test_figures_by_context_are_those_of_known_users(parts: list[Part], tmp_path: Path) -> None:
-    report = write_report(parts, SEEDS, tmp_path / "docs", "a machine").read_text(encoding="utf-8")
+def test_figures_by_context_are_those_of_known_users(report: str) -> None:
     found = papers_table(report.replace("## By context", "### By context"), "By context")
     assert found[""] == list(compare.BY_CONTEXT)
     for row in BY_CONTEXT:
@@ -133,19 +142,15 @@ def test_one_seed_has_no_deviation(parts: list[Part], tmp_path: Path) -> None:
 
 
 def test_what_stands_above_the_mark_is_kept(parts: list[Part], tmp_path: Path) -> None:
-    docs = tmp_path / "docs"
-    docs.mkdir()
     by_hand = "# Ours\n\nWhy the order differs: caf\u00e9.\n\n"
-    (docs / "ablation.md").write_text(f"{by_hand}{mark(COMMAND)}\n\nold table\n", encoding="utf-8")
-    first = write_report(parts, SEEDS, docs, "a machine").read_text(encoding="utf-8")
+    (tmp_path / "ablation.md").write_text(f"{by_hand}{mark(COMMAND)}\n\nold table\n", encoding="utf-8")
+    first = write_report(parts, SEEDS, tmp_path, "a machine").read_text(encoding="utf-8")
     assert first.startswith(by_hand + mark(COMMAND))
     assert "old table" not in first
-    assert write_report(parts, SEEDS, docs, "a machine").read_text(encoding="utf-8") == first
+    assert write_report(parts, SEEDS, tmp_path, "a machine").read_text(encoding="utf-8") == first
 
 
-def test_picture_and_numbers_are_written_beside(parts: list[Part], tmp_path: Path) -> None:
-    docs = tmp_path / "docs"
-    report = write_report(parts, SEEDS, docs, "a machine").read_text(encoding="utf-8")
+def test_picture_and_numbers_are_written_beside(docs: Path, report: str) -> None:
     assert sorted(path.name for path in docs.iterdir()) == ["ablation.json", "ablation.md", "ablation.png"]
     assert "(ablation.png)" in report
     with Image.open(docs / "ablation.png") as picture:

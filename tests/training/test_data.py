@@ -130,7 +130,7 @@ def test_data_is_written_as_the_guide_shows(tmp_path: Path, monkeypatch: pytest.
     guide = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
     (block,) = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
     exec(compile(block, "data.md", "exec"), {})
-    manifest, histories = manifest_and_histories(tmp_path / "data" / "mine")
+    manifest, histories = manifest_and_histories(tmp_path / "build" / "own")
     assert len(manifest.rows("train")) == len(manifest.rows("test")) == 1
     assert histories.tag_counts(0).tolist() == [1, 1]
 

@@ -180,6 +180,12 @@ def test_a_loss_that_is_no_number_stops_and_leaves_the_old_checkpoint(data: Path
     assert out.read_bytes() == b"the last good one"
 
 
+def test_a_file_in_the_place_of_the_log_is_named(few: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.log").write_text("the run's own output")
+    with pytest.raises(TrainingError, match=r"cannot write TensorBoard's folder: .*mine\.log"):
+        train(SETTINGS, few, tmp_path / "mine.pt", options=QUIET)
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_picture_that_is_gone_is_named(data: Path, tmp_path: Path, workers: int) -> None:
     gone = tmp_path / "set"

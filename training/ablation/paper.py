@@ -173,4 +173,7 @@ def _reasons(lines: Sequence[Printed]) -> list[str]:
     for line in lines:
         if isinstance(line.ours, str):
             named.setdefault(line.ours, []).append(line.name)
-    return [f"{' and '.join(names)}: not here, as it {reason}." for reason, names in named.items()]
+    return [
+        f"{' and '.join(names)}: not here, as {'it' if len(names) == 1 else 'each'} {reason}."
+        for reason, names in named.items()
+    ]

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from training.data.histories import Histories
 from training.data.manifest import Manifest
 from training.data.shards import picture_of
+from training.data.worker import end_with_parent
 from training.errors import DataError
 from training.settings import TrainSettings
 
@@ -217,6 +218,7 @@ def _batches(
         pin_memory=torch.cuda.is_available(),
         # A fork of a process with threads, as torch has, may deadlock.
         multiprocessing_context="forkserver" if workers else None,
+        worker_init_fn=end_with_parent,
         **options,  # type: ignore[arg-type]
     )
     try:

@@ -19,6 +19,8 @@ from .text import shown
 
 ADDRESS = re.compile(r"([^\s/:,\[\]]+|\[[^\s/,\[\]]+\]):([0-9]{1,5})")
 MOST_PORT = 65535
+CONNECT_S = 3.0
+"""Longest time for one attempt to connect, TLS included: enough for a slow network, and less than most deadlines."""
 MOST = 2**31 - 1
 """Largest whole number that gRPC takes."""
 PROXY_VARIABLES = ("grpc_proxy", "https_proxy", "http_proxy")
@@ -124,7 +126,7 @@ class Channel:
             ("grpc.keepalive_time_ms", round(self.keepalive_s * 1000)),
             ("grpc.keepalive_timeout_ms", round(self.keepalive_timeout_s * 1000)),
             ("grpc.initial_reconnect_backoff_ms", round(min(0.1, self.max_reconnect_s) * 1000)),
-            ("grpc.min_reconnect_backoff_ms", round(min(0.1, self.max_reconnect_s) * 1000)),
+            ("grpc.min_reconnect_backoff_ms", round(CONNECT_S * 1000)),  # in gRPC's core, the time to connect
             ("grpc.max_reconnect_backoff_ms", round(self.max_reconnect_s * 1000)),
         ]
 
@@ -167,7 +169,9 @@ def _is_address(address: str, version: int | None = None) -> bool:
 
 def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """Return the headers as gRPC metadata, with names in lower case; raises InvalidRequest."""
-    checked = {name.lower(): value for name, value in headers.items()}
+    if not isinstance(headers, Mapping):
+        raise InvalidRequest(f"headers is {type(headers).__name__}: expected a dict of names to values")
+    checked = {str(name).lower(): value for name, value in headers.items()}
     for name, value in checked.items():
         if not HEADER_NAME.fullmatch(name) or not isinstance(value, str) or not HEADER_VALUE.fullmatch(value):
             raise InvalidRequest(

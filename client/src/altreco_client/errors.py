@@ -134,6 +134,12 @@ SIGNS: tuple[tuple[str, str, type[ServerError], str], ...] = (
     ),
     (
         "UNAVAILABLE",
+        "WRONG_VERSION_NUMBER",
+        TLSFailed,
+        "speaks no TLS at this port: connect without it, or look at the port",
+    ),
+    (
+        "UNAVAILABLE",
         "(?i)handshake failed|CERTIFICATE_VERIFY_FAILED|Hostname Verification Check failed",
         TLSFailed,
         "failed the TLS handshake; look at its certificate (dates, names, CA) and at TLS(...) in Channel",

@@ -190,6 +190,8 @@ def _starts_as(name: str, data: bytes) -> bool:
 
 def _other(data: bytes) -> str:
     """Name what is in bytes of none of the formats."""
+    if not data:
+        return "empty: expected the bytes of a picture"
     start = data[:100].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     for place, signature, name in _OTHERS:
         if start.startswith(signature.lower(), place):

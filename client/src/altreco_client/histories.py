@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
 from itertools import islice
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -76,9 +77,11 @@ class Histories:
     for a change whose confirmation was lost with the connection: it can be made again.
     """
 
-    def __init__(self, url: str = "sqlite:///histories.db") -> None:
-        """Check the URL; the first use connects. Raises InvalidRequest."""
+    def __init__(self, url: str = "sqlite:///histories.db", *, create: bool = True) -> None:
+        """Check the URL, and without `create` that SQLite's file exists; nothing connects. Raises InvalidRequest."""
         self._engine, self._place = _engine(url)
+        if not create:
+            _check_file(self._engine.url)
         self._is_sqlite = self._engine.dialect.name == "sqlite"
         self._created = self._closed = False
 
@@ -108,6 +111,9 @@ class Histories:
         with self._transaction(writes=[checked_id("user", user)]) as connection:
             for table in (PICTURES, COUNTS):
                 connection.execute(sa.delete(table).where(table.c.user_id == user))
+
+    __iter__ = __contains__ = None
+    """Without them, `in` and `for` would ask for the histories of users 0, 1, and so on."""
 
     def __getitem__(self, user: str) -> TagHistory:
         """The user's history, which is empty for an unknown user."""
@@ -212,13 +218,18 @@ class Histories:
 
 def _engine(url: str) -> tuple[sa.Engine, str]:
     """An engine that has not connected yet, and its database in words that hold no secret."""
-    expected = "expected sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE, with %40 for an @ in a password"
+    expected = (
+        "expected sqlite:///FILE, with three slashes, or postgresql+psycopg://USER@HOST/DATABASE, with %40 for an @ in "
+        "a password"
+    )
     try:
         parsed = sa.make_url(url)
     except (exc.ArgumentError, ValueError, TypeError):
         raise InvalidRequest(f"the URL of the histories cannot be read: {expected}") from None
     if parsed.drivername not in ("sqlite", "postgresql", "postgresql+psycopg"):
         raise InvalidRequest(f"the URL of the histories is for {shown(parsed.drivername)}: {expected}")
+    if parsed.drivername == "sqlite" and parsed.host:  # of two slashes
+        raise InvalidRequest(f"the URL of the histories has a host, {shown(parsed.host)}: {expected}")
     if "@" in (parsed.host or ""):  # it is a part of the password
         raise InvalidRequest(f"the host in the URL of the histories has an @: {expected}")
     place = str(sa.URL.create(parsed.drivername, host=parsed.host, port=parsed.port, database=parsed.database))
@@ -236,6 +247,15 @@ def _engine(url: str) -> tuple[sa.Engine, str]:
         return sa.create_engine(parsed, pool_pre_ping=True, hide_parameters=True, **options), place
     except ImportError as error:
         raise InvalidRequest("PostgreSQL needs psycopg: pip install 'altreco-client[histories]'") from error
+
+
+def _check_file(url: sa.URL) -> None:
+    """Raise InvalidRequest if a file of SQLite is missing: it would be made, and be empty."""
+    if url.drivername == "sqlite" and not Path(url.database or "").is_file():
+        raise InvalidRequest(
+            f"there are no histories in {shown(url.database or 'memory')}: expected a file that `Histories` or "
+            "`altreco history import` has written"
+        )
 
 
 def _use_wal(connection: sa.Connection) -> None:

@@ -96,6 +96,9 @@ class Settings:
             checked_whole(name, getattr(self, name))
         checked_seconds("vocabulary_check_s", self.vocabulary_check_s, zero=True)
         check_headers(self.headers)
+        if not isinstance(self.channel, Channel):
+            kind = type(self.channel).__name__
+            raise InvalidRequest(f"channel is {kind}: expected Channel(...), such as Channel(tls=TLS(...))")
         if not callable(self.candidate_share):
             checked_share("candidate_share", self.candidate_share)
 

@@ -3,6 +3,7 @@
 The keys mean what they mean to Triton's native `onnxruntime` backend. This file is copied beside `model.py`.
 """
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def session_options(config: dict[str, Any]) -> onnxruntime.SessionOptions:
     # Otherwise idle threads of one model spin on the cores that the other models need.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-    options.intra_op_num_threads = max(0, _number(config, "intra_op_thread_count"))
+    options.intra_op_num_threads = max(0, _number(config, "intra_op_thread_count")) or _own_cores()
     options.inter_op_num_threads = max(0, _number(config, "inter_op_thread_count"))
     mode = _number(config, "execution_mode")
     if mode not in EXECUTION_MODES:
@@ -93,6 +94,15 @@ def _open(path: Path, options: onnxruntime.SessionOptions, providers: list[Any])
             f"missing, a GPU or a version of CUDA or cuDNN: install that, or use KIND_CPU"
         )
     return session
+
+
+def _own_cores() -> int:
+    """Return the number of cores that taskset or a cpuset keeps this process on; 0 if it may use all of the machine's.
+
+    With 0, ONNX Runtime binds a thread to each core of the machine, also to those that the process may not use.
+    """
+    own = len(os.sched_getaffinity(0))
+    return own if own < (os.cpu_count() or own) else 0
 
 
 def _number(config: dict[str, Any], name: str) -> int:

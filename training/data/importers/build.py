@@ -205,6 +205,7 @@ def _check(database: duckdb.DuckDBPyConnection, settings: ImportSettings, quiet:
             "no picture has both a date and a place: import without --with-context-only, or add the context"
         )
     bad = {"broken": broken, "missing_image": 0, "no_image": 0}
+    example = example and f"the first broken line begins {example!r}"
     check_bad_share(bad, lines, settings.max_bad_share, example)
     if settings.images is None:
         return
@@ -219,6 +220,9 @@ def _check(database: duckdb.DuckDBPyConnection, settings: ImportSettings, quiet:
             database.execute("INSERT INTO left_out SELECT unnest(?), unnest(?)", [unusable, problems])
             for problem in problems:
                 bad[problem] += 1
+            if problems and not example:
+                (image,) = _row(database, "SELECT image FROM stage WHERE rowid = ?", [unusable[0]])
+                example = f"the first of these images is {str(settings.images / image)!r}"
             check_bad_share(bad, lines, settings.max_bad_share, example)
 
 

@@ -14,6 +14,8 @@ from altreco_client.images import load_crop
 from PIL import Image
 from tqdm import tqdm
 
+from training.data.worker import end_with_parent
+
 IMAGES_AT_ONCE = 4096
 THREADS = 16
 """They wait for disks rather than compute."""
@@ -38,7 +40,7 @@ def unusable_images(
 
 def _pool(decode: bool) -> Executor:
     if decode:
-        return ProcessPoolExecutor(mp_context=multiprocessing.get_context("forkserver"))
+        return ProcessPoolExecutor(mp_context=multiprocessing.get_context("forkserver"), initializer=end_with_parent)
     return ThreadPoolExecutor(THREADS)
 
 

@@ -76,11 +76,11 @@ LABELS = {
 
 
 def check_bad_share(bad: dict[str, int], lines: int, limit: float, example: str | None) -> None:
-    """Raise DataError if more than `limit` of all lines are bad; `bad` counts them by reason."""
+    """Raise DataError if more than `limit` of all lines are bad; `bad` counts them by reason, `example` names one."""
     if sum(bad.values()) > limit * lines:
         found = ", ".join(f"{LABELS[name].removeprefix('left out: ')}: {count:,}" for name, count in bad.items())
         raise DataError(
             f"{sum(bad.values()):,} of {lines:,} lines are bad ({found}), more than a share of {limit}"
-            + (f"; the first broken line begins {example!r}" if example else "")
+            + (f"; {example}" if example else "")
             + "; check that the files have this layout, or raise --max-bad-share to leave such lines out"
         )

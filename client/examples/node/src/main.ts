@@ -11,6 +11,9 @@ if (picture === undefined) {
 const recommender = new Recommender(url);
 try {
   console.log(JSON.stringify(await recommender.recommend(await prepare(await readFile(picture)), JSON.parse(history))));
+} catch (error) {
+  console.error(`error: ${(error as Error).message}`);
+  process.exitCode = 1;
 } finally {
   recommender.close();
 }

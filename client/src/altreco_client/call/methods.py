@@ -6,6 +6,7 @@ Two more are for a backfill, which keeps visual encodings.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
@@ -114,7 +115,7 @@ def _call(
         context = Context(client, request, deadline, headers, observation)
         try:
             yield from wait_for_room(context)
-            tensors = yield from _tensors(images, settings.max_pixels)
+            tensors = yield from _tensors(images, context)
             answers = (yield from _rank(context, tensors, histories, rank)) if histories else []
         except (Unavailable, DeadlineExceeded, Overloaded, ServerFailed) as error:
             if request.fallback is None:
@@ -148,8 +149,9 @@ def _rank(context: Context, images: NDArray[np.uint8], histories: Histories, ran
     return (yield from rank(context, images, histories))
 
 
-def _tensors(images: Images, max_pixels: int) -> Flow[NDArray[np.uint8]]:
-    """The prepared images, uint8 [batch, 224, 224, 3]."""
+def _tensors(images: Images, context: Context) -> Flow[NDArray[np.uint8]]:
+    """The prepared images, uint8 [batch, 224, 224, 3]. Raises DeadlineExceeded if they have taken all the time."""
+    max_pixels = context.settings.max_pixels
 
     def one(place: int) -> NDArray[np.uint8]:
         try:
@@ -166,7 +168,14 @@ def _tensors(images: Images, max_pixels: int) -> Flow[NDArray[np.uint8]]:
         return np.empty(0, dtype=np.uint8)
     if len(images) == 1 and isinstance(images[0], PreparedImage):
         return images[0].tensor[np.newaxis]  # without a copy
+    began = time.monotonic()
     tensors: NDArray[np.uint8] = yield Compute(work)
+    if context.deadline.over(0):
+        raise DeadlineExceeded(
+            f"no time was left to ask {context.settings.url}: to prepare {len(images)} picture(s) took "
+            f"{time.monotonic() - began:.2g} s of {context.deadline.seconds:g} s; pass smaller pictures, lower "
+            f"max_pixels, or raise deadline_s [request id: {context.request.id}]"
+        )
     return tensors
 
 

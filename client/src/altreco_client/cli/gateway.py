@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from ..aio import AsyncTagRecommender
+from ..channel import MOST_PORT
 from ..errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser], se
 
 def run(arguments: argparse.Namespace, settings: ClientSettings) -> None:
     """Serve until a signal. Raises InvalidRequest."""
+    if not 0 <= arguments.port <= MOST_PORT:
+        raise InvalidRequest(f"--port is {arguments.port}: expected 0 to {MOST_PORT:,}; 0 takes a free one")
     try:
         from ..gateway.app import create_app  # noqa: PLC0415 - optional
         from ..gateway.serve import serve  # noqa: PLC0415
@@ -49,5 +52,5 @@ def run(arguments: argparse.Namespace, settings: ClientSettings) -> None:
             except ImportError as error:
                 words = MISSING.format(option=" --store", name="SQLAlchemy", extra="gateway,histories")
                 raise InvalidRequest(words) from error
-            users = stack.enter_context(Histories(arguments.store))
+            users = stack.enter_context(Histories(arguments.store, create=False))
         serve(recommender, users, host=arguments.host, port=arguments.port, deadline_s=arguments.deadline_s)

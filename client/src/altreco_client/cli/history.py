@@ -201,12 +201,12 @@ def _import(arguments: argparse.Namespace) -> None:
 
 
 def _export(arguments: argparse.Namespace) -> None:
-    with _histories(arguments.store) as store:
+    with _histories(arguments.store, create=False) as store:
         number = _write_parquet(arguments.file, store.counts())
     print(f"{printable(str(arguments.file))}: {number} counts")
 
 
-def _histories(url: str) -> Histories:
+def _histories(url: str, *, create: bool = True) -> Histories:
     """Open a database; raises InvalidRequest if a package is missing."""
     try:
         import pyarrow.parquet  # noqa: F401, PLC0415 - optional
@@ -214,7 +214,7 @@ def _histories(url: str) -> Histories:
         from ..histories import Histories  # noqa: PLC0415 - optional
     except ImportError as error:
         raise InvalidRequest("--store needs: pip install 'altreco-client[histories]'") from error
-    return Histories(url)
+    return Histories(url, create=create)
 
 
 def _read_parquet(path: Path) -> Iterator[tuple[Any, Any, Any]]:

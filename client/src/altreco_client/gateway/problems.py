@@ -54,7 +54,7 @@ RESPONSES: Mapping[int | str, dict[str, object]] = {
     for status, description in {
         408: "The body did not arrive in time.",
         413: "The body is larger than 16 MB.",
-        415: "A form: the picture itself is expected as the body.",
+        415: "A form, or JSON without its Content-Type.",
         422: "A bad picture, history, option or header.",
         431: "Query and headers are larger than 16 KB.",
         429: "Too much to do: ask again after `Retry-After` seconds.",

@@ -17,7 +17,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from ..aio import AsyncTagRecommender
 from ..call.observe import accepted
-from ..errors import DeadlineExceeded, InvalidHistory, InvalidRequest
+from ..errors import DeadlineExceeded, HistoriesUnavailable, InvalidHistory, InvalidRequest
 from ..history import TagHistory
 from ..results import Recommendation, Tag
 from .limits import Room
@@ -46,17 +46,19 @@ class Gateway:
     readers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(10, "histories"))
     releases: set[str] = field(default_factory=set)
 
-    async def history(self, user: str) -> TagHistory:
-        """Read the user's history. Raises InvalidRequest, HistoriesUnavailable."""
+    async def history(self, user: str, seconds: float) -> TagHistory:
+        """Read the user's history. Raises InvalidRequest, and HistoriesUnavailable, also if it takes longer."""
         if self.users is None:
             raise InvalidRequest("X-User needs a gateway with --store; or pass the history itself")
         try:
             name = user.encode("latin-1").decode()  # the server takes headers for Latin-1
         except UnicodeDecodeError as error:
             raise InvalidRequest("X-User: expected UTF-8") from error
-        history: TagHistory = await asyncio.get_running_loop().run_in_executor(
-            self.readers, self.users.__getitem__, name
-        )
+        read = asyncio.get_running_loop().run_in_executor(self.readers, self.users.__getitem__, name)
+        try:
+            history: TagHistory = await asyncio.wait_for(read, seconds)
+        except TimeoutError as error:
+            raise HistoriesUnavailable(f"the database did not answer within {seconds:g} s") from error
         return history
 
     def counted(self, release: str | None) -> str | None:
@@ -148,7 +150,7 @@ async def _recommend(
             if query.history is not None:
                 known = _parsed_history(query.history)
             elif headers.user is not None:
-                known = await gateway.history(headers.user)
+                known = await gateway.history(headers.user, seconds / 2)  # so that time is left to ask Triton
             return await gateway.recommender.recommend(
                 given.image,
                 known,
@@ -205,6 +207,8 @@ def _request(request: Request, body: bytes) -> TagRequest:
         return _checked("body", partial(TagRequest.model_validate_json, body))
     if kind == "multipart/form-data":
         raise HTTPException(415, "a form: send the picture itself, as curl --data-binary @photo.jpg does")
+    if body[:64].lstrip().startswith(b"{"):
+        raise HTTPException(415, "JSON that does not say so: send Content-Type: application/json")
     return TagRequest.model_construct(image=body)
 
 

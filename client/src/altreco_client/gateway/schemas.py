@@ -13,6 +13,8 @@ LONGEST_S = 60.0
 class TagQuery(BaseModel):
     """The query of a request for tags."""
 
+    model_config = ConfigDict(extra="forbid")
+
     k: Annotated[int, Field(description="Number of tags.", ge=1)] = 5
     history: Annotated[str | None, Field(description='The user\'s tags as JSON, such as {"sea": 3}.')] = None
     unknown_tags: Annotated[
