@@ -191,9 +191,12 @@ def test_a_cancelled_task_cancels_its_request(slow: SlowModel, server: Server) -
             slow.take(WAIT_S)
             task = asyncio.create_task(recommender.recommend(picture(), HISTORY, request_id="cancelled"))
             await asyncio.to_thread(wait_until, lambda: slow.executed()[-1] == "cancelled")
+            log_verbosely(server, 1)
             task.cancel()
             with within(0), pytest.raises(asyncio.CancelledError):
                 await task
+            await asyncio.to_thread(wait_until, lambda: "Issuing cancellation" in server.log_path.read_text())
+            log_verbosely(server, 0)
             slow.take(0)
             assert (await recommender.recommend(picture(), HISTORY)).tags
             # What was being encoded is finished, but goes no further. Triton counts a request after its answer.
@@ -278,3 +281,9 @@ def classified(server: Server) -> int:
     """Rows that the last of the ensemble's models has answered."""
     with triton.InferenceServerClient(server.grpc_url) as client:
         return int(client.get_inference_statistics("classifier").model_stats[0].inference_count)
+
+
+def log_verbosely(server: Server, level: int) -> None:
+    """Set how much Triton logs; at level 1 it names the requests whose cancellation has reached it."""
+    with triton.InferenceServerClient(server.grpc_url) as client:
+        client.update_log_settings({"log_verbose_level": level})
