@@ -19,7 +19,6 @@ from numpy.typing import ArrayLike
 
 R = TypeVar("R")
 A = TypeVar("A")
-END = object()
 
 
 @dataclass(frozen=True)
@@ -190,13 +189,16 @@ def _call(
     failures: tuple[type[Exception], ...] = (),
 ) -> None:
     """Run one caller in its thread."""
-    requests = iter(caller.requests)
     try:
-        while not stop.is_set() and time.monotonic() < until_s and (request := next(requests, END)) is not END:
+        for request in caller.requests:
+            if stop.is_set():
+                break
             call = _one(caller.ask, request, failures)
             calls.ended.append(call)
             if every_s:
                 stop.wait(every_s - call.seconds)
+            if time.monotonic() >= until_s:  # at the end, so that a thread that starts late makes one call
+                break
     except BaseException:
         stop.set()
         raise

@@ -33,7 +33,7 @@ class Course:
         sizes = _means(np.asarray(self.mib[start:]))
         slope, at_zero = np.polyfit(hours, sizes, 1)
         left, spread = sizes - slope * hours - at_zero, hours - hours.mean()
-        return float(slope), float(np.sqrt(left @ left / (BLOCKS - 2) / (spread @ spread)))
+        return float(slope), float(np.sqrt(left @ left / (len(hours) - 2) / (spread @ spread)))
 
     def __str__(self) -> str:
         """Format the course as a figure of a report."""
@@ -44,4 +44,4 @@ class Course:
 
 
 def _means(values: np.ndarray) -> np.ndarray:
-    return np.array([part.mean() for part in np.array_split(values, BLOCKS)])
+    return np.array([part.mean() for part in np.array_split(values, BLOCKS) if len(part)])

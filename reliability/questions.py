@@ -10,6 +10,7 @@ from altreco_client import AltrecoError, Channel, PreparedImage, Recommendation,
 
 from measure.callers import Call, Caller, Calls, calling
 from measure.requests import history, new_pictures
+from measure.waiting import wait_until
 from reliability.outcome import Check
 
 ALLOWED = 1e-3
@@ -87,9 +88,10 @@ def under_load(
 
 
 def passing(calls: Rights, seconds: float) -> Rights:
-    """Let some seconds pass; return the calls that started and ended in them."""
+    """Let some seconds pass, and more if no call has ended; return the calls that started and ended in them."""
     begin_s = time.monotonic()
     time.sleep(seconds)
+    wait_until(lambda: bool(calls.since(begin_s).ended), "the end of a call")
     return calls.since(begin_s)
 
 

@@ -116,9 +116,13 @@ def drained_replica(
     deadline_s: float = 10.0,
     pre_stop_s: float = PRE_STOP_S,
     age_s: float = AGE_S,
+    quiet_s: float = 2 * POLL_S,
     channel: Channel | None = None,
 ) -> Outcome:
-    """End one of two pods of a headless service as the manifests do; each call is tried once."""
+    """End one of two pods of a headless service as the manifests do; each call is tried once.
+
+    `quiet_s`: how long before SIGTERM the last request must have been.
+    """
     flags = connection_age(age_s, GRACE_S)
     hosts = ("127.0.0.2", "127.0.0.3")
     with (
@@ -155,7 +159,7 @@ def drained_replica(
         checks=[
             *kept(calls, deadline_s),
             Check("no call failed", not calls.failed),
-            Check("clients had left it before SIGTERM", last_s < terminated_s - 2 * POLL_S),
+            Check("clients had left it before SIGTERM", last_s < terminated_s - quiet_s),
         ],
     )
 

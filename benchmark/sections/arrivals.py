@@ -60,7 +60,7 @@ def _schedules(rate: float, settings: ArrivalSettings) -> Iterator[list[float]]:
     """Yield the moments of random arrivals, in seconds, round by round; every contestant gets the same."""
     rng = np.random.default_rng(SEED)
     for _ in range(settings.rounds):
-        yield random_moments(rng, rate, settings.open_s)
+        yield random_moments(rng, rate, settings.open_s) or [0.0]
 
 
 def _turn(

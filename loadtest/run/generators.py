@@ -37,7 +37,9 @@ class Generators:
 
     def wait(self, seconds: float) -> bool:
         """Wait, and return whether the run has ended; raises LoadtestError if a process failed."""
-        self.processes[0].wait(seconds)
+        if self.processes[0].wait(seconds) == 0:
+            for worker in self.processes[1:]:  # they still record requests in flight, for which a master does not wait
+                worker.wait(self.patience_s + STOP_S)
         codes = [process.poll() for process in self.processes]
         if NO_RECORDS in codes:
             raise LoadtestError(f"the records of requests cannot be written to {self.log.parent}: is its disk full?")
@@ -95,7 +97,7 @@ def _commands(plan: Plan, folder: Path, parts: Path) -> list[tuple[Plan, list[st
     port = str(free_port())
     address = ["--master-bind-host", "127.0.0.1", "--master-bind-port", port]
     workers = ["--expect-workers", str(plan.workers), "--expect-workers-max-wait", "60"]
-    worker = ["--worker", "--master-host", "127.0.0.1", "--master-port", port]
+    worker = ["--worker", "--master-host", "127.0.0.1", "--master-port", port, "--exit-code-on-error", "0"]
     return [
         (plan, [*locust, "--master", *address, *workers, *master]),
         *((plan.for_worker(number, parts), [*locust, *worker]) for number in range(plan.workers)),

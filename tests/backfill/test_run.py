@@ -157,20 +157,20 @@ def test_a_server_that_stays_away_ends_it(url: str, tmp_path: Path) -> None:
     lines: list[str] = []
     with TagRecommender(closed_port(), deadline_s=0.3) as client:
         job = Job(manifest, COLUMNS, lambda table: tag_table(table, client), place(str(tmp_path / "tags")))
-        with pytest.raises(BackfillError, match="the server failed for 2 s; what is written stays"):
-            Run(job, Options(patience_s=2), client, lines.append, threading.Event()).all_parts()
+        with pytest.raises(BackfillError, match="the server failed for 5 s; what is written stays"):
+            Run(job, Options(patience_s=5), client, lines.append, threading.Event()).all_parts()
     assert lines[0].startswith("the server is tried again in 1 s: ")
 
 
 def test_sigterm_finishes_the_batches_under_way_and_drops_the_part(url: str, tmp_path: Path) -> None:
-    manifest, out = write_manifest(tmp_path, 32), tmp_path / "tags"
+    manifest, out = write_manifest(tmp_path, 80), tmp_path / "tags"
     given = ("run", "--manifest", manifest, "--out", out, "--url", url, "--k", 2, "--part-rows", 8)
-    process = started(*given, "--rate", 8)
-    wait_until(lambda: len(parts(out)) == 1, "a part")
+    process = started(*given, "--rate", 8)  # a part a second, ten in all
+    wait_until(lambda: len(parts(out)) >= 1, "a part")
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=60)
     assert (process.returncode, said.splitlines()[-1][:7]) == (143, "stopped")
-    assert 1 <= len(parts(out)) < 4
+    assert 1 <= len(parts(out)) < 10
     assert not list(out.glob("*.partial"))
     assert main([str(each) for each in given]) == 0
-    assert [row["id"] for row in results(out)] == [f"{i}" for i in range(32)]
+    assert [row["id"] for row in results(out)] == [f"{i}" for i in range(80)]

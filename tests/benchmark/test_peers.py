@@ -1,6 +1,8 @@
 import multiprocessing
+import socket
 import sys
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from itertools import islice
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -11,7 +13,7 @@ import pytest
 from altreco_client import contract
 
 from benchmark.peers.answers import best, read_bodies, write_body
-from benchmark.peers.clients import raw_post
+from benchmark.peers.clients import Ask, raw_post
 from benchmark.peers.contestants import Contestant, Files, contestants, make_files
 from benchmark.peers.environments import peer_python
 from benchmark.peers.errors import PeerError
@@ -20,6 +22,7 @@ from benchmark.peers.servers import PORT, Served, http_server
 from benchmark.peers.settings import PeerSettings
 from benchmark.peers.tuning import Tuning
 from measure.requests import new_arrays
+from measure.waiting import wait_until
 from tests.tiny import REPOSITORY, TAGS
 
 SETTINGS = PeerSettings(rounds=1, warmup_s=0.1, window_s=0.3, tuning_s=0.2, clients=(1, 3), compared_pictures=2)
@@ -75,7 +78,8 @@ def test_raw_onnx_runtime_counts_every_picture_of_a_batch(files: Files) -> None:
     latencies = np.reshape(turn.new[3].latencies_ms, (-1, 4))
     assert (latencies == latencies[:, :1]).all()
     assert sum(latencies[:, 0]) <= 1000 * turn.new[3].seconds
-    assert len(set(turn.new[1].latencies_ms)) > 1
+    ones = turn.new[1].latencies_ms
+    assert len(set(ones)) > len(ones) / 4
     assert turn.memory["rss"] > 50e6
 
 
@@ -114,9 +118,23 @@ def test_a_server_that_refuses_is_given_up(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "http.server", PORT, "--bind", "127.0.0.1"]
     with (
         pytest.raises(PeerError, match=r"files did not answer within 3 s \(127.0.0.1:\d+/predict answered 501: "),
-        http_server("files", command, {}, tmp_path, raw_post, next(new_arrays(TAGS)), start_s=3),
+        http_server("files", command, {}, tmp_path, once_listening, next(new_arrays(TAGS)), start_s=3),
     ):
         pass
+
+
+@contextmanager
+def once_listening(address: str) -> Iterator[Ask]:
+    """Ask only when the port is open: the start of Python may take longer than the server has to answer."""
+    wait_until(lambda: listens(address))
+    with raw_post(address) as ask:
+        yield ask
+
+
+def listens(address: str) -> bool:
+    host, port = address.split(":")
+    with socket.socket() as client:
+        return client.connect_ex((host, int(port))) == 0
 
 
 def test_an_environment_that_cannot_be_made(tmp_path: Path) -> None:

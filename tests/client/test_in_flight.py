@@ -109,7 +109,9 @@ def test_one_who_gives_up_leaves_the_queue() -> None:
     assert not first.done()
 
 
-def test_the_wait_is_that_of_all_who_wait() -> None:
+def test_the_wait_is_that_of_all_who_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     limit = InFlight(2)
     assert fill(limit) == 2
     waiters = [limit.enter() for _ in range(3)]

@@ -45,9 +45,16 @@ def repository(tmp_path: Path) -> Path:
     return tmp_path / "repository"
 
 
+def is_alive(process: psutil.Process) -> bool:
+    try:
+        # A zombie whose parent is gone stays one where process 1 does not wait for its children.
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:  # it ended between the two
+        return False
+
+
 def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
-    # A zombie whose parent is gone stays one where process 1 does not wait for its children.
-    return [process for process in processes if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+    return [process for process in processes if is_alive(process)]
 
 
 def shared_memory(triton: list[str]) -> list[Path]:
@@ -271,7 +278,7 @@ def test_no_path_reaches_a_shell_and_foreign_folders_are_no_models(
     (tmp_path / f"temporary {odd}").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / f"temporary {odd}"))
     monkeypatch.setenv("TMPDIR", tempfile.tempdir)
-    with serve(on_free_ports(moved, model_control=control, extra_args=LOAD_ALL[control], start_timeout_s=20)) as server:
+    with serve(on_free_ports(moved, model_control=control, extra_args=LOAD_ALL[control])) as server:
         with InferenceServerClient(server.grpc_url) as client:
             assert client.is_model_ready("good")
         folder = server.log_path.parent

@@ -1,6 +1,7 @@
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ WAITING = "import os, sys, time; held = os.open(sys.argv[1], os.O_WRONLY); print
 PARENT_OF_ANOTHER = """
 import os, signal, subprocess, sys, time
 held = os.open(sys.argv[1], os.O_WRONLY)
-signal.signal(signal.SIGTERM, lambda *_: (print("asked to end", flush=True), sys.exit(int(sys.argv[2]))))
+signal.signal(signal.SIGTERM, lambda *_: (os.write(1, b"asked to end\\n"), sys.exit(int(sys.argv[2]))))
 subprocess.Popen(["sleep", "600"], pass_fds=[held])
 print("up", flush=True)
 time.sleep(600)
@@ -118,6 +119,8 @@ def test_it_ends_with_a_starter_that_is_killed(holders: Holders, log: Path) -> N
 
 def test_ctrl_c_is_for_the_starter_alone(log: Path) -> None:
     with running(["sleep", "600"], log_path=log, stop_timeout_s=0) as process:
+        name = Path(f"/proc/{process.pid}/comm")
+        wait_until_ready(process, lambda: None if name.read_text() == "sleep\n" else "it is not sleep yet", WAIT_S)
         assert os.getpgid(process.pid) == os.getsid(process.pid) == process.pid
         process.interrupt()
         assert process.wait(WAIT_S) == -signal.SIGINT
@@ -179,4 +182,5 @@ def test_a_command_that_is_talked_to(holders: Holders) -> None:
 
 
 def test_a_free_port_is_not_taken() -> None:
-    assert free_port() != free_port()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert free_port() != taken.getsockname()[1]

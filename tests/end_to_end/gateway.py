@@ -36,7 +36,7 @@ def running(app: FastAPI, **more: Any) -> Iterator[str]:
 
 
 def over(url: str, limits: Limits | None = None, **settings: Any) -> FastAPI:
-    return create_app(AsyncTagRecommender(url, **settings), limits=limits)
+    return create_app(AsyncTagRecommender(url, **settings), limits=limits, deadline_s=WAIT_S)
 
 
 def tags(address: str, query: str = "", headers: dict[str, str] | None = None, body: bytes = PHOTO) -> Answer:

@@ -151,8 +151,9 @@ def test_reranking_equals_the_whole_ensemble_without_the_visual_encoder(
         recommender.recommend(stored.folder / "pictures" / "0.jpg")  # the cached answer of the command's own question
         before = counters(client)
         assert stored.run(tmp_path / "tags", *options, "--repository", served.repository, command="rerank") == 0
+        rows = ROWS - len(BAD)  # Triton counts a request after its answer
+        wait_until(lambda: grown(before, counters(client), contract.CLASSIFIER, "rows") >= rows, "the count")
         after = counters(client)
-    assert grown(before, after, contract.CLASSIFIER, "rows") >= ROWS - len(BAD)
     assert grown(before, after, contract.VISUAL_ENCODER, "rows") <= 2, "the questions for vocabulary and release"
     rows = results(tmp_path / "tags")
     assert [row["id"] for row in rows] == [row["id"] for row in stored.rows]
@@ -198,9 +199,9 @@ def test_a_server_that_is_killed_and_comes_back_costs_no_row(stored: Stored, ser
             work=lambda table: tag_table(table, client, root=str(stored.folder / "pictures")),
             out=place(str(out)),
         )
-        options = Options(part_rows=GROUP, rate=32, keep_going=0.1)
+        options = Options(part_rows=GROUP, rate=16, keep_going=0.1)
         run = pool.submit(Run(job, options, client, lines.append, threading.Event()).all_parts)
-        wait_until(lambda: len(parts(out)) == 1, "a part")
+        wait_until(lambda: len(parts(out)) >= 1, "a part")
         at = addresses(first)
         kill(first)
         wait_until(lambda: any("tried again" in line for line in lines), "that the client's retries are not enough")

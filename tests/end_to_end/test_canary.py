@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -114,10 +115,10 @@ def users_in_share(release: int) -> set[str]:
 
 
 def answered(seen: Calls[Asked], count: int = 100) -> set[Asked]:
-    """What the next calls are answered."""
-    before = len(seen.ended) + CLIENTS
-    wait_until(lambda: len(seen.ended) > before + count)
-    return {call.answer for call in seen.ended[before:] if call.answer}
+    """What the calls that start now are answered."""
+    now_s = time.monotonic()
+    wait_until(lambda: len(seen.since(now_s).ended) > count)
+    return {call.answer for call in seen.since(now_s).ended if call.answer}
 
 
 def test_start_and_promote_under_load(canary: Canary) -> None:
@@ -217,12 +218,13 @@ def compared(canary: Canary, capsys: pytest.CaptureFixture[str], *options: objec
 def test_a_candidate_is_compared(canary: Canary, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     canary.start()
     with load(canary) as seen:
-        wait_until(lambda: len(seen.ended) > 1500)
-    code, results = compared(canary, capsys, "--slower", 5)
+        wait_until(lambda: len(seen.ended) > 1500, seconds=300)
+    any_latency = ("--slower", 1000)  # it depends on what else the machine does
+    code, results = compared(canary, capsys, *any_latency)
     assert (code, results["failed requests"], results["other tags"]) == (2, "equal", "too little yet")
     for rate, expected, verdict in ((0.3, 0, "equal"), (0.1, 1, "worse"), (0.5, 0, "better")):
         path = acceptance(tmp_path / "accepted.parquet", candidate=rate)
-        code, results = compared(canary, capsys, "--slower", 5, "--acceptance", path)
+        code, results = compared(canary, capsys, *any_latency, "--acceptance", path)
         assert (code, results["accepted"], results["other tags"]) == (expected, verdict, "-")
 
 
@@ -246,8 +248,13 @@ def test_the_release_answers_for_a_candidate_that_fails_which_is_worse(
 def test_a_slow_candidate_is_worse(kept: Kept, canary: Canary, capsys: pytest.CaptureFixture[str]) -> None:
     with damaged(kept, canary, "preference_encoder", lambda file: preference_plus(file, slow)):
         canary.start()
-        code, results = compared(canary, capsys)
-        assert (code, results["latency"]) == (1, "worse")
+
+        def verdict() -> tuple[int, str]:
+            code, results = compared(canary, capsys)
+            return code, results["latency"]
+
+        # A machine that pauses in one request of the release needs more of them.
+        wait_until(lambda: verdict() == (1, "worse"), "a verdict", seconds=300)
 
 
 @pytest.mark.slow
@@ -264,7 +271,7 @@ def test_replicas_get_the_candidate_together_and_a_restart_ends_it(kept: Kept, c
         picture = PreparedImage(np.zeros((224, 224, 3), dtype=np.uint8))
         with serving(other, **flags) as replica:
             # Requests go to both in turn, and one has no candidate: nobody notices.
-            assert {client.recommend(picture, user=f"user-{i}").model_version for i in range(6)} >= {"1"}
+            wait_until(lambda: client.recommend(picture, user="ana").model_version == "1", "a call to the replica")
             with pytest.raises(ReleaseError, match="the same candidate on every server"):
                 promote([*canary.urls, replica.grpc_url], other, say=silent)
             start([replica.grpc_url], other, 2, say=silent)

@@ -46,6 +46,8 @@ from tests.end_to_end.faults import (
 from tests.servers import serving
 
 both = pytest.mark.parametrize("kind", ["sync", "asyncio"])
+QUEUE_S = 4.0
+"""Timeout of the impatient server's queue, longer than a busy machine keeps a thread waiting."""
 OWN = (Tag("tag-1", 1.0), Tag("tag-2", 0.5))
 
 
@@ -62,9 +64,9 @@ def server(slow: SlowModel) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def impatient(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[SlowModel, Server]]:
-    """A server whose queue drops a request after 50 ms."""
+    """A server whose queue drops a request after QUEUE_S."""
     folder = tmp_path_factory.mktemp("impatient") / "slow"
-    model = slow_repository(served.repository, folder, queue_timeout_s=0.05)
+    model = slow_repository(served.repository, folder, queue_timeout_s=QUEUE_S)
     with serving(model.repository) as server:
         yield model, server
 
@@ -111,7 +113,7 @@ def test_the_first_call_of_all_ends_at_its_deadline(slow: SlowModel, server: Ser
 @both
 def test_a_server_that_is_too_slow_is_not_flooded(slow: SlowModel, server: Server, kind: str) -> None:
     """What the limit of requests in flight lets through ends at its deadline; the rest is refused after a quarter."""
-    requests, deadline_s = 40, 2.0
+    requests, deadline_s = 40, 10.0
     images = [picture(i) for i in range(requests)]
     reports: list[CallReport] = []
     with asking(kind, server.grpc_url, on_call=reports.append) as ask, ThreadPoolExecutor(requests) as pool:
@@ -150,15 +152,19 @@ def test_a_call_behind_too_many_others_is_refused_with_its_picture_unread(
         ThreadPoolExecutor(6) as pool,
     ):
         slow.take(0.5)
-        ask(picture(), HISTORY, deadline_s=WAIT_S)
-        waiting = [pool.submit(ask, picture(i), HISTORY, deadline_s=WAIT_S) for i in range(6)]
+        ask(picture(), HISTORY, deadline_s=WAIT_S)  # from which the client knows how long an answer takes
+        slow.take(WAIT_S)
+        waiting = [pool.submit(ask, picture(i), HISTORY, deadline_s=4 * WAIT_S) for i in range(6)]
 
         def refused() -> list[CallReport]:
             with pytest.raises((InvalidImage, Overloaded)):
                 ask(b"not a picture", HISTORY, deadline_s=1.0)
             return [report for report in reports if isinstance(report.error, Overloaded)]
 
-        wait_until(lambda: bool(refused()), "a refusal", seconds=2)
+        try:
+            wait_until(lambda: bool(refused()), "a refusal", seconds=WAIT_S / 2)
+        finally:
+            slow.take(0)
         assert all(call.result().tags for call in waiting)
         with pytest.raises(InvalidImage):
             ask(b"not a picture", HISTORY, deadline_s=1.0)
@@ -176,7 +182,7 @@ def test_a_request_that_the_servers_queue_drops_is_late_and_not_asked_again(
         with ThreadPoolExecutor(1) as pool, blocked(model, ask):
             dropped = pool.submit(ask, picture(1), HISTORY, request_id="dropped", deadline_s=WAIT_S)
             wait_until(lambda: pending(server) == 1)
-            time.sleep(0.1)  # by the queue's own clock its time is over now, which nothing else tells
+            time.sleep(QUEUE_S + 0.1)  # by the queue's own clock its time is over now, which nothing else tells
             model.take(0)
             with pytest.raises(DeadlineExceeded, match="Request timeout expired"):
                 dropped.result()
@@ -211,7 +217,7 @@ def test_256_requests_under_way_on_one_thread(slow: SlowModel, server: Server) -
 
     async def main() -> None:
         async with AsyncTagRecommender(
-            server.grpc_url, deadline_s=WAIT_S, channel=Channel(max_in_flight=None)
+            server.grpc_url, deadline_s=4 * WAIT_S, channel=Channel(max_in_flight=None)
         ) as recommender:
             images = [picture(i) for i in range(requests)]
             await recommender.recommend(images[0], HISTORY)
@@ -223,7 +229,7 @@ def test_256_requests_under_way_on_one_thread(slow: SlowModel, server: Server) -
                 while pending(server) + len(slow.executed()) - executed < requests:
                     await asyncio.sleep(0.01)
             assert threading.active_count() == python
-            assert psutil.Process().num_threads() <= all_of_them + 4  # gRPC's own, by the number of cores
+            assert psutil.Process().num_threads() <= all_of_them + requests // 8  # gRPC's own
             slow.take(0)
             assert {len(answer.tags) for answer in await calls} == {5}
 
@@ -233,7 +239,8 @@ def test_256_requests_under_way_on_one_thread(slow: SlowModel, server: Server) -
 @both
 def test_retries_end_with_the_deadline(kind: str) -> None:
     channel = Channel(max_attempts=1000, backoff_s=0.01, max_backoff_s=0.05)
-    with asking(kind, closed_port(), deadline_s=0.5, channel=channel) as ask, within(0.5), pytest.raises(Unavailable):
+    ended = pytest.raises((Unavailable, DeadlineExceeded))  # the last attempt may have no time left
+    with asking(kind, closed_port(), deadline_s=0.5, channel=channel) as ask, within(0.5), ended:
         ask(picture(), HISTORY)
 
 

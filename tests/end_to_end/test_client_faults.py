@@ -107,7 +107,9 @@ def test_one_of_two_replicas_lost_under_load(
         wait_until(lambda: gone(replicas[0]))
         after = len(load.answered)
         wait_until(lambda: len(load.answered) > after + 10 * CALLERS)
-    assert load.failed == [], messages(load)
+    # A server told to end refuses calls for a moment, and all attempts of one may meet it (docs/reliability.md).
+    assert len(load.failed) <= (0.05 * len(load.ended) if end is terminate else 0), messages(load)
+    assert set(load.errors()) <= {"Unavailable"}, messages(load)
     assert load.slowest_s < SHARED_SLACK_S, "a call waited for the server that was lost"
 
 
@@ -120,7 +122,7 @@ def test_a_replica_without_the_model_sends_nobody_away(two: tuple[SlowModel, Slo
         serving(two[1].repository) as other,
         asking(kind, address((one, other)), deadline_s=WAIT_S) as ask,
     ):
-        ask(picture(), HISTORY)
+        wait_until(lambda: bool(ask(picture(), HISTORY).tags) and all(model.executed() for model in two))
         with triton.InferenceServerClient(one.grpc_url) as client:
             client.unload_model("tag_recommender")
             wait_until(lambda: not client.is_model_ready("tag_recommender"))

@@ -84,6 +84,7 @@ def test_a_repository_with_the_same_release_number_and_other_names(kept: Kept, t
         with serving(kept.releases(1), grpc_port=port):
             recommender.recommend(PICTURE, HISTORY)
         with serving(reversed_names, grpc_port=port) as server:
+            recommender.wait_ready(30)
             after = recommender.recommend(PICTURE, HISTORY)
             assert after == fresh(server.grpc_url)
             misaligned = {f"tag-{1539 - int(tag.removeprefix('tag-'))}": count for tag, count in HISTORY.items()}

@@ -62,9 +62,10 @@ def test_a_server_that_becomes_an_old_one_is_refused_by_a_client_that_has_the_vo
     with (
         serving(write_recommender(tmp_path / "old", "USER_HISTORY"), grpc_port=port),
         recommender,
-        pytest.raises(ContractMismatch, match="speaks contract 1"),
     ):
-        recommender.recommend(PICTURE, {"tag-1": 1})
+        recommender.wait_ready(30)
+        with pytest.raises(ContractMismatch, match="speaks contract 1"):
+            recommender.recommend(PICTURE, {"tag-1": 1})
 
 
 def test_what_a_client_of_contract_1_sends_is_refused_and_not_misread(served: Served) -> None:

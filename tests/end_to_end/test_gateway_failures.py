@@ -23,7 +23,7 @@ from measure.waiting import wait_until
 from reliability.servers import kill
 from tests import golden
 from tests.client import odd_server
-from tests.end_to_end.faults import WAIT_S, closed_port
+from tests.end_to_end.faults import WAIT_S, closed_port, gone
 from tests.end_to_end.gateway import PHOTO, failed, over, running, tags
 from tests.end_to_end.http_service import ask
 from tests.kept import Kept
@@ -179,10 +179,12 @@ def test_a_body_that_does_not_arrive_is_given_up() -> None:
 @pytest.mark.parametrize("begin", [b"", b"GET /healthz HT"])
 @pytest.mark.parametrize("before", [b"", b"GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n"])
 def test_headers_that_do_not_arrive_are_given_up(monkeypatch: pytest.MonkeyPatch, before: bytes, begin: bytes) -> None:
-    monkeypatch.setattr(Protocol, "head_s", 0.2)
+    if not before:
+        monkeypatch.setattr(Protocol, "head_s", 0.2)
     with running(over(closed_port()), timeout_keep_alive=1) as address, connect(address, before) as client:
         if before:
             assert client.recv(65_536).startswith(b"HTTP/1.1 404 ")
+            monkeypatch.setattr(Protocol, "head_s", 0.2)
         client.sendall(begin)
         client.makefile("rb").read()  # to the end: the gateway closes the connection
 
@@ -237,7 +239,8 @@ def test_a_killed_server_is_unavailable_until_another_is_there(kept: Kept) -> No
     with serving(repository, grpc_port=at) as first, running(over(first.grpc_url)) as address:
         assert tags(address).status == 200
         kill(first)
-        failed(tags(address, headers={"X-Request-Timeout": "1"}), 503, "Unavailable")
+        wait_until(lambda: gone(first), "the end of the first", seconds=WAIT_S)
+        failed(tags(address, headers={"X-Request-Timeout": "10"}), 503, "Unavailable")
         with serving(repository, grpc_port=at):
             wait_until(lambda: ask(address, "/healthz", method="GET").status == 200, "the other", seconds=WAIT_S)
             assert tags(address).status == 200

@@ -25,6 +25,7 @@ from loadtest.run.parts import ENTRY
 from loadtest.run.sampler import counters
 from measure.waiting import wait_until
 from reliability.servers import kill
+from reliability.slow_model import slow_repository
 from tests.called import ROOT, called
 from tests.end_to_end.conftest import Served
 from tests.end_to_end.faults import closed_port, stopped
@@ -34,6 +35,8 @@ from tests.servers import serving
 WAIT_S = 60
 PAUSE_S = 1.0
 RATE = 20
+CALM = 6
+"""Requests per second of which a server that stops for three seconds refuses none: the client has 16 in flight."""
 
 
 def command(*options: object) -> list[str]:
@@ -71,11 +74,11 @@ def finished(process: subprocess.Popen[str], folder: Path, code: int) -> tuple[R
 
 def counted_by_locust(folder: Path) -> int:
     rows = csv.DictReader((folder / "locust_stats.csv").read_text().splitlines())
-    return next(int(row["Request Count"]) for row in rows if row["Name"] == "recommend")
+    return next((int(row["Request Count"]) for row in rows if row["Name"] == "recommend"), 0)
 
 
 def test_a_smoke_run(served: Served, tmp_path: Path) -> None:
-    options = ("--rate", RATE, "--duration", 3, "--url", served.server.grpc_url, "--out", "run")
+    options = ("--rate", CALM, "--duration", 5, "--url", served.server.grpc_url, "--out", "run")
     options += ("--metrics-url", served.server.metrics_url, "--slos", write_slos(tmp_path / "slos.toml"))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), os.environ.get("PYTHONPATH", "")))}
     done = subprocess.run(
@@ -90,20 +93,20 @@ def test_a_smoke_run(served: Served, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     run = load_run(tmp_path / "run")
     records = run.records
-    assert len(records) == pytest.approx(3 * RATE, abs=30)
-    assert len(records) == counted_by_locust(tmp_path / "run")
+    assert len(records) == pytest.approx(5 * CALM, abs=15)
+    assert 0 < counted_by_locust(tmp_path / "run") <= len(records)  # Locust's file is as of its last second
     assert (records.error == -1).all()
     assert (np.diff(records.intended_s) >= 0).all()
     assert records.intended_s.min() >= 0
-    assert records.intended_s.max() < run.settings.duration_s == 3
+    assert records.intended_s.max() < run.settings.duration_s == 5
     assert set(records.rows) <= {1, 8}
     assert 0 < records.cold.sum() < len(records)
-    assert run.settings.generator.limit_requests_per_s > RATE
+    assert run.settings.generator.limit_requests_per_s > CALM
     assert run.settings.generator.load == "open"
     assert run.settings.server_config["models"]["visual_encoder"]["response_cache"] == {"enable": True}
     first, *_, last = run.samples
     assert first["t_s"] < 0
-    assert last["t_s"] > 3
+    assert last["t_s"] > 5
     served_requests, before = (sample["models"]["tag_recommender"]["requests"] for sample in (last, first))
     assert served_requests - before >= len(records)
     assert "0 failed" in done.stdout
@@ -113,6 +116,7 @@ def test_a_smoke_run(served: Served, tmp_path: Path) -> None:
 @pytest.mark.timing
 def test_a_stall_shows_in_all_requests_that_should_have_left_meanwhile(served: Served, tmp_path: Path) -> None:
     with load(tmp_path, "--rate", RATE, "--duration", 5, "--url", served.server.grpc_url) as process:
+        wait_until(lambda: answered(tmp_path) > 10)
         with stopped(served.server):
             stall_s = time.monotonic() - begin(tmp_path)
             time.sleep(PAUSE_S)
@@ -129,13 +133,13 @@ def test_a_stall_shows_in_all_requests_that_should_have_left_meanwhile(served: S
 def test_a_server_that_is_killed(served: Served, tmp_path: Path) -> None:
     with (
         serving(served.repository) as server,
-        load(tmp_path, "--rate", RATE, "--duration", 3, "--url", server.grpc_url) as process,
+        load(tmp_path, "--rate", RATE, "--duration", 8, "--url", server.grpc_url) as process,
     ):
         kill(server)
         run, output = finished(process, tmp_path, 1)
     assert 0 < (run.records.error == -1).sum() < len(run.records)
     assert all(error.startswith("Unavailable: ") for error in run.records.errors)
-    assert run.settings.duration_s == 3
+    assert run.settings.duration_s == 8
     assert "times Unavailable: " in output
 
 
@@ -154,11 +158,11 @@ def frozen(run: psutil.Process) -> Iterator[None]:
 
 
 def test_ctrl_c_keeps_what_was_recorded(served: Served, tmp_path: Path) -> None:
-    with load(tmp_path, "--rate", RATE, "--duration", 600, "--workers", 2, "--url", served.server.grpc_url) as process:
+    with load(tmp_path, "--rate", CALM, "--duration", 600, "--workers", 2, "--url", served.server.grpc_url) as process:
         wait_until(lambda: answered(tmp_path) > 10)
         with frozen(psutil.Process(process.pid)):  # so that the end finds requests that are due
             os.kill(process.pid, signal.SIGINT)
-            time.sleep(4 / RATE)  # requests become due by the clock alone
+            time.sleep(4 / CALM)  # requests become due by the clock alone
         run, output = finished(process, tmp_path, 130)
     assert len(run.records) > 10
     assert (run.records.error == -1).all()
@@ -265,7 +269,7 @@ def test_a_generator_that_is_too_busy_fails_the_run(served: Served, tmp_path: Pa
 def test_a_missed_objective_decides_the_exit_code_and_the_report_says_why(served: Served, tmp_path: Path) -> None:
     """One that is held: below."""
     slos, out = write_slos(tmp_path / "slos.toml", p50_ms=0.001), tmp_path / "run"
-    with load(out, "--rate", RATE, "--duration", 3, "--url", served.server.grpc_url, "--slos", slos) as process:
+    with load(out, "--rate", CALM, "--duration", 5, "--url", served.server.grpc_url, "--slos", slos) as process:
         _, output = finished(process, out, 1)
     assert "FAILED: " in output
     assert_reported(out, "FAILED", ok=False)
@@ -276,10 +280,23 @@ def assert_reported(folder: Path, word: str, *, ok: bool) -> None:
     assert json.loads((folder / "verdict.json").read_text())["ok"] is ok
 
 
+def test_requests_in_flight_at_the_end_are_recorded(served: Served, tmp_path: Path) -> None:
+    """With two workers, whose master does not wait for them."""
+    slow = slow_repository(served.repository, tmp_path / "slow")
+    options = ("--users", 4, "--duration", 3, "--workers", 2, "--slos", write_slos(tmp_path / "slos.toml"))
+    with serving(slow.repository) as server, load(tmp_path / "run", *options, "--url", server.grpc_url) as process:
+        wait_until(lambda: answered(tmp_path / "run") > 10)
+        slow.take(4)
+        run, _ = finished(process, tmp_path / "run", 0)
+    in_flight = run.records.where(run.records.ended_s > run.settings.duration_s)
+    assert len(in_flight) == 4
+    assert (in_flight.error == -1).all()
+
+
 def test_make_loadtest_takes_what_readme_says(served: Served, tmp_path: Path) -> None:
     """With users in place of a rate, in two workers."""
     slos = write_slos(tmp_path / "slos.toml")
-    options = f"--duration 3 --users 4 --no-calibration --out {tmp_path / 'run'}"
+    options = f"--duration 5 --users 4 --no-calibration --out {tmp_path / 'run'}"
     words = [f"REPOSITORY={served.repository}", f"SLOS={slos}", "PROFILE=smoke", f"OPTIONS={options}"]
     done = subprocess.run(
         ["make", "loadtest", "WORKERS=2", *words], capture_output=True, text=True, check=False, cwd=ROOT
@@ -290,6 +307,6 @@ def test_make_loadtest_takes_what_readme_says(served: Served, tmp_path: Path) ->
     run = load_run(tmp_path / "run")
     assert (run.settings.generator.workers, run.settings.generator.load) == (2, "closed")
     # Locust's master may end before a worker's last report; ours are written at once.
-    assert len(run.records) >= counted_by_locust(tmp_path / "run") > 20
+    assert len(run.records) >= counted_by_locust(tmp_path / "run")
     assert (run.records.late_ms() >= 0).all()
     assert run.records.repeat.any()

@@ -30,7 +30,7 @@ from tests.servers import own_ports
 
 ROOT = Path(__file__).parents[2]
 PYTHONPATH = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-RATE = 20
+RATE = 10
 WAIT_S = 240
 
 ADDRESS, SECOND = "10.98.0.1", "10.98.0.2"

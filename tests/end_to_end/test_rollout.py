@@ -148,7 +148,7 @@ def assert_nothing_is_like_anything_else(repository: Path, inputs: Inputs, expec
 
 def assert_no_failure_and_no_mix(seen: Calls[Answered]) -> None:
     assert seen.failed == []
-    assert len(seen.answered) > 100 * CLIENTS
+    assert len(seen.answered) > 40 * CLIENTS
     assert [answer for answer in answers(seen) if answer.version not in answer.like] == []
 
 
@@ -167,6 +167,7 @@ def test_rollout_and_rollback_under_load(repository: Path, server: Server) -> No
     with load(server, repository, (1, 2)) as seen:
         forward = rollout(server.grpc_url, repository, to=2, say=silent)
         assert_serves_only(server, repository, 2)
+        wait_until(lambda: 2 in {answer.version for answer in answers(seen)})
         back = rollout(server.grpc_url, repository, to=1, say=silent)
         assert_serves_only(server, repository, 1)
     assert_no_failure_and_no_mix(seen)

@@ -100,7 +100,7 @@ def test_rollout_and_prune(secured: Deployed) -> None:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_load_whose_folder_does_not_hold_the_key(secured: Deployed, tmp_path: Path, workers: int) -> None:
     slos = write_slos(tmp_path / "slos.toml")
-    command = ("loadtest", "run", "--profile", "smoke", "--rate", 10, "--duration", 3, "--no-calibration")
+    command = ("loadtest", "run", "--profile", "smoke", "--rate", 5, "--duration", 5, "--no-calibration")
     command += ("--out", tmp_path / "run", "--workers", workers, "--slos", slos)
     done = run(secured, *command, security=WITH_KEY)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -120,13 +120,13 @@ def test_a_load_whose_folder_does_not_hold_the_key(secured: Deployed, tmp_path: 
     ("command", "options", "words"),
     [
         ("run", TLS, ("This protocol is restricted", "--admin-key-file")),
-        ("run", (), ("Socket closed", "TLS")),
+        ("run", (), ("Socket closed",)),
         ("run", (*TLS, "--admin-key-file", "nowhere"), ("--admin-key-file nowhere",)),
         ("run", (*TLS, "--admin-key-file", "empty"), ("is empty",)),
         ("run", (*TLS, "--header", "no-value"), ("expected NAME=VALUE",)),
         ("run", (*WITH_KEY, "--second-opinion"), ("perf_analyzer", "leave out --second-opinion")),
         ("capacity", TLS, ("This protocol is restricted", "--admin-key-file")),
-        ("capacity", (), ("Socket closed", "TLS")),
+        ("capacity", (), ("Socket closed",)),
     ],
 )
 def test_a_load_that_may_not_be(

@@ -14,6 +14,7 @@ import pytest
 
 from measure.telemetry import OFF
 from tests.end_to_end.conftest import Served
+from tests.end_to_end.slos import write_slos
 from tests.tools import require
 
 ROOT = Path(__file__).parents[2]
@@ -69,6 +70,7 @@ def test_serving_and_a_load_test_speak_with_nobody_else(served: Served, tmp_path
     with local_server(traces[0], served.repository, environment) as url:
         started_s = time.monotonic()
         load = ("loadtest", "run", "--profile", "smoke", "--url", url, "--out", tmp_path / "run", "--no-calibration")
+        load += ("--slos", write_slos(tmp_path / "slos.toml"))
         verify = ("export", "verify", "--repository", served.repository)
         for trace, command in zip(traces[1:], (load, verify), strict=True):
             done = subprocess.run(

@@ -41,15 +41,17 @@ class Postgres:
 
     def run(self, program: str, *words: str) -> None:
         """Run one of its programs in its folder; PostgreSQL refuses to run as root."""
+        command = [str(self.programs / program), *words]
+        if os.geteuid() == 0:  # without Popen's `user`, with which it forks: see deploy/local/tied.py
+            command = ["setpriv", f"--reuid={_account()}", "--clear-groups", *command]
         done = subprocess.run(
-            [self.programs / program, *words],
+            command,
             cwd=self.folder,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             check=False,
             timeout=120,
-            **({"user": _account(), "extra_groups": []} if os.geteuid() == 0 else {}),  # type: ignore[call-overload]
         )
         assert done.returncode == 0, done.stdout + done.stderr
 

@@ -59,9 +59,9 @@ def test_a_load_ends_when_its_seconds_are_over_and_preparing_a_request_is_not_ti
             yield number
 
     load = closed_load([Caller(lambda _: None, slowly_made())], seconds=0.2)
-    assert 0.2 <= load.seconds < 5
+    assert 0.2 <= load.seconds < 60
     assert 1 <= len(load.latencies_ms) <= 11
-    assert percentile(load.latencies_ms, 50) < 20
+    assert min(load.latencies_ms) < 20
 
 
 def test_the_first_error_ends_a_load_and_is_raised() -> None:
@@ -89,13 +89,17 @@ def test_calling_records_failures_until_the_block_is_left() -> None:
 
 
 def test_an_error_that_nobody_expected_ends_all_callers_and_is_raised_whatever_the_block_waited_for() -> None:
+    called = threading.Event()
+
     def broken(_: int) -> None:
+        called.set()
         raise ZeroDivisionError
 
-    with (
+    with (  # noqa: PT012
         pytest.raises(ZeroDivisionError) as raised,
         calling([Caller(broken, count()), Caller(lambda _: None, count())], failures=(Refused,)) as calls,
     ):
+        called.wait(60)
         wait_until(lambda: bool(calls.failed), "a failure", seconds=0.2)
     assert isinstance(raised.value.__context__, TimeoutError)
 

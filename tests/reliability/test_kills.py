@@ -33,13 +33,13 @@ def test_a_killed_backend_is_found_by_the_golden_probe_alone(repository: Path) -
 
 def test_a_server_that_stops_gives_calls_up(repository: Path) -> None:
     """Triton 2.51 loses requests that are between two steps: how many is in the report, what callers get is here."""
-    missed = terminated_server(repository, rounds=1).missed
+    missed = terminated_server(repository, rounds=1, deadline_s=30.0).missed
     assert set(missed) <= {"every call in flight at SIGTERM was answered"}
 
 
 def test_a_replica_that_stops_costs_no_call_anything_but_unavailable(repository: Path) -> None:
     """In one short round, chance decides how many: the share is in the report."""
-    missed = terminated_replica(repository, rounds=1, window_s=SHORT_S).missed
+    missed = terminated_replica(repository, rounds=1, window_s=SHORT_S, deadline_s=30.0).missed
     assert set(missed) <= {"at most 5% of the calls were lost"}
 
 
@@ -59,5 +59,5 @@ def test_a_drained_replica_costs_no_call(repository: Path) -> None:
 
 
 def test_without_its_time_to_drain_clients_are_still_there(repository: Path) -> None:
-    outcome = drained_replica(repository, pre_stop_s=1, age_s=60, channel=Eager(max_attempts=1))
+    outcome = drained_replica(repository, pre_stop_s=4, age_s=60, quiet_s=3.5, channel=Eager(max_attempts=1))
     assert "clients had left it before SIGTERM" in outcome.missed

@@ -9,7 +9,6 @@ import torch
 from altreco_client import Vocabulary
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from measure.waiting import wait_until
 from tests.tiny import tiny_settings, write_tiny_data
 from tests.training.runs import ended, start
 from training import second_stage
@@ -151,16 +150,12 @@ def one_user(pictures: int) -> Manifest:
 @pytest.mark.slow
 def test_a_run_that_is_killed_in_the_second_stage_does_it_again(data: Path, tmp_path: Path) -> None:
     settings = tiny_settings(model=HIER, optimizer="adamw", learning_rate=1e-3, epochs=1, second_stage_steps=100)
-    unbroken, killed, said = (tmp_path / name for name in ("unbroken.pt", "killed.pt", "said"))
+    unbroken, killed = (tmp_path / name for name in ("unbroken.pt", "killed.pt"))
     quiet = Options(workers=0, quiet=True)
-    said.touch()
     assert ended(start(settings, data, unbroken, quiet)) == 0
 
-    process = start(settings, data, killed, Options(workers=0), said=said)
-    begun = f"{NAME}: 0/100 "  # the line at its start; the next one is 30 s later
-    wait_until(lambda: begun in said.read_text() or not process.is_alive())
-    process.kill()
-    assert ended(process) == -SIGKILL, said.read_text()
+    half = ("training.second_stage", "personalized_loss", 50)
+    assert ended(start(settings, data, killed, quiet, killed_at=half)) == -SIGKILL
     assert not killed.exists()
     assert killed.with_suffix(".state").exists()
     assert ended(start(settings, data, killed, quiet)) == 0

@@ -246,6 +246,8 @@ def wait_ready(client: ClientState, timeout_s: float) -> Flow[None]:
         if client.usable.closed or deadline.over(READY_PAUSE_S):
             raise failure
         yield Pause(READY_PAUSE_S)
+        if deadline.over(0):  # the pause took longer; the failure says more than that no time is left
+            raise failure
 
 
 def known_vocabulary(context: Context) -> Flow[Vocabulary]:
