@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from deploy.local.process import free_port, piped, running
+from loadtest.errors import LoadtestError
 from loadtest.load.plan import Plan, new_nonce
 from loadtest.load.profiles import Profile, Stage
 from loadtest.load.workload import DEFAULT, Workload, load_workload
@@ -27,7 +28,7 @@ CALIBRATION_USERS, CALIBRATION_S, CALIBRATION_WARM_UP_S = 16, 3.0, 0.5
 
 
 def measure_limit(workload: Workload, *, tags: int, workers: int = 1, through_master: bool = False) -> float:
-    """Measure the highest rate, in requests per second, that the generators can send.
+    """Measure the highest rate, in requests per second, that the generators can send; raises LoadtestError if it is 0.
 
     Each worker gets its own server with canned answers on the same cores, so on few cores the result is too low. With
     `through_master`, the generators are workers as on other machines.
@@ -47,6 +48,11 @@ def measure_limit(workload: Workload, *, tags: int, workers: int = 1, through_ma
         records = parts.collect(folder / PARTS, profile)
     ended_s = records.ended_s[records.error < 0]
     counted = np.count_nonzero((ended_s > CALIBRATION_WARM_UP_S) & (ended_s <= CALIBRATION_S))
+    if not counted:
+        raise LoadtestError(
+            f"the load generator got no answer in {CALIBRATION_S - CALIBRATION_WARM_UP_S:g} s from a server that "
+            "answers at once: other programs use this machine's cores; stop them, or run the load test elsewhere"
+        )
     return float(counted / (CALIBRATION_S - CALIBRATION_WARM_UP_S))
 
 

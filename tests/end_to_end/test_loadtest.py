@@ -18,8 +18,9 @@ import tritonclient.grpc as triton
 from deploy.local import Server
 from loadtest.__main__ import main
 from loadtest.errors import LoadtestError
-from loadtest.load.workload import DEFAULT
+from loadtest.load.workload import DEFAULT, load_workload
 from loadtest.records import Run, load_run
+from loadtest.run import limit
 from loadtest.run.one import PARTS, Target, vocabulary_size
 from loadtest.run.parts import ENTRY
 from loadtest.run.sampler import counters
@@ -193,6 +194,13 @@ def test_a_full_disk_ends_the_run_and_loses_no_record(served: Served, tmp_path: 
     assert output.endswith(f"error: the records of requests cannot be written to {tmp_path}: is its disk full?\n")
     assert len(run.records) == left_bytes // ENTRY.itemsize
     assert run.settings.ended_early
+
+
+@pytest.mark.slow
+def test_a_generator_that_gets_no_answer_in_its_calibration(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limit, "CALIBRATION_WARM_UP_S", limit.CALIBRATION_S)  # so that no answer counts
+    with pytest.raises(LoadtestError, match="other programs use this machine's cores"):
+        limit.measure_limit(load_workload(DEFAULT), tags=10)
 
 
 def test_nothing_answers(tmp_path: Path) -> None:
