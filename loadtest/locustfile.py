@@ -16,6 +16,7 @@ from grpc.experimental import gevent as grpc_gevent  # isort: skip
 
 grpc_gevent.init_gevent()  # after the patching; otherwise the run hangs
 
+import gevent  # noqa: E402
 from altreco_client import AltrecoError  # noqa: E402
 from locust.env import Environment  # noqa: E402
 from locust.exception import StopTest  # noqa: E402
@@ -34,6 +35,7 @@ def end(exit_code: int, **_: Any) -> NoReturn:
 
 
 events.quit.add_listener(end)
+gevent.get_hub().NOT_ERROR += (StopTest,)  # Locust reports it in a line, and gevent would print a traceback as well
 
 
 def sender_of(plan: Plan, environment: Environment | None = None) -> users.Sender:
