@@ -4,28 +4,25 @@ import json
 import math
 import shutil
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from itertools import repeat
+from itertools import islice, repeat
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import tritonclient.grpc as triton
 from altreco_client import contract
 from altreco_client.call.wire import inputs
 from tritonclient.utils import InferenceServerException
 
-from benchmark.peers.contestants import add_queue_timeout
-from measure.callers import Caller, Calls, calling, shared
+from measure.callers import Caller, Calls, calling
 from measure.requests import Request, history_row, known, mixed, new_pictures, new_requests
 from measure.waiting import wait_until
 from tests.deploy.monitoring import compose_flags, panels
 from tests.deploy.prometheus import SUMMARIES, Prometheus, prometheus
+from tests.end_to_end.candidates import BAD_COUNT, failing, preference_plus
 from tests.end_to_end.conftest import Served
 from tests.end_to_end.http_service import Answer, ask, http_service
 from tests.servers import serving
@@ -41,17 +38,13 @@ WAIT_S = 120.0
 POLL_S = 0.5
 PAUSE_S = 0.1
 """Between two requests of a caller: enough for a rate in every query, and cores for the other tests."""
-BURST = 60
-BURST_CALLERS = 32
-SHORT_US = 20_000
-"""How long a request of a burst may wait in a queue."""
-
+FAILED = 60
 
 @dataclass(frozen=True)
 class Watched:
     prometheus: Prometheus
-    burst: Counter[str]
-    """Outcomes of requests to the first server that had little patience: all the failures there were."""
+    failed: int
+    """Requests that the first server failed to answer."""
 
 
 def comes_true(condition: Callable[[], bool]) -> bool:
@@ -68,7 +61,7 @@ def asking(url: str) -> Iterator[Calls[None]]:
     """Two callers, half of whose requests are for pictures that the cache has."""
 
     def ask(request: Request) -> None:
-        client.infer(contract.TAG_RECOMMENDER.name, request)
+        client.infer(contract.TAG_RECOMMENDER.name, request, client_timeout=WAIT_S)
 
     again = known(new_requests(TAGS, seed=0))
     with triton.InferenceServerClient(url) as client:
@@ -86,23 +79,16 @@ def accepting(gateway: str) -> AbstractContextManager[Calls[Answer]]:
     return calling([report], every_s=0.2)
 
 
-def burst(url: str, requests: int) -> Counter[str]:
-    """Albums of eight from many callers at once, with little patience: `answered`, or the status of the refusal."""
-    pictures = shared(new_pictures(seed=1))
-
-    def outcome(client: triton.InferenceServerClient) -> str:
-        image = np.stack([next(pictures) for _ in range(8)])
-        tensors = inputs((contract.IMAGE, image), (contract.USER_TAG_COUNTS, history_row(TAGS).repeat(8, 0)))
-        try:
-            client.infer(contract.TAG_RECOMMENDER.name, tensors, timeout=SHORT_US, client_timeout=WAIT_S)
-        except InferenceServerException as error:
-            if "DEADLINE_EXCEEDED" in str(error.status()):  # neither answered nor refused
-                raise
-            return str(error.status())
-        return "answered"
-
-    with triton.InferenceServerClient(url) as client, ThreadPoolExecutor(BURST_CALLERS) as pool:
-        return Counter(pool.map(outcome, [client] * requests))
+def fail(url: str, requests: int) -> int:
+    """Send requests that the first server's preference encoder fails."""
+    pictures, counts = new_pictures(seed=1), history_row(TAGS)
+    counts[counts > 0] = BAD_COUNT
+    with triton.InferenceServerClient(url) as client:
+        for image in islice(pictures, requests):
+            tensors = inputs((contract.IMAGE, image[None]), (contract.USER_TAG_COUNTS, counts))
+            with pytest.raises(InferenceServerException, match="Gather"):
+                client.infer(contract.TAG_RECOMMENDER.name, tensors, client_timeout=WAIT_S)
+    return requests
 
 
 def as_release_2(repository: Path, destination: Path) -> Path:
@@ -125,8 +111,8 @@ def watched(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     folder = tmp_path_factory.mktemp("watched")
     second = as_release_2(served.repository, folder / "release-2")
     more: dict[str, Any] = {"extra_args": (SUMMARIES,)}
-    first = shutil.copytree(served.repository, folder / "queue-timeout")  # which refuses what waits too long
-    add_queue_timeout(first)
+    first = shutil.copytree(served.repository, folder / "failing")
+    preference_plus(first / "preference_encoder" / "1" / "model.onnx", failing)
     command = [sys.executable, "-m", "altreco_client", "gateway", "--port", "0"]
     with serving(first, **more) as one, serving(second, **more) as two, http_service(command) as gateway:
         targets = [server.metrics_url.removeprefix("http://").removesuffix("/metrics") for server in (one, two)]
@@ -134,8 +120,9 @@ def watched(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         with prometheus(folder, jobs) as running:
             # A rate needs a sample from before.
             wait_until(lambda: len(running.query("up == 1")) == 4, "four targets", seconds=WAIT_S)
+            failed = fail(one.grpc_url, FAILED)  # before the callers, who would share a batch with some of them
             with asking(one.grpc_url) as calm, asking(two.grpc_url) as other, accepting(gateway):
-                yield Watched(running, burst(one.grpc_url, BURST))
+                yield Watched(running, failed)
             for calls in (calm, other):
                 assert calls.answered
                 assert calls.failed == []
@@ -187,8 +174,7 @@ def test_every_recorded_rule_has_a_value_and_every_rule_is_healthy(watched: Watc
 
 
 def test_a_failed_request_is_counted_once(watched: Watched) -> None:
-    failed = watched.burst.total() - watched.burst["answered"]
-    assert failed > 0, "the burst was answered whole"
+    failed = watched.failed
     (rule,) = (rule for rule in watched.prometheus.rules() if rule["name"] == "instance:tag_recommender_failed:rate1m")
     # All of them instead of a rate, which would be extrapolated from the first seconds.
     counted = rule["query"].replace("rate(", "increase(").replace("[1m]", "[10m]")
