@@ -8,18 +8,25 @@ import onnx
 import polars as pl
 from onnx import TensorProto, helper
 
-BAD_COUNT = 13.0
-"""A history with this largest count makes the failing candidate fail."""
+BAD = 13.0
+"""A batch whose largest count or pixel is this makes the failing model fail."""
+Nodes = Callable[[], list[onnx.NodeProto]]
 
 
-def preference_plus(file: Path, nodes: Callable[[], list[onnx.NodeProto]]) -> None:
-    """Add the scalar `more`, which the nodes compute from `largest`, the largest count, to the user's preference."""
+def preference_plus(file: Path, nodes: Nodes) -> None:
+    """Change a preference encoder by `plus`."""
+    plus(file, nodes, given="USER_TAG_COUNTS", output="USER_PREFERENCE")
+
+
+def plus(file: Path, nodes: Nodes, *, given: str, output: str) -> None:
+    """Add the scalar `more`, which the nodes compute from `largest`, the largest value of an input, to an output."""
     model = onnx.load(file)
     for node in model.graph.node:
-        node.output[:] = ["plain" if name == "USER_PREFERENCE" else name for name in node.output]
-        node.input[:] = ["plain" if name == "USER_PREFERENCE" else name for name in node.input]
-    largest = helper.make_node("ReduceMax", ["USER_TAG_COUNTS"], ["largest"], keepdims=0)
-    model.graph.node.extend([largest, *nodes(), helper.make_node("Add", ["plain", "more"], ["USER_PREFERENCE"])])
+        node.output[:] = ["plain" if name == output else name for name in node.output]
+        node.input[:] = ["plain" if name == output else name for name in node.input]
+    of_batch = helper.make_node("ReduceMax", [given], ["largest_given"], keepdims=0)
+    largest = helper.make_node("Cast", ["largest_given"], ["largest"], to=TensorProto.FLOAT)
+    model.graph.node.extend([of_batch, largest, *nodes(), helper.make_node("Add", ["plain", "more"], [output])])
     onnx.save(model, file)
 
 
@@ -28,9 +35,9 @@ def constant(name: str, kind: int, values: list[float], shape: list[int]) -> onn
 
 
 def failing() -> list[onnx.NodeProto]:
-    """An index beyond its table, if the largest count is BAD_COUNT."""
+    """An index beyond its table, if the largest count is BAD."""
     return [
-        constant("bad", TensorProto.FLOAT, [BAD_COUNT], []),
+        constant("bad", TensorProto.FLOAT, [BAD], []),
         constant("table", TensorProto.FLOAT, [0.0], [1]),
         constant("five", TensorProto.INT64, [5], []),
         helper.make_node("Equal", ["largest", "bad"], ["is_bad"]),

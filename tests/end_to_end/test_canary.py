@@ -30,7 +30,7 @@ from export.rollout import rollout
 from export.served import candidate_version, connected, loaded_releases, ready_versions, served_version
 from measure.callers import Caller, Calls, calling
 from measure.waiting import wait_until
-from tests.end_to_end.candidates import BAD_COUNT, acceptance, failing, preference_plus, slow
+from tests.end_to_end.candidates import BAD, acceptance, failing, preference_plus, slow
 from tests.end_to_end.printed import ROOT, commands, run
 from tests.end_to_end.test_rollout import damage, drawn, served, silent
 from tests.kept import Kept
@@ -237,7 +237,7 @@ def test_the_release_answers_for_a_candidate_that_fails_which_is_worse(
         with TagRecommender(canary.server.grpc_url, candidate_share=1) as client:
             picture = PreparedImage(np.zeros((224, 224, 3), dtype=np.uint8))
             good = client.recommend(picture, {"tag-1": 1}, user="ana")
-            bad = [client.recommend(picture, {"tag-1": BAD_COUNT}, user="ana") for _ in range(60)]
+            bad = [client.recommend(picture, {"tag-1": BAD}, user="ana") for _ in range(60)]
         assert good.model_version == "2"
         assert {answer.model_version for answer in bad} == {"1"}
         code, results = compared(canary, capsys)

@@ -7,10 +7,11 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from itertools import islice, repeat
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tritonclient.grpc as triton
 from altreco_client import contract
@@ -18,11 +19,11 @@ from altreco_client.call.wire import inputs
 from tritonclient.utils import InferenceServerException
 
 from measure.callers import Caller, Calls, calling
-from measure.requests import Request, history_row, known, mixed, new_pictures, new_requests
+from measure.requests import Request, history_row, known, mixed, new_requests
 from measure.waiting import wait_until
 from tests.deploy.monitoring import compose_flags, panels
 from tests.deploy.prometheus import SUMMARIES, Prometheus, prometheus
-from tests.end_to_end.candidates import BAD_COUNT, failing, preference_plus
+from tests.end_to_end.candidates import BAD, failing, plus
 from tests.end_to_end.conftest import Served
 from tests.end_to_end.http_service import Answer, ask, http_service
 from tests.servers import serving
@@ -39,6 +40,7 @@ POLL_S = 0.5
 PAUSE_S = 0.1
 """Between two requests of a caller: enough for a rate in every query, and cores for the other tests."""
 FAILED = 60
+
 
 @dataclass(frozen=True)
 class Watched:
@@ -80,13 +82,12 @@ def accepting(gateway: str) -> AbstractContextManager[Calls[Answer]]:
 
 
 def fail(url: str, requests: int) -> int:
-    """Send requests that the first server's preference encoder fails."""
-    pictures, counts = new_pictures(seed=1), history_row(TAGS)
-    counts[counts > 0] = BAD_COUNT
+    """Send requests that the first server's visual encoder fails."""
+    image = np.full((1, *contract.IMAGE.dims), BAD, dtype=np.uint8)
+    tensors = inputs((contract.IMAGE, image), (contract.USER_TAG_COUNTS, history_row(TAGS)))
     with triton.InferenceServerClient(url) as client:
-        for image in islice(pictures, requests):
-            tensors = inputs((contract.IMAGE, image[None]), (contract.USER_TAG_COUNTS, counts))
-            with pytest.raises(InferenceServerException, match="Gather"):
+        for _ in range(requests):
+            with pytest.raises(InferenceServerException, match="in ensemble 'tag_recommender'"):
                 client.infer(contract.TAG_RECOMMENDER.name, tensors, client_timeout=WAIT_S)
     return requests
 
@@ -112,7 +113,8 @@ def watched(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     second = as_release_2(served.repository, folder / "release-2")
     more: dict[str, Any] = {"extra_args": (SUMMARIES,)}
     first = shutil.copytree(served.repository, folder / "failing")
-    preference_plus(first / "preference_encoder" / "1" / "model.onnx", failing)
+    visual = first / "visual_encoder" / "1" / "model.onnx"
+    plus(visual, failing, given="IMAGE", output="VISUAL_ENCODING")
     command = [sys.executable, "-m", "altreco_client", "gateway", "--port", "0"]
     with serving(first, **more) as one, serving(second, **more) as two, http_service(command) as gateway:
         targets = [server.metrics_url.removeprefix("http://").removesuffix("/metrics") for server in (one, two)]
