@@ -1,4 +1,4 @@
-"""Triton for tests, ended at once, and ports that no other test is given."""
+"""Triton for tests, ended at once, its processes, and ports that no other test is given."""
 
 import os
 import socket
@@ -7,6 +7,8 @@ from contextlib import AbstractContextManager
 from itertools import count
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from deploy.local import Server, ServerSettings
 from reliability import servers
@@ -18,6 +20,21 @@ FIRST_PORT, PORTS = 21_000, 1_000
 def serving(repository: Path, **settings: Any) -> AbstractContextManager[Server]:
     """Run a server in strict mode on free ports, killed at the end; `settings` are those of ServerSettings."""
     return servers.serving(repository, **{"cache_size_bytes": ServerSettings.cache_size_bytes, **settings})
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs. A zombie does not, which stays where process 1 does not wait for its children."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def listens(port: int, host: str = "127.0.0.1") -> bool:
+    """Whether somebody takes connections at a port, which is asked for a minute at most."""
+    with socket.socket() as client:
+        client.settimeout(60)
+        return client.connect_ex((host, port)) == 0
 
 
 def own_ports() -> Iterator[int]:

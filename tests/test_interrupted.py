@@ -3,17 +3,16 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from measure.waiting import wait_until
 from tests.deploy.models import config, double, write_model
+from tests.servers import is_alive, listens
 
 ROOT = Path(__file__).parents[1]
 WAIT_S = 120.0
@@ -45,18 +44,8 @@ def left(found: dict[str, Any]) -> list[str]:
     return [*alive, *memory, *(url for url in found["urls"] if is_open(url))]
 
 
-def is_alive(pid: int) -> bool:
-    """A zombie is not, where process 1 does not wait for its children."""
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
 def is_open(url: str) -> bool:
-    port = int(url.removesuffix("/metrics").rpartition(":")[2])
-    with socket.socket() as client:
-        return client.connect_ex(("127.0.0.1", port)) == 0
+    return listens(int(url.removesuffix("/metrics").rpartition(":")[2]))
 
 
 @pytest.mark.slow

@@ -23,18 +23,23 @@ def paper() -> TrainSettings:
     return TrainSettings(epochs=50, patience=3, validation_share=0.02)
 
 
-def small() -> TrainSettings:
-    """Return the demo's settings: a narrow ResNet at half the resolution, which 2 CPU cores train in a few minutes."""
+def _narrow(*, embedding_size: int, depths: tuple[int, ...]) -> ModelSettings:
+    """Return a model with a narrow ResNet at half the resolution."""
     backbone = resnet(
-        embedding_size=32,
+        embedding_size=embedding_size,
         hidden_sizes=(32, 64, 128, 256),
-        depths=(2, 2, 2, 1),
+        depths=depths,
         layer_type="basic",
         downsample_in_first_stage=True,
     )
+    return ModelSettings(backbone=backbone)
+
+
+def small() -> TrainSettings:
+    """Return the demo's settings: a narrow ResNet at half the resolution, which 2 CPU cores train in a few minutes."""
     return TrainSettings(
         preset="small",
-        model=ModelSettings(backbone=backbone),
+        model=_narrow(embedding_size=32, depths=(2, 2, 2, 1)),
         loss=LossSettings(theta=1e-4),
         optimizer="adamw",
         batch_size=25,
@@ -47,17 +52,10 @@ def small() -> TrainSettings:
 
 def ablation() -> TrainSettings:
     """Return `small` with a shallower ResNet, so that a hundred runs take two hours."""
-    backbone = resnet(
-        embedding_size=16,
-        hidden_sizes=(32, 64, 128, 256),
-        depths=(1, 1, 1, 1),
-        layer_type="basic",
-        downsample_in_first_stage=True,
-    )
     return replace(
         small(),
         preset="ablation",
-        model=ModelSettings(backbone=backbone),
+        model=_narrow(embedding_size=16, depths=(1, 1, 1, 1)),
         epochs=2,
         validation_share=0.05,
     )

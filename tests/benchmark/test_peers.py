@@ -1,5 +1,4 @@
 import multiprocessing
-import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -23,6 +22,7 @@ from benchmark.peers.settings import PeerSettings
 from benchmark.peers.tuning import Tuning
 from measure.requests import new_arrays
 from measure.waiting import wait_until
+from tests.servers import listens
 from tests.tiny import REPOSITORY, TAGS
 
 SETTINGS = PeerSettings(rounds=1, warmup_s=0.1, window_s=0.3, tuning_s=0.2, clients=(1, 3), compared_pictures=2)
@@ -126,15 +126,9 @@ def test_a_server_that_refuses_is_given_up(tmp_path: Path) -> None:
 @contextmanager
 def once_listening(address: str) -> Iterator[Ask]:
     """Ask only when the port is open: the start of Python may take longer than the server has to answer."""
-    wait_until(lambda: listens(address))
+    wait_until(lambda: listens(int(address.rpartition(":")[2])))
     with raw_post(address) as ask:
         yield ask
-
-
-def listens(address: str) -> bool:
-    host, port = address.split(":")
-    with socket.socket() as client:
-        return client.connect_ex((host, int(port))) == 0
 
 
 def test_an_environment_that_cannot_be_made(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ from deploy.local.environment import find_installation
 from measure.waiting import wait_until
 from tests.deploy.conftest import Triton
 from tests.deploy.models import config, double, write_model
+from tests.servers import is_alive
 
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 30
@@ -45,16 +46,8 @@ def repository(tmp_path: Path) -> Path:
     return tmp_path / "repository"
 
 
-def is_alive(process: psutil.Process) -> bool:
-    try:
-        # A zombie whose parent is gone stays one where process 1 does not wait for its children.
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:  # it ended between the two
-        return False
-
-
 def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
-    return [process for process in processes if is_alive(process)]
+    return [process for process in processes if is_alive(process.pid)]
 
 
 def shared_memory(triton: list[str]) -> list[Path]:

@@ -6,6 +6,7 @@ import textwrap
 
 from deploy.local.tied import tied
 from measure.waiting import wait_until
+from tests.servers import is_alive
 
 PARENT = """
     import subprocess, sys, time
@@ -29,7 +30,7 @@ def test_it_ends_with_its_parent() -> None:
     child = int(parent.stdout.readline())
     parent.send_signal(signal.SIGKILL)
     parent.communicate()
-    wait_until(lambda: not _runs(child))
+    wait_until(lambda: not is_alive(child))
 
 
 def test_a_parent_that_has_gone_already() -> None:
@@ -41,12 +42,3 @@ def test_a_parent_that_has_gone_already() -> None:
 def test_a_command_that_is_not_there() -> None:
     done = subprocess.run(tied(["no-such-command"]), capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (1, "cannot start no-such-command: No such file or directory\n")
-
-
-def _runs(pid: int) -> bool:
-    """Whether it is there, and no zombie that nobody waits for."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
-            return file.read().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False

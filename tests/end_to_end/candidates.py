@@ -1,4 +1,4 @@
-"""Candidates that fail or are slow, and what users took of two releases."""
+"""Models that fail or are slow, and what users took of two releases."""
 
 from collections.abc import Callable
 from pathlib import Path

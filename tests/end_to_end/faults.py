@@ -4,7 +4,6 @@ import asyncio
 import datetime
 import os
 import signal
-import socket
 import threading
 import time
 from collections import Counter
@@ -21,7 +20,7 @@ from altreco_client import AsyncTagRecommender, PreparedImage, Recommendation, S
 from deploy.local import Server
 from measure.callers import Caller, Calls, calling
 from measure.requests import new_pictures
-from tests.servers import own_ports
+from tests.servers import listens, own_ports
 
 WAIT_S = 30.0
 """After which a condition that does not come true fails a test."""
@@ -52,8 +51,7 @@ def stopped(server: Server) -> Iterator[None]:
 
 def gone(server: Server) -> bool:
     """Whether nothing listens on its port any more."""
-    with socket.socket() as client:
-        return client.connect_ex(("127.0.0.1", port(server))) != 0
+    return not listens(port(server))
 
 
 def closed_port() -> str:

@@ -25,6 +25,7 @@ from measure.waiting import wait_until
 from tests.end_to_end.conftest import Served
 from tests.end_to_end.deployed import KEY, Deployed, deploying
 from tests.end_to_end.faults import HISTORY, WAIT_S, gone, picture, port
+from tests.servers import listens
 from tests.tiny import TAGS
 
 RESTRICTED = "This protocol is restricted"
@@ -173,14 +174,8 @@ def test_http_is_on_loopback_alone_and_the_others_are_not(deployed: Deployed) ->
         if address.family == socket.AF_INET and address.address != "127.0.0.1"
     }
     for address in {"127.0.0.2", *own}:  # the first one is loopback too, but not where HTTP listens
-        reached = {name for name, number in ports.items() if reaches(address, number)}
+        reached = {name for name, number in ports.items() if listens(number, address)}
         assert reached == {"gRPC", "metrics"}
-
-
-def reaches(address: str, number: int) -> bool:
-    with socket.socket() as client:
-        client.settimeout(WAIT_S)
-        return client.connect_ex((address, number)) == 0
 
 
 def test_metrics_are_open_and_hold_nothing_of_a_request(deployed: Deployed) -> None:
